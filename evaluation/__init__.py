@@ -1,0 +1,1 @@
+"""How good it is: classification metrics, intervals, comparisons, thresholds, localization."""

@@ -1,0 +1,1 @@
+"""What computes: the patch network, its backbones, and safe reading and writing of weights."""

@@ -1,0 +1,1 @@
+"""Loops over a loader, the state of a run, and augmentation."""
