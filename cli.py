@@ -51,7 +51,7 @@ def run(main: Callable[[Sequence[str] | None], int]) -> None:
 
 def guarded(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Calls `main`, turning an expected failure into one line on stderr; returns the exit code."""
-    from models.checkpoint import WeightsError
+    from models.errors import WeightsError
 
     try:
         return main(argv)

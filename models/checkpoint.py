@@ -1,0 +1,220 @@
+"""Weights in and out, safely: the project's folder, a `.safetensors` file, and the published `.pt` state dicts.
+
+A folder holds `config.json` (what to build) beside `model.safetensors` (its tensors), as `save_pretrained` of the
+Hugging Face hub writes them. Nothing here ever runs code from a file: `.pt` files are read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.backbones import build_backbone
+from models.errors import WeightsError
+from models.patch_net import MedicalPatchNet
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+PUBLISHED_LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""The order of the published head's outputs: a fact about those files, which carry no names of their own."""
+
+PUBLISHED_IMAGE_SIZE = 512
+
+_BACKBONE_OF_STEM_WIDTH = {24: "efficientnet_v2_s", 32: "efficientnet_b0"}
+
+
+def build_model(
+    backbone: str,
+    *,
+    patch_size: int,
+    image_size: int,
+    labels: Sequence[str],
+    init: Literal["imagenet", "random"] = "random",
+) -> MedicalPatchNet:
+    """A new network. `init="imagenet"` downloads the backbone's ImageNet weights (cached by torch or timm).
+
+    Raises WeightsError when sizes do not fit, the backbone is unusable, or the download fails.
+    """
+    try:
+        model = MedicalPatchNet(backbone, patch_size, image_size, labels)
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+    if init == "imagenet":  # not an argument of the network: rebuilding one from its config must never download
+        model.features = build_backbone(backbone, pretrained=True).features
+    return model
+
+
+def load_model(path: str | Path, *, patch_size: int | None = None, device: str = "cpu") -> MedicalPatchNet:
+    """A network in evaluation mode from a saved folder, a published `.pt`, or a `.safetensors` file.
+
+    A published file tells its backbone by its tensors' shapes (never by its name: the published `EfficientNetB0` file
+    may hold a V2-S), but not its patch size: `patch_size` is then needed. A folder knows its own; another one given here
+    is refused.
+
+    Raises WeightsError when the file is missing, unsafe, damaged, or does not fit the network.
+    """
+    path = Path(path)
+    if path.is_dir():
+        model, state = _from_folder(path)
+        if patch_size not in (None, model.patch_size):
+            raise WeightsError(f"{path}: these weights have patch size {model.patch_size}, not {patch_size}")
+    elif path.suffix == ".safetensors" and (path.parent / CONFIG_NAME).is_file():
+        return load_model(path.parent, patch_size=patch_size, device=device)
+    else:
+        state = project_keys(read_state(path))
+        model = _from_shapes(path, state, patch_size)
+    _load_strictly(model, state, path)
+    return model.to(device).eval()
+
+
+def save_model(model: nn.Module, folder: str | Path) -> None:
+    """Writes `config.json` and `model.safetensors` into `folder`, each whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    _replace(folder / WEIGHTS_NAME, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
+    text = json.dumps(config_of(model), indent=2) + "\n"
+    _replace(folder / CONFIG_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def config_of(model: Any) -> dict[str, Any]:
+    """What `config.json` holds: the arguments that build the same network again."""
+    return {
+        "backbone": model.backbone,
+        "patch_size": model.patch_size,
+        "image_size": model.image_size,
+        "labels": list(model.labels),
+    }
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file that holds the tensors of what `load_model` was given: the one whose sha256 names the weights."""
+    path = Path(path)
+    return path / WEIGHTS_NAME if path.is_dir() else path
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pt` or `.safetensors` file under their own names. Raises WeightsError."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file or folder of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    except pickle.UnpicklingError:
+        raise WeightsError(f"{path}: holds more than tensors, or is damaged; only plain state dicts are read") from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: damaged or not a weights file ({first_line})") from None
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(f"{path}: not a state dict (a mapping from names to tensors)")
+    return dict(state)
+
+
+def project_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the published layout (`baseBackbone.` + torchvision's keys, perhaps `_orig_mod.`) to the project's."""
+
+    def rename(name: str) -> str:
+        name = name.replace("_orig_mod.", "")
+        name = re.sub(r"^baseBackbone\.classifier\.1\.", "head.", name)
+        return re.sub(r"^baseBackbone\.", "", name)
+
+    return {rename(name): tensor for name, tensor in state.items()}
+
+
+def _from_folder(folder: Path) -> tuple[MedicalPatchNet, dict[str, Tensor]]:
+    config_path = folder / CONFIG_NAME
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        wanted = {name: config[name] for name in ("backbone", "patch_size", "image_size", "labels")}
+    except FileNotFoundError:
+        raise WeightsError(f"{folder}: no {CONFIG_NAME} in this folder; expected it beside {WEIGHTS_NAME}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise WeightsError(f"{config_path}: not a json file") from None
+    except KeyError as error:
+        raise WeightsError(f"{config_path}: no entry {error}") from None
+    try:
+        return MedicalPatchNet(**wanted), read_state(folder / WEIGHTS_NAME)
+    except (TypeError, AttributeError) as error:
+        raise WeightsError(f"{config_path}: an entry is of the wrong kind ({error})") from None
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{config_path}: {error}") from None
+
+
+def _from_shapes(path: Path, state: Mapping[str, Tensor], patch_size: int | None) -> MedicalPatchNet:
+    stem, head = state.get("features.0.0.weight"), state.get("head.weight")
+    if stem is None or head is None:
+        raise WeightsError(f"{path}: neither the published layout (baseBackbone.*) nor a folder of this project")
+    if stem.shape[0] not in _BACKBONE_OF_STEM_WIDTH:
+        raise WeightsError(f"{path}: a stem of {stem.shape[0]} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
+    if len(head) != len(PUBLISHED_LABELS):
+        raise WeightsError(f"{path}: {len(head)} outputs, where the {len(PUBLISHED_LABELS)} CheXpert labels are needed")
+    if patch_size is None:
+        raise WeightsError(
+            f"{path}: this file does not carry its patch size; "
+            f"give --patch-size 64 for MedicalPatchNet or {PUBLISHED_IMAGE_SIZE} for the baseline"
+        )
+    backbone = _BACKBONE_OF_STEM_WIDTH[stem.shape[0]]
+    return build_model(backbone, patch_size=patch_size, image_size=PUBLISHED_IMAGE_SIZE, labels=PUBLISHED_LABELS)
+
+
+def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in state:
+            raise WeightsError(f"{path}: tensor {name!r} is missing")
+        if state[name].shape != tensor.shape:
+            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+            raise WeightsError(f"{path}: tensor {name!r} has shape {found}, the network needs {wanted}")
+    unknown = sorted(set(state) - set(expected))
+    if unknown:
+        raise WeightsError(f"{path}: {len(unknown)} tensors that the network does not have, such as {unknown[0]!r}")
+    model.load_state_dict(state)
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
