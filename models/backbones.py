@@ -7,6 +7,7 @@ closed-form class activation maps exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -68,16 +69,18 @@ def _torchvision_backbone(name: str, pretrained: bool) -> Backbone:
 
 
 def _one_channel(stem: nn.Conv2d, keep_weights: bool) -> nn.Conv2d:
-    grey = nn.Conv2d(1, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=False)
+    """The stem for grey films; its weights are the RGB stem's, summed over the channels, or fresh."""
+    stem.in_channels = 1
     if keep_weights:
-        grey.weight.data = stem.weight.data.sum(dim=1, keepdim=True)
+        stem.weight = nn.Parameter(stem.weight.data.sum(dim=1, keepdim=True))
     else:
-        nn.init.kaiming_normal_(grey.weight, mode="fan_out")
-    return grey
+        stem.weight = nn.Parameter(torch.empty_like(stem.weight[:, :1]))
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out")
+    return stem
 
 
 def _timm_backbone(name: str, pretrained: bool) -> Backbone:
-    whole = timm.create_model(name, pretrained=pretrained, in_chans=1)
+    whole: Any = timm.create_model(name, pretrained=pretrained, in_chans=1)
     _check_linear_end(name, whole)
     dropout = float(getattr(whole, "drop_rate", 0.0))
     width = whole.num_features
@@ -86,13 +89,13 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
 
 
 @torch.no_grad()
-def _check_linear_end(name: str, net: nn.Module) -> None:
+def _check_linear_end(name: str, net: Any) -> None:
     """Raises WeightsError unless the network's output is its linear layer on the mean of its last feature map."""
     net.eval()
     image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    classifier = net.get_classifier()  # type: ignore[operator]
+    classifier = net.get_classifier()
     try:
-        maps: Tensor = net.forward_features(image)  # type: ignore[operator]
+        maps: Tensor = net.forward_features(image)
         linear_end = isinstance(classifier, nn.Linear) and torch.allclose(
             net(image), classifier(maps.mean(dim=(2, 3))), rtol=1e-4, atol=1e-5
         )

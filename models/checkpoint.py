@@ -77,8 +77,8 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
     """A network in evaluation mode from a saved folder, a published `.pt`, or a `.safetensors` file.
 
     A published file tells its backbone by its tensors' shapes (never by its name: the published `EfficientNetB0` file
-    may hold a V2-S), but not its patch size: `patch_size` is then needed. A folder knows its own; another one given here
-    is refused.
+    may hold a V2-S), but not its patch size: `patch_size` is then needed. A folder knows its own; another one given
+    here is refused.
 
     Raises WeightsError when the file is missing, unsafe, damaged, or does not fit the network.
     """

@@ -73,7 +73,7 @@ class MedicalPatchNet(
 
 
 def split_patches(images: Tensor, patch_size: int) -> Tensor:
-    """(B, 1, S, S) -> (B*P, 1, p, p), film by film, row-major. Raises ValueError when `patch_size` does not divide S."""
+    """(B, 1, S, S) -> (B*P, 1, p, p), film by film, row-major. Raises ValueError when p does not divide S."""
     size = images.shape[-1]
     if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != size or size % patch_size:
         raise ValueError(f"expected images (B, 1, S, S) with S a multiple of {patch_size}, got {tuple(images.shape)}")

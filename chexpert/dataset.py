@@ -1,0 +1,212 @@
+"""The films and labels of CheXpert, VisualCheXbert and CheXlocalize, read by column name.
+
+Accepted are `train.csv`, `train_visualCheXbert.csv`, `valid.csv` (full and `-small` release), and CheXlocalize's
+`val_labels.csv` and `test_labels.csv`: a `Path` column and one column per label, in any order, with or without
+demographics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from chexpert.files import InputError, csv_row, read_csv
+from chexpert.images import Crop, read_crop
+from chexpert.labels import LABELS
+
+UncertainPolicy = Literal["zeros", "ones", "ignore"]
+
+_RELEASE_FOLDER = re.compile(r"CheXpert-v1\.0[^/]*$")
+
+
+@dataclass(frozen=True)
+class Films:
+    """A table of films. `labels` is (N, 14) float32 in the project's order: 0, 1, or NaN where it is to be ignored."""
+
+    csv: Path
+    rows: tuple[int, ...]
+    paths: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image_id(self, index: int) -> str:
+        """`patient64541_study1_view1_frontal`, from the last three parts of the path."""
+        return image_id(self.paths[index])
+
+    def where(self, index: int) -> str:
+        """The file and line that a film comes from, for messages."""
+        return f"{self.csv}, row {self.rows[index]}"
+
+    def select(self, keep: np.ndarray) -> Films:
+        """The films where `keep` (N,) is true, in the same order."""
+        (kept,) = np.nonzero(keep)
+        return Films(
+            self.csv,
+            tuple(self.rows[i] for i in kept),
+            tuple(self.paths[i] for i in kept),
+            tuple(self.files[i] for i in kept),
+            self.labels[kept],
+        )
+
+
+def image_id(path: str) -> str:
+    """CheXlocalize's name of a film: patient, study and view joined by `_`, without the file's ending."""
+    return "_".join(PurePosixPath(path).with_suffix("").parts[-3:])
+
+
+def patient_of(path: str) -> str:
+    """The `patient…` part of a film's path, or the folder of the film where there is none."""
+    parts = PurePosixPath(path).parts
+    return next((part for part in parts if part.startswith("patient")), str(PurePosixPath(path).parent))
+
+
+def training_csv(root: Path) -> Path:
+    """`train_visualCheXbert.csv` where it is there (the published choice), else `train.csv`."""
+    preferred = root / "train_visualCheXbert.csv"
+    return preferred if preferred.is_file() else root / "train.csv"
+
+
+def read_films(
+    csv: Path,
+    root: Path,
+    *,
+    uncertain: UncertainPolicy = "zeros",
+    frontal_only: bool = False,
+    patients: slice = slice(None),
+    fraction: float = 1.0,
+) -> Films:
+    """Reads a label file; film paths in it are below `root`, which may be the release folder or the one above it.
+
+    uncertain: what -1 becomes; `ignore` gives NaN, which the training loss leaves out. Blank is negative.
+    patients: a range of patients in the order of first appearance; fraction: of these, spread evenly, in (0, 1].
+
+    Raises InputError, naming file, row and column, for a missing column, an unknown label value, a duplicate or
+    unsafe path, a missing film, and for a selection that leaves nothing.
+    """
+    csv, root = Path(csv), Path(root)
+    table = read_csv(csv, columns=("Path", *LABELS))
+    _check_paths(table["Path"], csv)
+    keep = _chosen_patients(table["Path"], patients, fraction)
+    if frontal_only:
+        keep &= np.array([_is_frontal(path) for path in table["Path"]])
+    if not keep.any():
+        raise InputError(f"{csv}: no film is left by the filters (frontal only, patients, fraction)")
+    rows = np.nonzero(keep)[0]
+    paths = tuple(table["Path"].iloc[rows])
+    return Films(
+        csv=csv,
+        rows=tuple(csv_row(int(row)) for row in rows),
+        paths=paths,
+        files=_locate(paths, rows, root, csv),
+        labels=_labels(table, csv, uncertain)[rows],
+    )
+
+
+def _check_paths(paths: pd.Series, csv: Path) -> None:
+    for row, path in enumerate(paths):
+        parts = PurePosixPath(path).parts
+        if not path or path.startswith("/") or "\\" in path or ".." in parts or len(parts) < 3:
+            raise InputError(
+                f"{csv}, row {csv_row(row)}, Path: {path!r} is not a path inside the data folder; "
+                "expected something like CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg"
+            )
+    repeated = paths.duplicated()
+    if repeated.any():
+        row = int(np.argmax(repeated))
+        raise InputError(f"{csv}, row {csv_row(row)}, Path: {paths[row]!r} is listed twice; remove one of the rows")
+
+
+def _chosen_patients(paths: pd.Series, patients: slice, fraction: float) -> np.ndarray:
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction of patients {fraction} is not in (0, 1]")
+    codes, names = pd.factorize(paths.map(patient_of))  # numbered in the order of first appearance
+    in_range = np.zeros(len(names), dtype=bool)
+    in_range[patients] = True
+    position = np.cumsum(in_range)
+    kept = in_range & (np.floor(position * fraction) > np.floor((position - 1) * fraction))
+    return kept[codes]
+
+
+def _is_frontal(path: str) -> bool:
+    return "frontal" in PurePosixPath(path).name
+
+
+_LABEL_VALUES = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
+_UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
+
+
+def _labels(table: pd.DataFrame, csv: Path, uncertain: UncertainPolicy) -> np.ndarray:
+    """(N, 14) float32 in the project's order, whatever the order of the columns."""
+    values = np.empty((len(table), len(LABELS)), dtype=np.float32)
+    for column, label in enumerate(LABELS):
+        numbers = table[label].str.strip().map(_LABEL_VALUES)
+        if numbers.isna().any():
+            row = int(np.argmax(numbers.isna()))
+            raise InputError(
+                f"{csv}, row {csv_row(row)}, {label}: {table[label][row]!r} is no label; "
+                "expected 1.0, 0.0, -1.0 (uncertain) or nothing"
+            )
+        values[:, column] = numbers
+    values[values == -1] = _UNCERTAIN_VALUE[uncertain]
+    return values
+
+
+def _locate(paths: Sequence[str], rows: np.ndarray, root: Path, csv: Path) -> tuple[Path, ...]:
+    """The file of every film below `root`. CheXlocalize's `.../valid/...` films may lie in `val/`."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data folder")
+    files = []
+    for path, row in zip(paths, rows, strict=True):
+        candidates = [root / name for name in _names_on_disk(path)]
+        found = next((file for file in candidates if file.is_file()), None)
+        if found is None:
+            raise InputError(f"{csv}, row {csv_row(int(row))}, Path: no film at {candidates[0]}; is {root} complete?")
+        files.append(found)
+    return tuple(files)
+
+
+def _names_on_disk(path: str) -> list[str]:
+    release, _, rest = path.partition("/")
+    if not _RELEASE_FOLDER.match(release):
+        return [path]
+    names = [rest, path]
+    if rest.startswith("valid/"):
+        names.insert(1, "val/" + rest.removeprefix("valid/"))
+    return names
+
+
+class CheXpertDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Films and labels as the network takes them: (1, S, S) float32 in [0, 1] and (14,) float32, S = `image_size`.
+
+    Every film is cropped to its centred square and resized with antialiasing; a film that is square already is only
+    resized. Raises InputError naming the CSV row when a film cannot be read.
+    """
+
+    def __init__(self, films: Films, image_size: int) -> None:
+        self.films = films
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.image(index)[0], torch.from_numpy(self.films.labels[index])
+
+    def image(self, index: int) -> tuple[Tensor, Crop]:
+        """The film's square and its place in the film."""
+        try:
+            return read_crop(self.films.files[index], self.image_size)
+        except InputError as error:
+            raise InputError(f"{self.films.where(index)}: {error}") from None

@@ -1,0 +1,91 @@
+"""Films on disk -> grey pixels, and the centred square that the network sees, with its place in the film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from chexpert.files import InputError
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The square that is cut out of a film, in the film's pixels; the transform film <-> crop of every image."""
+
+    film_width: int
+    film_height: int
+    left: int
+    top: int
+    side: int
+
+    @classmethod
+    def centred(cls, width: int, height: int) -> Crop:
+        """The centred square of side min(width, height), as published (margins rounded down)."""
+        side = min(width, height)
+        return cls(width, height, left=(width - side) // 2, top=(height - side) // 2, side=side)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom), as Pillow crops."""
+        return self.left, self.top, self.left + self.side, self.top + self.side
+
+    def to_film(self, x: float, y: float, size: int) -> tuple[float, float]:
+        """Film coordinates of the point (x, y) of the crop resized to `size`; continuous, pixel centres at +0.5."""
+        scale = self.side / size
+        return self.left + x * scale, self.top + y * scale
+
+    def from_film(self, x: float, y: float, size: int) -> tuple[float, float]:
+        """The inverse of `to_film`; points outside the crop fall outside [0, size]."""
+        scale = size / self.side
+        return (x - self.left) * scale, (y - self.top) * scale
+
+
+def open_film(path: Path) -> Image.Image:
+    """A film as a grey Pillow image, upright: mode `L` (8 bit) or `F` scaled to [0, 255] (films of more than 8 bit).
+
+    Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied.
+    Raises InputError for a missing, unreadable or truncated file.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such film") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable image ({error})") from None
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _from_deep_pixels(np.asarray(upright), path)
+    return upright.convert("L")
+
+
+def _from_deep_pixels(pixels: np.ndarray, path: Path) -> Image.Image:
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise InputError(f"{path}: pixel values from {pixels.min()} to {pixels.max()}; expected 8 or 16 bit grey")
+    return Image.fromarray(pixels.astype(np.float32) * np.float32(255 / 65535))
+
+
+def to_unit(image: Image.Image) -> Tensor:
+    """A grey Pillow image -> (1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(image, dtype=np.float32)).div_(255).unsqueeze(0)
+
+
+def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """(1, H, W) float -> (1, h, w), antialiased bilinear, as the published code feeds its network."""
+    height_width = [size, size] if isinstance(size, int) else list(size)
+    if list(image.shape[-2:]) == height_width:
+        return image
+    return F.resize(image, height_width, antialias=True)
+
+
+def read_crop(path: Path, size: int) -> tuple[Tensor, Crop]:
+    """The centred square of a film, resized: ((1, size, size) float32 in [0, 1], its place in the film)."""
+    film = open_film(path)
+    crop = Crop.centred(*film.size)
+    return resize(to_unit(film.crop(crop.box)), size).clamp_(0, 1), crop
