@@ -28,7 +28,9 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        """Shows a default where there is one to show."""
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):

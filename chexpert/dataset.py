@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from chexpert.files import InputError, csv_row, read_csv
-from chexpert.images import Crop, read_crop
+from chexpert.images import Crop, read_square, resize
 from chexpert.labels import LABELS
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
@@ -97,7 +97,7 @@ def read_films(
     """
     csv, root = Path(csv), Path(root)
     table = read_csv(csv, columns=("Path", *LABELS))
-    _check_paths(table["Path"], csv)
+    check_paths(table["Path"], csv)
     keep = _chosen_patients(table["Path"], patients, fraction)
     if frontal_only:
         keep &= np.array([_is_frontal(path) for path in table["Path"]])
@@ -114,7 +114,8 @@ def read_films(
     )
 
 
-def _check_paths(paths: pd.Series, csv: Path) -> None:
+def check_paths(paths: pd.Series, csv: Path) -> None:
+    """Raises InputError, naming the row, for a path that leaves the data folder, names no film, or comes twice."""
     for row, path in enumerate(paths):
         parts = PurePosixPath(path).parts
         if not path or path.startswith("/") or "\\" in path or ".." in parts or len(parts) < 3:
@@ -164,27 +165,32 @@ def _labels(table: pd.DataFrame, csv: Path, uncertain: UncertainPolicy) -> np.nd
 
 
 def _locate(paths: Sequence[str], rows: np.ndarray, root: Path, csv: Path) -> tuple[Path, ...]:
-    """The file of every film below `root`. CheXlocalize's `.../valid/...` films may lie in `val/`."""
     if not root.is_dir():
         raise InputError(f"{root}: no such data folder")
-    files = []
-    for path, row in zip(paths, rows, strict=True):
-        candidates = [root / name for name in _names_on_disk(path)]
-        found = next((file for file in candidates if file.is_file()), None)
-        if found is None:
-            raise InputError(f"{csv}, row {csv_row(int(row))}, Path: no film at {candidates[0]}; is {root} complete?")
-        files.append(found)
-    return tuple(files)
+    files = tuple(film_file(path, root) for path in paths)
+    for file, row in zip(files, rows, strict=True):
+        if not file.is_file():
+            raise InputError(f"{csv}, row {csv_row(int(row))}, Path: no film at {file}; is {root} complete?")
+    return files
 
 
-def _names_on_disk(path: str) -> list[str]:
+def film_file(path: str, root: Path) -> Path:
+    """Where a film of a label file lies below `root`: the first place that exists, else the first that is tried.
+
+    `root` is the folder that holds `train/`, or the one above the release folder. CheXlocalize lists its validation
+    films as `CheXpert-v1.0/valid/...` and keeps them in `val/`.
+    """
+    inside = inside_release(path)
+    names = [inside, path]
+    if inside.startswith("valid/"):
+        names.insert(1, "val/" + inside.removeprefix("valid/"))
+    return next((root / name for name in names if (root / name).is_file()), root / inside)
+
+
+def inside_release(path: str) -> str:
+    """A film's path without the leading `CheXpert-v1.0...` folder."""
     release, _, rest = path.partition("/")
-    if not _RELEASE_FOLDER.match(release):
-        return [path]
-    names = [rest, path]
-    if rest.startswith("valid/"):
-        names.insert(1, "val/" + rest.removeprefix("valid/"))
-    return names
+    return rest if _RELEASE_FOLDER.match(release) else path
 
 
 class CheXpertDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -205,8 +211,13 @@ class CheXpertDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.image(index)[0], torch.from_numpy(self.films.labels[index])
 
     def image(self, index: int) -> tuple[Tensor, Crop]:
-        """The film's square and its place in the film."""
+        """The film's square at the network's size, and its place in the film."""
+        square, crop = self.square(index)
+        return resize(square, self.image_size).clamp_(0, 1), crop
+
+    def square(self, index: int) -> tuple[Tensor, Crop]:
+        """The film's square at its own resolution, (1, side, side), and its place in the film."""
         try:
-            return read_crop(self.films.files[index], self.image_size)
+            return read_square(self.films.files[index])
         except InputError as error:
             raise InputError(f"{self.films.where(index)}: {error}") from None

@@ -84,8 +84,8 @@ def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.resize(image, height_width, antialias=True)
 
 
-def read_crop(path: Path, size: int) -> tuple[Tensor, Crop]:
-    """The centred square of a film, resized: ((1, size, size) float32 in [0, 1], its place in the film)."""
+def read_square(path: Path) -> tuple[Tensor, Crop]:
+    """The centred square of a film at its own resolution, (1, side, side) float32 in [0, 1], and its place."""
     film = open_film(path)
     crop = Crop.centred(*film.size)
-    return resize(to_unit(film.crop(crop.box)), size).clamp_(0, 1), crop
+    return to_unit(film.crop(crop.box)), crop
