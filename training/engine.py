@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -53,35 +54,35 @@ def train_one_epoch(
     """
     model.train()
     for images, labels in batches:
-        images, labels = _to_device(images, labels, precision.device)
+        images = images.to(precision.device, non_blocking=True)
+        labels = labels.to(precision.device, non_blocking=True)
         with precision.autocast():
             logits = model(images)
         loss = masked_bce(logits.float(), labels)
-        value = loss.item()
-        if not torch.isfinite(loss):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise FloatingPointError(f"the training loss became {value}; a smaller --lr may help")
         optimizer.zero_grad(set_to_none=True)
         precision.scaler.scale(loss).backward()
         precision.scaler.step(optimizer)
         precision.scaler.update()
-        learning_rate = scheduler.get_last_lr()[0]
+        learning_rate = float(scheduler.get_last_lr()[0])
         scheduler.step()
         on_step(value, learning_rate)
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Batches, precision: Precision) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields logits (B, C) float32 and labels (B, C) per batch, on the CPU, in the order of `batches`."""
+def predict(model: nn.Module, batches: Batches, device: str) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) float32 and labels (N, C) of all films, on the CPU, in the order of `batches`.
+
+    Always in single precision: what is reported should not depend on how a network was trained.
+    """
     model.eval()
-    for images, labels in batches:
-        images, _ = _to_device(images, labels, precision.device)
-        with precision.autocast():
-            logits = model(images)
-        yield logits.float().cpu(), labels
-
-
-def _to_device(images: Tensor, labels: Tensor, device: str) -> tuple[Tensor, Tensor]:
-    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    logits, labels = [], []
+    for images, known in batches:
+        logits.append(model(images.to(device, non_blocking=True)).float().cpu())
+        labels.append(known)
+    return torch.cat(logits), torch.cat(labels)
 
 
 def readable_errors(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
