@@ -1,0 +1,183 @@
+"""A synthetic radiograph with its findings and their masks: anatomy -> density layers -> signs -> exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from chexpert.demo import Film, stream
+from chexpert.demo_anatomy import Anatomy, Build, Change, Lung, frontal, lateral
+from chexpert.demo_canvas import Canvas, at, ellipse, points
+from chexpert.demo_findings import PAINTERS, Layers, Scene, break_ribs, outline_change
+
+AIR = 0.40
+"""Density that a lung full of air takes away."""
+
+Draws = Callable[[str], np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """`image` (H, W) uint8; `masks`: finding -> (H, W) bool, for every finding of the film."""
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+
+
+def render(film: Film, seed: int) -> Rendered:
+    """Draws one film; the same for the same seed, patient, film and findings.
+
+    Every finding draws from a generator of its own, so that leaving one out changes nothing else.
+    """
+    draws: Draws = lambda name: stream(seed, film.patient, film.index, name)  # noqa: E731
+    change = outline_change(film.findings, stream(seed, film.patient, "change"), film.lateral)
+    build = Build.draw(stream(seed, film.patient, "build"), film.sex, film.age)
+    bedside = film.projection == "AP"
+    anatomy = lateral(build, change, draws("pose")) if film.lateral else frontal(build, change, draws("pose"), bedside)
+    canvas = _canvas(draws("frame"), film.lateral)
+    broken = break_ribs(anatomy, draws("Fracture")) if "Fracture" in film.findings else []
+    layers = _layers(canvas, anatomy, build, draws("layers"))
+    masks: dict[str, np.ndarray] = {}
+    if "Cardiomegaly" in film.findings:
+        masks["Cardiomegaly"] = canvas.fill(anatomy.heart) > 0.5
+    if "Enlarged Cardiomediastinum" in film.findings:
+        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) > 0.5
+        if "Cardiomegaly" in film.findings:
+            masks["Enlarged Cardiomediastinum"] |= masks["Cardiomegaly"]
+    if broken:
+        masks["Fracture"] = canvas.fill(*broken) > 0.5
+    for label, paint in PAINTERS.items():
+        if label in film.findings:
+            masks[label] = paint(Scene(canvas, anatomy, layers, draws(label)))
+    if "Lung Opacity" in masks:
+        for label in ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"):
+            masks["Lung Opacity"] = masks["Lung Opacity"] | masks.get(label, False)
+    image = _exposed(canvas, layers, draws("exposure"), film)
+    return Rendered(image, {label: masks[label] for label in film.findings})
+
+
+def _canvas(draw: np.random.Generator, lateral: bool) -> Canvas:
+    """A film of 640 to 1100 pixels on the long side, portrait or landscape, never square."""
+    long = int(draw.integers(720, 1101))
+    short = int(long * draw.uniform(0.78, 0.96))
+    landscape = draw.random() < (0.2 if lateral else 0.55)
+    width, height = (long, short) if landscape else (short, long)
+    scale = short * draw.uniform(0.405, 0.45) * (1.1 if lateral else 1.0)
+    centre = (width * draw.normal(0.5, 0.012), height * draw.normal(0.5, 0.015) + 0.04 * scale)
+    return Canvas(width, height, scale, centre, draw.normal(0, 0.025))
+
+
+def _layers(canvas: Canvas, anatomy: Anatomy, build: Build, draw: np.random.Generator) -> Layers:
+    lung = canvas.fill(*(lung.outline for lung in anatomy.lungs))
+    depth = canvas.fill(*(lung.outline for lung in anatomy.lungs), blur=0.09)
+    air = lung * np.clip(0.35 + 0.75 * depth, 0, 1)
+    soft = canvas.zeros()
+    for part in anatomy.parts:
+        layer = canvas.fill(part.outline, blur=part.blur)
+        soft += part.density * layer
+        if part.displaces:
+            air *= 1 - part.displaces * layer
+    for path, width in anatomy.airway:
+        soft -= 0.10 * canvas.strokes([(path, width, 1.0)], blur=0.012)
+    soft += _spine(canvas, anatomy, build)
+    vessels = canvas.strokes([s for lung in anatomy.lungs for s in _vessels(lung, draw)], blur=0.003)
+    return Layers(lung=lung, air=air, soft=soft, vessels=vessels, bone=_bone(canvas, anatomy), metal=canvas.zeros())
+
+
+def _bone(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
+    """Each rib a tube: denser at its edges. Ribs of the same kind are one layer, different kinds add up."""
+    bone = canvas.zeros()
+    for density in sorted({rib.density for rib in anatomy.ribs}):
+        alike = [rib for rib in anatomy.ribs if rib.density == density]
+        shell = canvas.strokes([(r.path, r.width, 1.0) for r in alike], blur=0.004)
+        marrow = canvas.strokes([(r.path, 0.6 * r.width, 1.0) for r in alike], blur=0.008)
+        bone += density * (shell - 0.4 * marrow)
+    return bone
+
+
+def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
+    width = 0.2 if not anatomy.lateral else 0.22
+    column = 0.10 * canvas.strokes([(anatomy.spine, width, 1.0)], blur=0.01)
+    heights = np.arange(-1.6, 1.6, 0.155)
+    x = np.interp(heights, anatomy.spine[:, 1], anatomy.spine[:, 0])
+    plates = [(points((a - width / 2, y), (a + width / 2, y)), 0.035, 1.0) for a, y in zip(x, heights, strict=True)]
+    column -= 0.05 * canvas.strokes(plates, blur=0.008)
+    if not anatomy.lateral:
+        knots = [ellipse(a, y + 0.09, 0.018, 0.035) for a, y in zip(x, heights, strict=True)]
+        knots += [
+            ellipse(a + s * 0.065, y + 0.05, 0.018, 0.025) for a, y in zip(x, heights, strict=True) for s in (-1, 1)
+        ]
+        column += 0.05 * canvas.fill(*knots, blur=0.006)
+    return build.bone * column
+
+
+def _vessels(lung: Lung, draw: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
+    """Strokes of the vessels that fan out from the hilum, thinning and branching toward the wall."""
+    strokes: list[tuple[np.ndarray, float, float]] = []
+
+    def grow(start: np.ndarray, heading: float, length: float, width: float) -> None:
+        steps = 5
+        turn = heading + np.cumsum(draw.normal(0, 0.13, steps))
+        path = start + np.concatenate(
+            [[[0, 0]], np.cumsum(length / steps * np.stack([np.cos(turn), np.sin(turn)], -1), 0)]
+        )
+        strokes.append((path, width, min(1.0, 0.25 + width / 0.028)))
+        if width > 0.006:
+            for spread in draw.normal(0, 0.5, 2):
+                grow(path[-1], turn[-1] + spread, 0.72 * length, 0.66 * width)
+            grow(
+                path[int(draw.integers(1, 4))],
+                turn[0] + draw.choice((-1, 1)) * draw.uniform(0.5, 0.9),
+                0.5 * length,
+                0.5 * width,
+            )
+
+    middle = 0.0 if lung.outward > 0 else np.pi
+    spread = 1.35 if len(lung.inner) < 10 else np.pi
+    for heading in np.linspace(-spread, spread, 9):
+        grow(
+            np.array(lung.hilum) + draw.normal(0, 0.02, 2),
+            middle + heading + draw.normal(0, 0.1),
+            draw.uniform(0.18, 0.27),
+            0.026,
+        )
+    return strokes
+
+
+def _exposed(canvas: Canvas, layers: Layers, draw: np.random.Generator, film: Film) -> np.ndarray:
+    """(H, W) uint8: density to grey with this film's exposure, quantum noise, blur, borders and marker."""
+    density = layers.soft + layers.bone + layers.metal - AIR * layers.air
+    density += 0.13 * layers.vessels * np.minimum(layers.air, 1)
+    density += 0.012 * canvas.noise(draw, 0.25) + 0.008 * canvas.noise(draw, 0.03) * (0.3 + layers.air)
+    level, window = draw.normal(0.46, 0.025), draw.uniform(0.145, 0.185)
+    grain = draw.uniform(0.008, 0.02)
+    noise = draw.standard_normal(density.shape, dtype=np.float32)
+    density += grain * noise * np.exp(0.9 * np.minimum(density, 1.3))
+    grey = 1 / (1 + np.exp((level - density) / window))
+    image = Image.fromarray((255 * np.clip(0.02 + 0.97 * grey, 0, 1)).astype(np.uint8))
+    image = image.filter(ImageFilter.GaussianBlur(draw.uniform(0.4, 0.9)))
+    _annotate(image, draw, film)
+    return np.asarray(image)
+
+
+def _annotate(image: Image.Image, draw: np.random.Generator, film: Film) -> None:
+    """Collimation borders and the side marker, each on some films."""
+    pen = ImageDraw.Draw(image)
+    width, height = image.size
+    if draw.random() < 0.4:
+        edge = draw.uniform(0.004, 0.03, 4) * min(width, height)
+        pen.rectangle((0, 0, width, edge[0]), fill=4)
+        pen.rectangle((0, height - edge[1], width, height), fill=4)
+        pen.rectangle((0, 0, edge[2], height), fill=4)
+        pen.rectangle((width - edge[3], 0, width, height), fill=4)
+    if draw.random() < 0.6:
+        letters = "L" if film.lateral or draw.random() < 0.6 else "R"
+        x = width * (0.88 if letters == "L" else 0.06)
+        font = ImageFont.load_default(size=int(0.05 * min(width, height)))
+        pen.text((x, height * draw.uniform(0.05, 0.12)), letters, fill=int(draw.integers(225, 256)), font=font)
+        if film.projection == "AP" and draw.random() < 0.5:
+            small = ImageFont.load_default(size=int(0.024 * min(width, height)))
+            pen.text((x - 0.09 * width * (letters == "L"), height * 0.03), "AP PORT", fill=240, font=small)

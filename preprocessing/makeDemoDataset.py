@@ -1,0 +1,172 @@
+"""A synthetic CheXpert-v1.0 and CheXlocalize in the real formats, every finding with its mask, for demos and tests.
+
+    python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
+
+About two films per patient. Killed at any moment it can be started again and goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pycocotools import mask as coco
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cli
+from chexpert import demo
+from chexpert.demo import Film
+from chexpert.demo_film import render
+from chexpert.files import InputError, read_json, replacing, write_csv, write_json
+from chexpert.labels import LABELS, TASKS, label_of
+
+EXAMPLES = """
+python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
+python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --workers 1
+"""
+
+MANIFEST = "demo.json"
+QUALITY = 92
+"""Of the JPEG files."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.parser("Writes a synthetic CheXpert and CheXlocalize with known lesion masks.", EXAMPLES)
+    parser.add_argument("--output", type=Path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
+    parser.add_argument("--patients", type=int, default=600, help=f"at least {demo.SMALLEST_COHORT}")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that draw films")
+    cli.add_seed(parser)
+    arguments = parser.parse_args(argv)
+    _check(arguments.patients, arguments.seed, arguments.workers)
+    _claim(arguments.output, arguments.patients, arguments.seed)
+    films = demo.draw_cohort(arguments.patients, arguments.seed)
+    _write_films(arguments.output, films, arguments.seed, arguments.workers)
+    _write_tables(arguments.output, films, arguments.seed)
+    print(_summary(arguments.output, films))
+    return 0
+
+
+def _check(patients: int, seed: int, workers: int) -> None:
+    if patients < demo.SMALLEST_COHORT:
+        raise InputError(f"--patients {patients}: too few to fill three splits; use at least {demo.SMALLEST_COHORT}")
+    if patients >= demo.FIRST_PATIENT["valid"]:
+        raise InputError(f"--patients {patients}: more than CheXpert's numbering holds; use at most 64540")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: use 0 or more")
+    if workers < 1:
+        raise InputError(f"--workers {workers}: use 1 or more")
+
+
+def _claim(output: Path, patients: int, seed: int) -> None:
+    """Makes the folder this cohort's, by its manifest; refuses one that holds another cohort or other data."""
+    manifest, wanted = output / MANIFEST, {"patients": patients, "seed": seed}
+    if manifest.exists():
+        there = read_json(manifest)
+        for name, value in wanted.items():
+            if there.get(name) != value:
+                raise InputError(
+                    f"{manifest}: made with {name} {there.get(name)}, not {value}; choose another --output"
+                )
+    elif output.is_dir() and any(output.iterdir()):
+        raise InputError(f"{output}: not empty and without {MANIFEST}; choose another --output")
+    else:
+        write_json(manifest, wanted)
+
+
+def film_file(output: Path, film: Film) -> Path:
+    """Test films lie in CheXlocalize alone, as in the real releases."""
+    return output / ("CheXlocalize/CheXpert" if film.split == "test" else "CheXpert-v1.0") / film.path
+
+
+def masks_file(output: Path, split: str) -> Path:
+    return output / "CheXlocalize/CheXlocalize" / f"gt_segmentations_{'val' if split == 'valid' else split}.json"
+
+
+def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -> None:
+    """Draws what is missing. A split whose masks are not written yet is drawn again as a whole, to have them."""
+    unmasked = {split for split in ("valid", "test") if not masks_file(output, split).exists()}
+    todo = [film for film in films if film.split in unmasked or not film_file(output, film).exists()]
+    masks: dict[str, dict[str, dict[str, dict[str, object]]]] = {split: {} for split in unmasked}
+    draw = partial(write_film, output, seed)
+    for film, encoded in zip(
+        todo, tqdm(_spread(draw, todo, workers), "films", len(todo), disable=not todo), strict=True
+    ):
+        if film.split in unmasked and encoded:
+            masks[film.split][film.image_id] = encoded
+    for split, segmentations in masks.items():
+        write_json(masks_file(output, split), segmentations)
+
+
+def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[dict[str, dict[str, object]]]:
+    if workers == 1 or len(films) < 2:
+        yield from map(draw, films)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(draw, films, chunksize=4)
+
+
+def write_film(output: Path, seed: int, film: Film) -> dict[str, dict[str, object]]:
+    """Draws and stores one film; returns its ten masks by CheXlocalize's task, nothing when none is positive."""
+    drawn = render(film, seed)
+    target = film_file(output, film)
+    with replacing(target) as temporary:
+        Image.fromarray(drawn.image).save(temporary, "JPEG", quality=QUALITY)
+    if film.split == "valid":
+        _same_film(target, output / "CheXlocalize/CheXpert/val" / Path(film.path).relative_to("valid"))
+    if film.split == "train" or not any(label_of(task) in drawn.masks for task in TASKS):
+        return {}
+    nothing = np.zeros(drawn.image.shape, bool)
+    return {task: _encoded(drawn.masks.get(label_of(task), nothing)) for task in TASKS}
+
+
+def _encoded(mask: np.ndarray) -> dict[str, object]:
+    """A (H, W) bool mask as CheXlocalize stores it: COCO's run lengths."""
+    packed = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+
+
+def _same_film(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the disk has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _write_tables(output: Path, films: Sequence[Film], seed: int) -> None:
+    train, valid, test = ([film for film in films if film.split == split] for split in ("train", "valid", "test"))
+    chexpert, chexlocalize, release = output / "CheXpert-v1.0", output / "CheXlocalize/CheXpert", "CheXpert-v1.0/"
+    tables: dict[Path, pd.DataFrame] = {
+        chexpert / "train.csv": demo.report_table(train, release, seed),
+        chexpert / "train_visualCheXbert.csv": demo.visual_table(train, release),
+        chexpert / "valid.csv": demo.label_table(valid, release),
+        chexlocalize / "val_labels.csv": demo.label_table(valid, release),
+        chexlocalize / "test_labels.csv": demo.test_table(test),
+    }
+    for path, table in tables.items():
+        if not path.exists():
+            write_csv(path, table)
+
+
+def _summary(output: Path, films: Sequence[Film]) -> str:
+    counts = []
+    for split, patients in demo.split_sizes(len({film.patient for film in films})).items():
+        counts.append(f"{split} {sum(film.split == split for film in films)} films of {patients} patients")
+    return f"{output}: {', '.join(counts)}; {len(LABELS)} labels"
+
+
+if __name__ == "__main__":
+    cli.run(main)
