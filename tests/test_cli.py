@@ -1,0 +1,62 @@
+"""One-line errors and exit codes."""
+
+import argparse
+
+import pytest
+
+import cli
+from chexpert.files import InputError
+from models.errors import WeightsError
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("a.csv, row 2: bad"), 2, "error: a.csv, row 2: bad\n"),
+        (WeightsError("w.pt: damaged"), 2, "error: w.pt: damaged\n"),
+        (OSError(28, "No space left on device", "out/x"), 1, "error: out/x: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_expected_failures_are_one_line(capsys, error, code, message):
+    assert cli.guarded(raising(error)) == code
+    assert capsys.readouterr().err == message
+
+
+def test_a_programming_error_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        cli.guarded(raising(ZeroDivisionError()))
+
+
+def test_wrong_arguments_are_one_line_and_exit_2(capsys):
+    parser = cli.parser("does things", "python x.py --size 3")
+    parser.add_argument("--size", type=int, default=3, help="pixels")
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--size", "many"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert "python x.py --size 3" in parser.format_help()
+    assert "pixels (default: 3)" in parser.format_help()
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cli.pick_device("auto") == "cpu"
+    with pytest.raises(InputError, match="no CUDA device"):
+        cli.pick_device("cuda")
+
+
+def test_run_facts_can_be_written_as_json(tmp_path):
+    from chexpert.files import write_json
+
+    facts = cli.run_facts(argparse.Namespace(data=tmp_path, seed=3, heatmaps=["raw"]), "cpu")
+    write_json(tmp_path / "run.json", facts)
+    assert facts["seed"] == 3
+    assert facts["versions"]["torch"]
