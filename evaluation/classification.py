@@ -1,0 +1,216 @@
+"""The classification table of one model, the thresholds it needs, and the points of its curves, as tables.
+
+Every table is computed from predictions as they were read from a file, so it can be recomputed to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from chexpert.files import InputError, read_json, write_json
+from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS
+from chexpert.predictions import Predictions
+from evaluation.bootstrap import film_units, interval, mean_of_defined, resampled_sums
+from evaluation.metrics import (
+    METRICS,
+    REASONS,
+    LabelSums,
+    calibration_bin,
+    calibration_edges,
+    panel_sums,
+    roc_counts,
+    youden_threshold,
+)
+
+GROUPS: dict[str, tuple[str, ...]] = {"Mean (14)": LABELS, "Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS}
+"""Rows below the labels: the mean over the labels of a group that are defined."""
+
+
+class Thresholds(dict[str, float | None]):
+    """Youden threshold per label, None where there is none; `reasons` says why, for each label without one."""
+
+    def __init__(self, values: Mapping[str, float | None], reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(values)
+        self.reasons = dict(reasons or {})
+
+
+def youden_thresholds(validation: Predictions) -> Thresholds:
+    """The threshold of each label with the largest tpr - fpr on the validation films."""
+    found = {
+        name: youden_threshold(validation.labels[:, i], validation.probabilities[:, i])
+        for i, name in enumerate(validation.names)
+    }
+    return Thresholds(
+        {name: threshold for name, (threshold, _) in found.items()},
+        {name: reason for name, (_, reason) in found.items() if reason is not None},
+    )
+
+
+def write_thresholds(path: Path, thresholds: Thresholds) -> None:
+    """Writes `{label: {"threshold": number or null, "reason": text or null}}`."""
+    content = {
+        name: {"threshold": threshold, "reason": thresholds.reasons.get(name)} for name, threshold in thresholds.items()
+    }
+    write_json(path, content)
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """Raises InputError with the label when one of the 14 is missing or its threshold is no number and not null."""
+    content = read_json(path)
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for name in LABELS:
+        entry = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(entry, dict) or "threshold" not in entry:
+            raise InputError(f'{path}: {name!r}: expected {{"threshold": number or null, "reason": text or null}}')
+        threshold = entry["threshold"]
+        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+            raise InputError(f"{path}: {name!r}: threshold {threshold!r} is not a number; give a number or null")
+        values[name] = threshold
+        if threshold is None:
+            reasons[name] = str(entry.get("reason") or "no threshold given")
+    return Thresholds(values, reasons)
+
+
+def panel_of(predictions: Predictions, thresholds: Thresholds) -> list[LabelSums]:
+    """The sums of every label, under the rules 0.5 and Youden."""
+    return [
+        LabelSums(predictions.labels[:, i], predictions.probabilities[:, i], {"0.5": 0.5, "youden": thresholds[name]})
+        for i, name in enumerate(predictions.names)
+    ]
+
+
+def classification_table(
+    predictions: Predictions,
+    thresholds: Thresholds,
+    *,
+    resamples: int = 100_000,
+    seed: int = 0,
+    unit: str = "film",
+) -> pd.DataFrame:
+    """One row per label or group, metric and rule: the value and its bootstrap interval.
+
+    Columns: label, metric, rule, threshold, value, ci_low, ci_high, bootstrap_mean, bootstrap_median, resamples, note.
+    `resamples` counts the resamples where the metric is defined; `note` says why a value is undefined, how many
+    resamples were left out, and how many labels a mean covers. `unit` is `film` or `patient`. With resamples=0 the
+    interval columns are NaN.
+    """
+    panel = panel_of(predictions, thresholds)
+    observed = panel_sums(panel, np.ones((len(predictions.paths), 1)))
+    units = film_units(predictions.paths, unit)
+    (resampled,) = resampled_sums([panel], units, resamples=resamples, seed=seed)
+    rows = []
+    for metric, rule in METRICS:
+        values = observed.metric(metric, rule)[:, 0]
+        samples = resampled.metric(metric, rule)
+        why = [undefined_reason(metric, rule, name, predictions, thresholds) for name in predictions.names]
+        for row in summary_rows(values, samples, why, REASONS.get(metric, "")):
+            threshold = {"-": None, "0.5": 0.5, "youden": thresholds.get(str(row["label"]))}[rule]
+            rows.append({"metric": metric, "rule": rule, "threshold": threshold, **row})
+    columns = ["label", "metric", "rule", "threshold", "value", "ci_low", "ci_high", "bootstrap_mean"]
+    columns += ["bootstrap_median", "resamples", "note"]
+    return by_label(rows, columns)
+
+
+def undefined_reason(metric: str, rule: str, name: str, predictions: Predictions, thresholds: Thresholds) -> str:
+    """Why this metric of a label would be undefined on these films."""
+    if rule == "youden" and thresholds[name] is None:
+        return f"no Youden threshold: {thresholds.reasons.get(name, 'no reason given')}"
+    if metric == "auroc":
+        return "no positives" if not predictions.labels[:, predictions.names.index(name)].any() else "no negatives"
+    return REASONS.get(metric, "")
+
+
+def summary_rows(
+    values: np.ndarray, samples: np.ndarray, why: Sequence[str], why_sometimes: str
+) -> list[dict[str, object]]:
+    """Rows of the 14 labels and the groups: value, interval, number of defined resamples, note.
+
+    values (14,) and samples (14, B), NaN where undefined; why (14,): the reason a value is undefined, if it is;
+    why_sometimes: the reason in a resample.
+    """
+    rows = []
+    for i, name in enumerate(LABELS):
+        left_out = int(np.isnan(samples[i]).sum())
+        note = f"{left_out} resamples undefined: {why_sometimes}" if left_out else ""
+        rows.append(_summary_row(name, values[i], samples[i], why[i] if np.isnan(values[i]) else note))
+    means, mean_samples = group_means(values[:, None])[:, 0], group_means(samples)
+    for i, (group, members) in enumerate(GROUPS.items()):
+        index = [LABELS.index(name) for name in members]
+        note = _coverage(members, ~np.isnan(values[index]), ~np.isnan(samples[index]))
+        rows.append(_summary_row(group, means[i], mean_samples[i], note))
+    return rows
+
+
+def group_means(values: np.ndarray) -> np.ndarray:
+    """(14, B) -> (len(GROUPS), B): the mean over the defined labels of each group."""
+    indices = [[LABELS.index(name) for name in members] for members in GROUPS.values()]
+    return np.stack([mean_of_defined(values[index]) for index in indices])
+
+
+def _summary_row(label: str, value: float, samples: np.ndarray, note: str) -> dict[str, object]:
+    summary = interval(samples)
+    return {
+        "label": label,
+        "value": float(value),
+        "ci_low": summary.low,
+        "ci_high": summary.high,
+        "bootstrap_mean": summary.mean,
+        "bootstrap_median": summary.median,
+        "resamples": summary.defined,
+        "note": note,
+    }
+
+
+def _coverage(members: Sequence[str], observed: np.ndarray, resampled: np.ndarray) -> str:
+    """How many labels a mean covers. observed (C,), resampled (C, B): where the metric is defined."""
+    missing = [name for name, there in zip(members, observed, strict=True) if not there]
+    text = f"mean of {observed.sum()} of {len(members)} labels"
+    if missing:
+        text += f", without {', '.join(missing)}"
+    fewer = int((~resampled[observed]).any(axis=0).sum())
+    return f"{text}; of fewer in {fewer} resamples" if fewer else text
+
+
+def by_label(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows ordered by label, then groups; the metrics of a label keep their order."""
+    order = {name: position for position, name in enumerate((*LABELS, *GROUPS))}
+    return pd.DataFrame(sorted(rows, key=lambda row: order[str(row["label"])]), columns=list(columns))
+
+
+def roc_points(predictions: Predictions) -> pd.DataFrame:
+    """ROC curve per label (label, fpr, tpr, threshold), corners only; no rows for a label without both classes."""
+    tables = []
+    for i, name in enumerate(predictions.names):
+        tp, fp, thresholds = roc_counts(predictions.labels[:, i], predictions.probabilities[:, i])
+        if tp[-1] and fp[-1]:
+            corner = np.ones(len(tp), bool)
+            corner[1:-1] = np.diff(tp, 2).astype(bool) | np.diff(fp, 2).astype(bool)
+            points = {"label": name, "fpr": fp / fp[-1], "tpr": tp / tp[-1], "threshold": thresholds}
+            tables.append(pd.DataFrame(points)[corner])
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["label", "fpr", "tpr", "threshold"])
+    )
+
+
+def calibration_points(predictions: Predictions) -> pd.DataFrame:
+    """Reliability diagram per label: label, bin_low, bin_high, count, mean_probability, fraction_positive.
+
+    The bins are those of the expected calibration error; the last two columns are NaN for an empty bin.
+    """
+    edges = calibration_edges()
+    tables = []
+    for i, name in enumerate(predictions.names):
+        bins = calibration_bin(predictions.probabilities[:, i])
+        films = pd.DataFrame({"p": predictions.probabilities[:, i], "y": predictions.labels[:, i]}).groupby(bins)
+        points = {"label": name, "bin_low": edges[:-1], "bin_high": edges[1:]}
+        table = pd.DataFrame(points)
+        table["count"] = films.size().reindex(table.index, fill_value=0)
+        table["mean_probability"] = films["p"].mean()
+        table["fraction_positive"] = films["y"].mean()
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,258 @@
+"""Classification metrics of one label, for the films as they are or under any weighting of them.
+
+Everything is made of a few sums over films (`SUMS`): for a weight per film, each is one row of a sparse matrix times
+the weights. With weights 1 this is the metric; with the counts of a bootstrap resample it is the metric of that
+resample. All sums but the two calibration ones are sums of integers, hence exact in float64.
+
+A film is decided positive when its score >= the threshold, under every rule. That is what scikit-learn's ROC curve
+means by a threshold, so the film that defines the Youden threshold is itself positive. (torchmetrics decides by
+score > threshold, and the published code applied that to ROC thresholds as well. At 0.5 the two differ only for a
+probability of exactly 0.5.)
+
+An undefined metric is NaN, never 0; `REASONS` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+RULES = ("0.5", "youden")
+CALIBRATION_BINS = 15
+SUMS = (
+    "positives",
+    "twice_wins",
+    "squared_error",
+    "calibration_gap",
+    *(f"{count} {rule}" for rule in RULES for count in ("tp", "fp")),
+)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts, or sums of weights, of the four outcomes; arrays of one shape."""
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+
+
+def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:
+    """Counts films (N,) decided by score >= threshold."""
+    positive, decided = labels == 1, scores >= threshold
+    pairs = ((positive, decided), (~positive, decided), (positive, ~decided), (~positive, ~decided))
+    return Confusion(*(np.asarray(np.count_nonzero(truth & decision), float) for truth, decision in pairs))
+
+
+def accuracy(counts: Confusion) -> np.ndarray:
+    return _ratio(counts.tp + counts.tn, counts.tp + counts.tn + counts.fp + counts.fn)
+
+
+def sensitivity(counts: Confusion) -> np.ndarray:
+    return _ratio(counts.tp, counts.tp + counts.fn)
+
+
+def specificity(counts: Confusion) -> np.ndarray:
+    return _ratio(counts.tn, counts.tn + counts.fp)
+
+
+def precision(counts: Confusion) -> np.ndarray:
+    return _ratio(counts.tp, counts.tp + counts.fp)
+
+
+def f1(counts: Confusion) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN): 0, not undefined, where there are positives and none is found."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
+    undefined = np.full(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
+
+
+DECISION_METRICS: dict[str, Callable[[Confusion], np.ndarray]] = {
+    "accuracy": accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "precision": precision,
+    "f1": f1,
+}
+METRICS: tuple[tuple[str, str], ...] = (
+    ("auroc", "-"),
+    *((metric, rule) for rule in RULES for metric in DECISION_METRICS),
+    ("brier", "-"),
+    ("ece", "-"),
+)
+"""Every metric and its rule, in the order of the tables; rule `-` needs no threshold."""
+
+REASONS = {
+    "auroc": "no positives or no negatives",
+    "sensitivity": "no positives",
+    "specificity": "no negatives",
+    "precision": "no film decided positive",
+    "f1": "no positives and no film decided positive",
+}
+"""Why a metric is undefined; the others are defined for every non-empty set of films."""
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Probability that a positive film scores above a negative one, ties counting half; NaN without both.
+
+    labels (N,) in {0, 1}, scores (N,) of any scale.
+    """
+    twice_wins = _twice_wins(_pair_rows(labels, scores).sum(axis=1)[:, None])
+    positives = np.count_nonzero(labels == 1)
+    return float(_ratio(twice_wins, 2.0 * positives * (len(labels) - positives))[0])
+
+
+def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared difference of probability and label."""
+    return float(np.mean((probabilities - labels) ** 2))
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over films of |mean probability - fraction positive| of the film's bin.
+
+    15 bins of equal width, [0, 1/15), ..., [14/15, 1] (Guo et al. 2017, doi:10.48550/arXiv.1706.04599, with the bins
+    closed below).
+    """
+    gaps = np.bincount(calibration_bin(probabilities), probabilities - labels, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_edges() -> np.ndarray:
+    """(16,) edges of the calibration bins."""
+    return np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
+
+
+def calibration_bin(probabilities: np.ndarray) -> np.ndarray:
+    """Index of the calibration bin of each probability."""
+    return np.searchsorted(calibration_edges()[1:-1], probabilities, side="right")
+
+
+def roc_counts(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Films decided positive at every distinct score, from above: tp, fp (K + 1,) int and thresholds (K + 1,).
+
+    The first threshold is infinity, where no film is decided positive, as in scikit-learn's `roc_curve`.
+    """
+    thresholds, tied = np.unique(-scores, return_inverse=True)
+    tp = np.cumsum(np.bincount(tied, labels == 1)).astype(np.int64)
+    fp = np.cumsum(np.bincount(tied)) - tp
+    return np.append(0, tp), np.append(0, fp), np.append(np.inf, -thresholds)
+
+
+def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float | None, str | None]:
+    """The threshold with the largest tpr - fpr, the highest of several, and None; or None and why there is none.
+
+    There is none without both positives and negatives, and where no threshold beats chance: the best is then to call
+    every film negative, which is no rule to hand on. Compared in integers, so rounding cannot break a tie.
+    """
+    tp, fp, thresholds = roc_counts(labels, scores)
+    positives, negatives = int(tp[-1]), int(fp[-1])
+    if not positives:
+        return None, "no positives in validation"
+    if not negatives:
+        return None, "no negatives in validation"
+    gain = tp * negatives - fp * positives  # (tpr - fpr) * positives * negatives
+    best = int(np.argmax(gain))
+    if gain[best] == 0:
+        return None, "no threshold is better than chance in validation"
+    return float(thresholds[best]), None
+
+
+class LabelSums:
+    """The sums of one label under weightings of its N films: sorts once, then costs O(N) per weighting."""
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, thresholds: Mapping[str, float | None]) -> None:
+        """labels (N,) in {0, 1}; scores (N,) in [0, 1]; a threshold per rule, None where the rule has none."""
+        self.thresholds = dict(thresholds)
+        self.films = len(labels)
+        positive = labels == 1
+        masks = [positive]
+        for rule in RULES:
+            threshold = self.thresholds[rule]
+            decided = np.zeros_like(positive) if threshold is None else scores >= threshold
+            masks += [positive & decided, ~positive & decided]
+        residuals = scores - labels
+        gaps = (residuals, (calibration_bin(scores), np.arange(self.films)))
+        self._rows = sparse.vstack(
+            [
+                sparse.csr_array(np.vstack([*masks, residuals**2])),
+                sparse.csr_array(gaps, shape=(CALIBRATION_BINS, self.films)),
+                _pair_rows(labels, scores),
+            ],
+            format="csr",
+        )
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """weights (N, B) float64 -> (len(SUMS), B); the counts of a rule without threshold are NaN."""
+        rows = self._rows @ weights
+        positives, *counts, squared_error = rows[: 2 + 2 * len(RULES)]
+        gaps, pairs = np.split(rows[2 + 2 * len(RULES) :], [CALIBRATION_BINS])
+        for index, rule in enumerate(RULES):
+            if self.thresholds[rule] is None:
+                counts[2 * index][:] = counts[2 * index + 1][:] = np.nan
+        calibration_gap = sum(np.abs(gaps))  # row after row: numpy's own order of addition depends on B
+        return np.stack([positives, _twice_wins(pairs), squared_error, calibration_gap, *counts])
+
+
+def _pair_rows(labels: np.ndarray, scores: np.ndarray) -> sparse.csr_array:
+    """(2K, N): the rows whose products with the weights `_twice_wins` needs.
+
+    Sort the negatives by score. A positive film wins over the negatives below it, and over half of those it ties with:
+    twice its wins is (negatives < score) + (negatives <= score). Both are ends of runs of negatives; there are K
+    distinct ends. Row k of the first half says how many times each positive asks for end k; row k of the second half,
+    which negatives lie between the ends k - 1 and k.
+    """
+    positive = np.flatnonzero(labels == 1)
+    negative = np.flatnonzero(labels != 1)
+    negative = negative[np.argsort(scores[negative], kind="stable")]
+    below, through = (np.searchsorted(scores[negative], scores[positive], side=side) for side in ("left", "right"))
+    ends, asked = np.unique(np.concatenate([below, through]), return_inverse=True)
+    run = np.searchsorted(ends, np.arange(len(negative)), side="right")
+    below_some = run < len(ends)  # a negative above every positive is never asked for
+    rows = np.concatenate([asked, len(ends) + run[below_some]])
+    films = np.concatenate([positive, positive, negative[below_some]])
+    return sparse.csr_array((np.ones(len(rows)), (rows, films)), shape=(2 * len(ends), len(labels)))
+
+
+def _twice_wins(pairs: np.ndarray) -> np.ndarray:
+    """Products of `_pair_rows` and weights, (2K, B) -> (B,), twice the weight of the pairs a positive film wins."""
+    asked, negatives = np.split(pairs, 2)
+    for below, upto in zip(negatives, negatives[1:], strict=False):  # numpy's cumsum over this axis is ten times slower
+        upto += below
+    return np.einsum("kb,kb->b", asked, negatives)
+
+
+@dataclass(frozen=True)
+class PanelSums:
+    """The sums of C labels under B weightings. films: (B,) total weight. rows: (len(SUMS), C, B)."""
+
+    films: np.ndarray
+    rows: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """(C, B), by a name of `SUMS`."""
+        return self.rows[SUMS.index(name)]
+
+    def confusion(self, rule: str) -> Confusion:
+        tp, fp, positives = self[f"tp {rule}"], self[f"fp {rule}"], self["positives"]
+        return Confusion(tp, fp, positives - tp, self.films - positives - fp)
+
+    def metric(self, metric: str, rule: str) -> np.ndarray:
+        """(C, B) values of one of `METRICS`, NaN where undefined."""
+        if metric in DECISION_METRICS:
+            return DECISION_METRICS[metric](self.confusion(rule))
+        if metric == "auroc":
+            positives = self["positives"]
+            return _ratio(self["twice_wins"], 2 * positives * (self.films - positives))
+        return _ratio(self["squared_error" if metric == "brier" else "calibration_gap"], self.films)
+
+
+def panel_sums(panel: Sequence[LabelSums], weights: np.ndarray) -> PanelSums:
+    """The sums of all labels of a panel under weights (N, B)."""
+    return PanelSums(weights.sum(axis=0), np.stack([label(weights) for label in panel], axis=1))
