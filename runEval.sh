@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures.
+#   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
+# DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/. Settings are variables:
+#   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
+data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
+chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
+. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh"
+. ./settings.sh
+
+weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published file
+  local name=$1 file
+  if [ -f "$MODELS/$name/model.safetensors" ]; then echo "$MODELS/$name"; return; fi
+  shift
+  for file in "$@"; do
+    if [ -f "$MODELS/$file" ]; then echo "$MODELS/$file"; return; fi
+  done
+  echo "error: no weights of $name in $MODELS/: run ./runTraining.sh, or put $1 there (see savedModels/README.md)" >&2
+  return 2
+}
+
+evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
+  local name=$1 patch_size=$2 weights
+  weights=$(weights_of "$name" "${@:3}")
+  echo "== evaluating $name ($weights)"
+  python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
+    --chexlocalize "$chexlocalize" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
+    --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE"
+  python evalLocalization.py --results "$RESULTS/$name" --chexlocalize "$chexlocalize"
+}
+evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
+evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt
+
+echo "== comparing the two"
+python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
+  --resamples "$RESAMPLES" --seed "$SEED"
+echo "== tables and figures"
+python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures --chexlocalize "$chexlocalize"
