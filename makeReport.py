@@ -1,0 +1,78 @@
+"""Tables and figures of a results folder, in the layout of the paper and beside its numbers. Reads files only.
+
+RESULTS_DIR holds one folder per model, as evalClassification.py and evalLocalization.py fill them. Parts that are
+missing are named, with the command that makes them, and the rest is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cli
+from chexpert.files import InputError
+from reporting.classification_figures import classification_figures
+from reporting.format import Table, to_markdown, write_table
+from reporting.localization_tables import mean_hit_rates, table2, table3
+from reporting.results import Results, read_paper, read_results
+from reporting.tables import comparison_table, table1, table1_per_label
+
+EXAMPLES = """
+python makeReport.py results
+python makeReport.py results --output report --dataset-name "synthetic demo data"
+python makeReport.py results --figures --gt-path chexlocalize/CheXlocalize/gt_segmentations_test.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    results = read_results(args.results_dir)
+    folder = args.output or args.results_dir / "report"
+    tables = _tables(results, args.dataset_name)
+    for table in tables:
+        write_table(table, folder)
+    pictures = classification_figures(results, folder, args.dataset_name)
+    for line in results.missing:
+        print(f"missing: {line}")
+    if not tables and not pictures:
+        raise InputError(
+            f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run"
+        )
+    _print_summary(results, tables, pictures, folder)
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
+    parser.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="folder with one folder per model")
+    parser.add_argument("--output", type=Path, help="where the report goes; RESULTS_DIR/report by default")
+    parser.add_argument("--dataset-name", default="", help="named in captions and titles")
+    return parser.parse_args(argv)
+
+
+def _tables(results: Results, dataset: str) -> list[Table]:
+    paper = read_paper()
+    tables: list[Table] = []
+    if any(model.scores for model in results.models):
+        tables += [table1(results, paper, dataset), table1_per_label(results, paper, dataset)]
+    for protocol in results.protocols:
+        tables += [table2(results, protocol, paper, dataset), table3(results, protocol, paper, dataset)]
+    if results.comparison is not None:
+        tables.append(comparison_table(results, dataset))
+    return tables
+
+
+def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:
+    print()
+    for table in tables:
+        if table.name.startswith(("table1", "table2", "table3")) and table.name != "table1_per_label":
+            print(to_markdown(table))
+    for protocol in results.protocols:
+        print(mean_hit_rates(results, protocol))
+    print(f"tables: {folder}/{{{','.join(table.name for table in tables)}}}.{{csv,md,tex}}")
+    print(f"pictures: {', '.join(str(path) for path in pictures if path.suffix == '.png')}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
