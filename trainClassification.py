@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import cli
-import evalClassification
 from chexpert.dataset import CheXpertDataset, read_films, training_csv
 from chexpert.files import InputError, read_json, sha256, write_json
 from chexpert.labels import LABELS
@@ -54,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_json(args.output / FINISHED, facts | {"seconds": round(time.monotonic() - started, 1)})
     if args.no_evaluation:
         return 0
+    import evalClassification  # its heat maps need packages that training alone does not
+
     evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
     return evalClassification.main([*evaluation, "--output", str(args.results or Path("results") / args.output.name)])
 
