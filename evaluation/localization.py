@@ -1,0 +1,237 @@
+"""How well heat maps find what radiologists outlined: IoU of masks, and hits of the map's maximum (CheXlocalize).
+
+CheXlocalize: Saporta et al., Nature Machine Intelligence 2022, doi 10.1038/s42256-022-00536-x. Per film the numbers are
+those of its `eval.py`; intervals are percentile intervals of a bootstrap over films.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from chexpert.files import InputError, read_json, write_csv
+from chexpert.labels import TASKS
+from chexpert.localize import HeatMap, HeatMapSource
+from chexpert.masks import GroundTruth
+from evaluation.bootstrap import interval, mean_of_defined, resample_weights
+from evaluation.map_pool import over_maps, scored_entries
+from evaluation.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film
+
+MEAN_ROW = "Mean"
+
+
+@dataclass(frozen=True)
+class MapScore:
+    """One map against the radiologists' mask, in pixels. hit: 1, 0, or NaN without a true mask."""
+
+    image_id: str
+    task: str
+    predicted: int
+    intersection: int
+    hit: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every map of a source, scored; whence the tables film x task."""
+
+    maps: tuple[MapScore, ...]
+    ground_truth: GroundTruth
+    has_masks: bool
+
+    def iou(self, *, true_pos_only: bool) -> pd.DataFrame:
+        """Indexed by image id, a column per task, NaN where undefined: as CheXlocalize's `get_ious`.
+
+        true_pos_only: the films of the ground truth, defined where both masks have pixels. Otherwise also films that
+        only have maps, defined where either mask has pixels. A missing map counts as an empty mask.
+        Raises ValueError when the maps were scored without masks.
+        """
+        if not self.has_masks:
+            raise ValueError("scored with masks=False: there is no IoU")
+        predicted, intersection = self._table("predicted"), self._table("intersection")
+        films = sorted(
+            self.ground_truth.image_ids if true_pos_only else {*self.ground_truth.image_ids, *predicted.index}
+        )
+        predicted, intersection = (t.reindex(films, fill_value=0.0).fillna(0.0) for t in (predicted, intersection))
+        truth = pd.DataFrame([self._areas(film) for film in films], index=films, columns=list(TASKS))
+        defined = (predicted > 0) & (truth > 0) if true_pos_only else (predicted > 0) | (truth > 0)
+        return (intersection / (predicted + truth - intersection)).where(defined)
+
+    def hits(self) -> pd.DataFrame:
+        """Indexed by image id, a column per task: 1 hit, 0 miss, NaN without a true mask; the films that have both
+        ground truth and maps."""
+        hits = self._table("hit")
+        return hits[hits.index.isin(self.ground_truth.image_ids)]
+
+    def _table(self, value: str) -> pd.DataFrame:
+        cells: dict[str, dict[str, float]] = {}
+        for score in self.maps:
+            cells.setdefault(score.image_id, {})[score.task] = getattr(score, value)
+        return pd.DataFrame.from_dict(cells, orient="index", columns=list(TASKS), dtype=float).sort_index()
+
+    def _areas(self, image_id: str) -> list[int]:
+        known = image_id in self.ground_truth
+        return [self.ground_truth.area(image_id, task) if known else 0 for task in TASKS]
+
+
+def score_maps(
+    source: HeatMapSource,
+    ground_truth: GroundTruth,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    cutoffs: Mapping[str, float] | None = None,
+    masks: bool = True,
+    workers: int = 1,
+) -> Scores:
+    """Scores every map of the 10 tasks, reading and stretching each once for all that can be asked of it.
+
+    thresholds: task -> threshold of the normalised map; None takes Otsu's. cutoffs: task -> probability below which
+    the predicted mask is empty. masks=False saves the time of the masks where only hits are wanted.
+    Raises InputError as the source does, when no film has both a map and ground truth, and when a film has another
+    size in its map than in the ground truth.
+    """
+    entries = scored_entries(source, ground_truth)
+    work = partial(score_map, thresholds=thresholds, cutoffs=cutoffs, masks=masks)
+    scored = over_maps(work, source, ground_truth, entries, workers=workers, label="localization")
+    return Scores(tuple(scored), ground_truth, masks)
+
+
+def score_map(
+    heat_map: HeatMap,
+    ground_truth: GroundTruth,
+    *,
+    thresholds: Mapping[str, float] | None,
+    cutoffs: Mapping[str, float] | None,
+    masks: bool,
+) -> MapScore:
+    """One map, stretched over the film, against its mask. A film without ground truth has an empty true mask."""
+    image_id, task = heat_map.image_id, heat_map.task
+    truth = None
+    if image_id in ground_truth:
+        check_film_size(heat_map, ground_truth)
+        truth = ground_truth.mask(image_id, task) if ground_truth.area(image_id, task) else None
+    masks = masks and heat_map.probability >= (cutoffs[task] if cutoffs else 0)
+    if truth is None and not masks:
+        return MapScore(image_id, task, 0, 0, np.nan)
+    resized = resize_to_film(heat_map)
+    hit = np.nan if truth is None else float(truth.flat[resized.argmax()])
+    if not masks:
+        return MapScore(image_id, task, 0, 0, hit)
+    mask = predicted_mask(resized, thresholds[task] if thresholds else None)
+    intersection = np.count_nonzero(mask & truth) if truth is not None else 0
+    return MapScore(image_id, task, int(np.count_nonzero(mask)), int(intersection), hit)
+
+
+def predicted_mask(resized: np.ndarray, threshold: float | None) -> np.ndarray:
+    """(H, W) bool: the normalised map above `threshold`, or above Otsu's; empty for a constant map."""
+    normalised = normalise(resized)
+    if normalised is None:
+        return np.zeros(resized.shape, dtype=bool)
+    return above_otsu(normalised) if threshold is None else above_threshold(normalised, threshold)
+
+
+def human_hits(points: Mapping[str, Mapping[str, Any]], ground_truth: GroundTruth) -> pd.DataFrame:
+    """Hits of radiologists' points, film x task as `Scores.hits`; a film or task without points is a miss.
+
+    points: image id -> task -> [[x, y], ...] in the film's pixels; one inside the mask is a hit.
+    """
+    hits = pd.DataFrame(np.nan, index=ground_truth.image_ids, columns=list(TASKS))
+    for image_id in ground_truth.image_ids:
+        for task in TASKS:
+            if ground_truth.area(image_id, task):
+                mask = ground_truth.mask(image_id, task)
+                inside = [mask[int(y), int(x)] for x, y in points.get(image_id, {}).get(task, [])]
+                hits.loc[image_id, task] = float(any(inside))
+    return hits
+
+
+def read_human_points(path: Path, ground_truth: GroundTruth) -> dict[str, dict[str, list[list[float]]]]:
+    """CheXlocalize's json of the most representative points. Raises InputError for a point outside its film."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
+        raise InputError(f"{path}: expected a json object of image id -> task -> [[x, y], ...]")
+    for image_id, task in ((i, t) for i in content for t in content[i] if i in ground_truth and t in TASKS):
+        height, width = ground_truth.size(image_id)
+        points = content[image_id][task]
+        for point in points if isinstance(points, list) else [points]:
+            if not _is_inside(point, width, height):
+                raise InputError(
+                    f"{path}: {image_id}, {task}: {point!r} is no point [x, y] of {width} x {height} pixels"
+                )
+    return content
+
+
+def _is_inside(point: Any, width: int, height: int) -> bool:
+    numbers = isinstance(point, list) and len(point) == 2 and all(isinstance(n, (int, float)) for n in point)
+    return numbers and 0 <= point[0] < width and 0 <= point[1] < height
+
+
+def bootstrap(per_film: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """(resamples, task): the mean over films, undefined ones left out, under each resample of the films."""
+    return pd.DataFrame(_resampled_means(per_film, resamples, seed).T, columns=per_film.columns)
+
+
+def _resampled_means(per_film: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
+    """(task, resample)"""
+    values = per_film.to_numpy(float).T  # (task, film)
+    defined = ~np.isnan(values)
+    filled = np.where(defined, values, 0.0)
+    parts = []
+    for weights in resample_weights(np.arange(len(per_film)), resamples, seed):  # (film, resample)
+        count = defined.astype(float) @ weights
+        parts.append(np.divide(filled @ weights, count, out=np.full(count.shape, np.nan), where=count > 0))
+    return np.concatenate(parts, axis=1)
+
+
+def summarise(resampled: pd.DataFrame) -> pd.DataFrame:
+    """`name`, `lower`, `mean`, `upper` per task and for the mean over the tasks that are defined in a resample.
+
+    The 2.5 and 97.5 percentiles and, as CheXlocalize has it, the mean of the resamples; undefined ones are left out.
+    """
+    samples = resampled.to_numpy().T
+    named = [*zip(resampled.columns, samples, strict=True), (MEAN_ROW, mean_of_defined(samples))]
+    rows = [(name, found.low, found.mean, found.high) for name, found in ((n, interval(s)) for n, s in named)]
+    return pd.DataFrame(rows, columns=["name", "lower", "mean", "upper"])
+
+
+def paired_differences(
+    per_film_a: pd.DataFrame, per_film_b: pd.DataFrame, *, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Two methods on the same films: `name`, `a`, `b`, `difference` (a - b), `lower`, `upper`, `resamples`.
+
+    a and b: means over films, per task; `Mean`: over the tasks that are defined in both. The interval is the percentile
+    interval of a - b under resamples shared by both; `resamples` counts those where it is defined.
+    Raises InputError for other films or tasks.
+    """
+    if not per_film_a.index.equals(per_film_b.index) or not per_film_a.columns.equals(per_film_b.columns):
+        raise InputError("the two methods were not scored on the same films and tasks; score them again together")
+    means = pd.DataFrame({"a": per_film_a.mean(), "b": per_film_b.mean()})
+    means.loc[MEAN_ROW] = means.dropna().mean()
+    a, b = (_resampled_means(table, resamples, seed) for table in (per_film_a, per_film_b))  # (task, resample)
+    found = [interval(samples) for samples in (*(a - b), mean_of_defined(a - b))]
+    bounds = {
+        "lower": [i.low for i in found],
+        "upper": [i.high for i in found],
+        "resamples": [i.defined for i in found],
+    }
+    table = means.assign(difference=means["a"] - means["b"], **bounds)
+    return table.rename_axis("name").reset_index()
+
+
+def write_results(folder: Path, prefix: str, per_film: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Writes CheXlocalize's three files, `<prefix>_{results_per_cxr,bootstrap_results_per_cxr,summary_results}.csv`.
+
+    Returns the summary.
+    """
+    resampled = bootstrap(per_film, resamples=resamples, seed=seed)
+    summary = summarise(resampled)
+    write_csv(folder / f"{prefix}_results_per_cxr.csv", per_film.assign(img_id=per_film.index))
+    write_csv(folder / f"{prefix}_bootstrap_results_per_cxr.csv", resampled)
+    write_csv(folder / f"{prefix}_summary_results.csv", summary)
+    return summary

@@ -1,0 +1,101 @@
+"""One function over many heat maps, in several processes, with the same results whatever their number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from chexpert.files import InputError
+from chexpert.labels import TASKS
+from chexpert.localize import HeatMap, HeatMapSource
+from chexpert.masks import GroundTruth
+
+Result = TypeVar("Result")
+Work = Callable[[HeatMap, GroundTruth], Result]
+
+_CHUNK = 4  # maps handed to a process at once
+
+_task_of_process: tuple[Work, HeatMapSource, GroundTruth]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def scored_entries(source: HeatMapSource, ground_truth: GroundTruth) -> list[tuple[str, str]]:
+    """(image id, task) of the maps of the 10 tasks. Raises InputError when none of their films has ground truth."""
+    entries = [(image_id, task) for image_id, task in source.entries if task in TASKS]
+    if not any(image_id in ground_truth for image_id, _ in entries):
+        raise InputError(
+            f"{ground_truth.source}: none of its films has a heat map; take the ground truth of that split"
+        )
+    return entries
+
+
+def over_maps(
+    work: Work[Result],
+    source: HeatMapSource,
+    ground_truth: GroundTruth,
+    entries: Sequence[tuple[str, str]],
+    *,
+    workers: int,
+    label: str,
+) -> Iterator[Result]:
+    """Yields `work(map, ground_truth)` for every (image id, task) of `entries`, in their order, with a progress bar.
+
+    work: a function of a module, or a `functools.partial` of one. Up to `workers` processes, this one alone for 1.
+    Every process computes in one thread. Raises InputError as the source does, OSError when a process dies.
+    """
+    workers = min(workers, -(-len(entries) // _CHUNK))
+    with tqdm(total=len(entries), desc=label, unit="map", delay=2, leave=False) as progress:
+        for result in _results(work, source, ground_truth, entries, workers):
+            progress.update()
+            yield result
+
+
+def _results(
+    work: Work[Result], source: HeatMapSource, truth: GroundTruth, entries: Sequence[tuple[str, str]], workers: int
+) -> Iterator[Result]:
+    if workers <= 1:
+        for entry in entries:
+            with _one_thread():
+                result = work(source.load(*entry), truth)
+            yield result
+        return
+    with ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work, source, truth)) as pool:
+        try:
+            yield from pool.map(_run, entries, chunksize=_CHUNK)
+        except BrokenProcessPool:
+            raise OSError("a worker process died, most likely out of memory; take a smaller --workers") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch may round differently with another number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _set_up(work: Work, source: HeatMapSource, ground_truth: GroundTruth) -> None:
+    global _task_of_process
+    torch.set_num_threads(1)
+    _task_of_process = (work, source, ground_truth)
+
+
+def _run(entry: tuple[str, str]) -> Any:
+    work, source, ground_truth = _task_of_process
+    return work(source.load(*entry), ground_truth)
