@@ -2,10 +2,15 @@
 
 A folder holds `config.json` (what to build) beside `model.safetensors` (its tensors), as `save_pretrained` of the
 Hugging Face hub writes them. Nothing here ever runs code from a file: `.pt` files are read with `weights_only=True`.
+
+    python -m models.checkpoint convert MedicalPatchNet_weights.pt savedModels/MedicalPatchNet --patch-size 64
+    python -m models.checkpoint convert savedModels/MedicalPatchNet MedicalPatchNet_weights.pt
+    python -m models.checkpoint describe savedModels/MedicalPatchNet --results results/MedicalPatchNet
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -20,12 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.backbones import build_backbone
+from models.backbones import TORCHVISION, build_backbone
+from models.card import model_card
 from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
 
 PUBLISHED_LABELS = (
     "No Finding",
@@ -97,14 +104,38 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
-    """Writes `config.json` and `model.safetensors` into `folder`, each whole or not at all."""
+    """Writes `config.json`, `model.safetensors` and the model card into `folder`, each file whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    plain: Any = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
     _replace(folder / WEIGHTS_NAME, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
-    text = json.dumps(config_of(model), indent=2) + "\n"
-    _replace(folder / CONFIG_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_description(folder, config_of(plain), plain.details)
+
+
+def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    """Writes what stands beside the tensors: `config.json` and the model card."""
+    content = json.dumps({**config, "details": details}, indent=2, ensure_ascii=False) + "\n"
+    _replace(folder / CONFIG_NAME, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    card = model_card(config, details)
+    _replace(folder / CARD_NAME, lambda temporary: temporary.write_text(card, encoding="utf-8"))
+
+
+def save_published(model: MedicalPatchNet, path: Path) -> None:
+    """Writes a state dict in the published layout. It carries tensors only: sizes, labels and details are left behind.
+
+    Raises WeightsError for a network that this layout cannot tell: another backbone, image size or label order.
+    """
+    published = (PUBLISHED_IMAGE_SIZE, PUBLISHED_LABELS)
+    if model.backbone not in TORCHVISION or (model.image_size, model.labels) != published:
+        raise WeightsError(
+            f"{path}: the published layout holds an EfficientNet of torchvision for {PUBLISHED_IMAGE_SIZE} px and the "
+            f"14 CheXpert labels, not {model.backbone} for {model.image_size} px and {len(model.labels)} labels"
+        )
+    buffer = io.BytesIO()  # given a path, torch would write the temporary file's name into the archive
+    torch.save(published_keys(model.state_dict()), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def config_of(model: Any) -> dict[str, Any]:
@@ -154,11 +185,17 @@ def project_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {rename(name): tensor for name, tensor in state.items()}
 
 
+def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `project_keys`."""
+    return {"baseBackbone." + re.sub(r"^head\.", "classifier.1.", name): tensor for name, tensor in state.items()}
+
+
 def _from_folder(folder: Path) -> tuple[MedicalPatchNet, dict[str, Tensor]]:
     config_path = folder / CONFIG_NAME
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         wanted = {name: config[name] for name in ("backbone", "patch_size", "image_size", "labels")}
+        wanted["details"] = config.get("details")
     except FileNotFoundError:
         raise WeightsError(f"{folder}: no {CONFIG_NAME} in this folder; expected it beside {WEIGHTS_NAME}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -218,3 +255,9 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    from models.commands import main
+
+    raise SystemExit(main())

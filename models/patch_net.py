@@ -5,12 +5,15 @@ Wienholt et al., Scientific Reports 2026, doi 10.1038/s41598-026-40358-0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from models.backbones import build_backbone
+from models.card import standard_details
 
 
 class MedicalPatchNet(
@@ -26,6 +29,8 @@ class MedicalPatchNet(
     Images are (B, 1, S, S) float in [0, 1], S = `image_size`, a multiple of `patch_size`; no further normalisation.
     Patches are in row-major order, P = (S / patch_size)^2. C = len(labels). All outputs are logits.
 
+    `details` are json facts that travel with the weights (see `models.card`): thresholds, preprocessing, training data.
+
     Raises ValueError when `patch_size` does not divide `image_size`, WeightsError for an unusable backbone.
     """
 
@@ -35,6 +40,7 @@ class MedicalPatchNet(
         patch_size: int = 64,
         image_size: int = 512,
         labels: Sequence[str] = (),
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if patch_size <= 0 or image_size % patch_size:
@@ -45,6 +51,7 @@ class MedicalPatchNet(
         self.patch_size = patch_size
         self.image_size = image_size
         self.labels = tuple(labels)
+        self.details = standard_details() | dict(details or {})
         parts = build_backbone(backbone)
         self.features = parts.features
         self.dropout = nn.Dropout(parts.dropout)
@@ -70,6 +77,17 @@ class MedicalPatchNet(
         maps = self.features(split_patches(images, self.patch_size))  # (B*n*n, K, h, w)
         tiles = maps.unflatten(0, (len(images), n, n))  # (B, n, n, K, h, w)
         return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)  # (B, K, n*h, n*w)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` write is what `save_model` writes."""
+        from models.checkpoint import save_model  # here, for it builds networks and so imports this file
+
+        save_model(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:
+        """Strictly: the hub's own default leaves a layer random when its tensors are missing."""
+        return super()._from_pretrained(**{"strict": True} | arguments)
 
 
 def split_patches(images: Tensor, patch_size: int) -> Tensor:

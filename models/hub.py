@@ -1,0 +1,161 @@
+"""Weights by name: a folder, a file, or `hf://owner/repo[@revision][/file]` from the Hugging Face hub.
+
+`huggingface_hub` does the transfer: a progress bar, a cut connection resumed where it broke, and the cache,
+`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` as everywhere else. What is in the cache is used from there
+without asking the server, so that a second run needs no connection and a name keeps meaning the same weights; to move
+on to newer ones, name their tag or commit after the `@`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from models.errors import WeightsError
+
+PUBLISHED_REPO = "hf://patrick-w/MedicalPatchNet"
+
+SAME_FILE = {
+    "EfficientNetB0_weights.pt": "EfficientNetV2S_weights.pt",
+    "EfficientNetV2S_weights.pt": "EfficientNetB0_weights.pt",
+}
+"""The published baseline is found under either name, whichever the repository or folder holds."""
+
+_FOLDER_FILES = ("config.json", "model.safetensors")
+_SPEC = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>[^@]+))?/?")
+_TRANSPORT_ERRORS: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # its HTTP library's own error, and OSError
+
+
+def resolve_weights(spec: str | Path) -> Path:
+    """The local folder or file that `load_model` takes, downloaded first where `spec` names one on the hub.
+
+    `hf://owner/repo` is a saved folder (`config.json`, `model.safetensors`), `hf://owner/repo/file` one file. What was
+    downloaded is checked against the sha256 that the hub recorded for it, and thrown away when it differs.
+
+    Raises WeightsError when nothing is there, the download fails, or the content is not what was recorded.
+    """
+    if str(spec).startswith("hf:"):
+        return _from_hub(str(spec))
+    path = Path(spec).expanduser()
+    found = next((candidate for candidate in _names(path.name) if path.with_name(candidate).exists()), None)
+    if found is None:
+        raise WeightsError(f"{path}: no such file or folder of weights; {PUBLISHED_REPO}/FILE takes one from the hub")
+    return path.with_name(found)
+
+
+def _names(file: str) -> list[str]:
+    return [file, SAME_FILE[file]] if file in SAME_FILE else [file]
+
+
+def _from_hub(spec: str) -> Path:
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise WeightsError(f"{spec}: expected hf://owner/repo[@revision][/file]")
+    repo, revision, file = match["repo"], match["revision"], match["file"]
+    a_folder = file in (None, _FOLDER_FILES[-1])
+    with _one_line_errors(spec, repo, revision):
+        weights = _folder(repo, revision) / _FOLDER_FILES[-1] if a_folder else _file(repo, revision, file)
+    _verify(weights, spec)
+    return weights.parent if a_folder else weights
+
+
+def _file(repo: str, revision: str | None, file: str) -> Path:
+    """The first of the file's names that is cached, else the first that the hub has."""
+    names = _names(file)
+    for name in names:
+        cached = try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    for name in names[:-1]:
+        try:
+            return Path(hf_hub_download(repo, name, revision=revision))
+        except RemoteEntryNotFoundError:
+            pass
+    return Path(hf_hub_download(repo, names[-1], revision=revision))
+
+
+def _folder(repo: str, revision: str | None) -> Path:
+    """The folder that holds both files of one and the same commit."""
+    cached = [try_to_load_from_cache(repo, name, revision=revision) for name in _FOLDER_FILES]
+    if all(isinstance(path, str) for path in cached):
+        return Path(str(cached[0])).parent
+    config = Path(hf_hub_download(repo, _FOLDER_FILES[0], revision=revision))  # .../snapshots/<commit>/config.json
+    return Path(hf_hub_download(repo, _FOLDER_FILES[1], revision=config.parent.name)).parent
+
+
+@contextmanager
+def _one_line_errors(spec: str, repo: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
+    except GatedRepoError:
+        raise WeightsError(
+            f"{spec}: access to this repository must be granted: ask for it at {constants.ENDPOINT}/{repo}, "
+            "then set HF_TOKEN"
+        ) from None
+    except RepositoryNotFoundError:
+        raise WeightsError(
+            f"{spec}: no repository {repo} at {constants.ENDPOINT}; check the name, or set HF_TOKEN if it is private"
+        ) from None
+    except RevisionNotFoundError:
+        raise WeightsError(
+            f"{spec}: {repo} has no revision {revision!r}; leave @{revision} out for the newest"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise WeightsError(f"{spec}: not downloaded yet, and {_why_not_now()}") from None
+    except RemoteEntryNotFoundError:
+        raise WeightsError(f"{spec}: {_what_is_there(repo, revision)}") from None
+    except _TRANSPORT_ERRORS as error:
+        if getattr(error, "errno", None):  # a full disk, a cache that cannot be written: the machine's own words
+            raise
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{spec}: the download failed ({first_line}); run the command again") from None
+    except ValueError as error:
+        raise WeightsError(f"{spec}: not a name that the hub knows ({str(error).splitlines()[0]})") from None
+
+
+def _why_not_now() -> str:
+    if constants.HF_HUB_OFFLINE:
+        return (
+            "HF_HUB_OFFLINE=1 forbids it: run once with HF_HUB_OFFLINE=0, "
+            f"or set HF_HOME to a cache that has it (now {constants.HF_HUB_CACHE} is used)"
+        )
+    return f"{constants.ENDPOINT} cannot be reached: check the connection, HF_ENDPOINT and the proxy settings"
+
+
+def _what_is_there(repo: str, revision: str | None) -> str:
+    try:
+        files = HfApi().list_repo_files(repo, revision=revision)
+    except _TRANSPORT_ERRORS:
+        files = []
+    weights = ", ".join(name for name in files if name.endswith((".pt", ".safetensors")))
+    has = f"the weights there are {weights}" if weights else "there are no weights files at all"
+    return f"no such file in {repo}; {has}; name one as hf://{repo}/FILE"
+
+
+def _verify(path: Path, spec: str) -> None:
+    """Compares the content with the sha256 by which the hub's cache names large files; removes what differs."""
+    blob = path.resolve()
+    if not re.fullmatch(r"[0-9a-f]{64}", blob.name):  # a plain copy, where the system cannot link
+        return
+    with open(blob, "rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if found != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{spec}: the file differs from its recorded sha256 ({found[:12]}... instead of {blob.name[:12]}...); "
+            "it was removed, run the command again to download it anew"
+        )
