@@ -1,11 +1,13 @@
-"""The chest of one synthetic patient, as outlines in the patient frame (`chexpert.demo_canvas`), frontal or lateral.
+"""The chest of one synthetic patient, seen from the front, as outlines in the patient frame of `chexpert.demo_canvas`.
 
-Both views give the same parts under the same names, so that the signs of `chexpert.demo_findings` need not know the view.
+The lateral view (`chexpert.demo_lateral`) has the same parts under the same names, so that findings need not know the
+view they are drawn on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +24,8 @@ class Lung:
     hilum: tuple[float, float]
     outward: float
     """+1 where the chest wall lies at larger x than the hilum, else -1."""
+    fan: float
+    """Half the angle, in radians around `outward`, over which vessels leave the hilum."""
 
     @property
     def outline(self) -> Points:
@@ -33,11 +37,14 @@ class Lung:
         return float(self.wall[-1, 0]), float(self.wall[-1, 1])
 
 
-@dataclass
+@dataclass(eq=False)
 class Rib:
+    """Any long bone. Bones of one `kind` are drawn as one layer, kinds add up."""
+
+    kind: str
     path: Points
     width: float
-    density: float
+    broken: bool = False
 
 
 @dataclass
@@ -59,9 +66,9 @@ class Anatomy:
     """(N, 2) from the neck down."""
     parts: list[Part]
     ribs: list[Rib]
-    lateral: bool
-    airway: list[tuple[Points, float]] = field(default_factory=list)
+    airway: list[tuple[Points, float]]
     """(path, width) of the trachea and the main bronchi."""
+    lateral: bool
 
 
 @dataclass(frozen=True)
@@ -75,17 +82,20 @@ class Build:
     bend: float
     breast: float
     bone: float
+    slope: float
+    """Steepness of the ribs."""
 
     @staticmethod
     def draw(draw: np.random.Generator, sex: str, age: int) -> Build:
         return Build(
-            width=float(np.clip(draw.normal(1.0, 0.04), 0.9, 1.1)),
-            height=float(np.clip(draw.normal(1.0 if sex == "Male" else 0.96, 0.05), 0.86, 1.12)),
-            heart=float(np.clip(draw.normal(0.98 + 0.001 * (age - 60), 0.06), 0.84, 1.12)),
-            fat=float(np.clip(draw.normal(1.0, 0.3), 0.5, 1.7)),
-            bend=float(draw.normal(0, 0.02)),
+            width=float(np.clip(draw.normal(1.0, 0.05), 0.88, 1.1)),
+            height=float(np.clip(draw.normal(1.0 if sex == "Male" else 0.95, 0.07), 0.82, 1.14)),
+            heart=float(np.clip(draw.normal(0.96 + 0.001 * (age - 60), 0.06), 0.82, 1.10)),
+            fat=float(np.clip(draw.normal(1.0, 0.35), 0.4, 1.9)),
+            bend=float(draw.normal(0, 0.025)),
             breast=float(np.clip(draw.normal(0.8, 0.35), 0.2, 1.5)) if sex == "Female" else 0.0,
             bone=float(np.clip(draw.normal(1.08 - 0.003 * (age - 50), 0.12), 0.7, 1.4)),
+            slope=float(np.clip(draw.normal(1.0, 0.2), 0.5, 1.5)),
         )
 
 
@@ -98,16 +108,35 @@ class Change:
     rise: tuple[float, float] = (0.0, 0.0)
 
 
+# fmt: off
+_WALL = points(
+    (0.15, -0.74), (0.23, -0.86), (0.36, -0.91), (0.53, -0.84), (0.70, -0.63), (0.82, -0.32), (0.90, 0.03),
+    (0.94, 0.40),
+)
+_DOME = points((0.87, 0.66), (0.72, 0.53), (0.50, 0.47), (0.30, 0.51), (0.08, 0.64))
+_INNER = points((0.08, 0.30), (0.09, -0.10), (0.10, -0.45))
+_SKIN = points(
+    (0.24, -2.20), (0.25, -1.25), (0.42, -1.06), (0.92, -1.00), (1.32, -0.88), (1.52, -0.62), (1.45, -0.30),
+    (1.20, -0.10),
+)
+_ARM = points((1.42, -0.55), (1.85, -0.55), (1.90, 2.20), (1.36, 2.20), (1.30, 0.20))
+_SCAPULA = points(
+    (1.17, -0.84), (1.22, -0.62), (1.12, -0.52), (1.06, -0.30), (0.97, 0.02), (0.92, 0.03), (0.89, -0.25),
+    (0.90, -0.62), (0.98, -0.80),
+)
+_CLAVICLE = points((0.08, -0.65), (0.22, -0.69), (0.45, -0.80), (0.72, -0.92), (0.98, -0.97), (1.22, -0.93))
+# fmt: on
+
+
 def frontal(build: Build, change: Change, draw: np.random.Generator, bedside: bool) -> Anatomy:
-    """A frontal chest; the patient's right is at negative x. `bedside`: AP, shallower breath, scapulae over the lungs."""
+    """The patient's right is at negative x. `bedside`: AP, with shallower breath and the scapulae over the lungs."""
     size = np.array([build.width, build.height])
-    breath = draw.normal(0.06 if bedside else 0.0, 0.03)
-    lungs = [_frontal_lung(side, size, change.rise[i] + breath, build) for i, side in enumerate((-1.0, 1.0))]
-    heart_size = build.heart * change.heart * (1.06 if bedside else 1.0)
-    heart = _frontal_heart(heart_size, breath) * size
-    mediastinum = _frontal_mediastinum(change.mediastinum) * size
-    spine_y = np.linspace(-1.9, 2.0, 60)
-    spine = np.stack([build.bend * np.sin(2 * spine_y + draw.uniform(0, 6)), spine_y], axis=-1)
+    breath = draw.normal(0.06 if bedside else 0.0, 0.04)
+    lungs = [_lung(side, size, change.rise[i] + breath) for i, side in enumerate((-1.0, 1.0))]
+    heart = _heart(build.heart * change.heart * (1.06 if bedside else 1.0), breath) * size
+    mediastinum = _mediastinum(change.mediastinum, draw.uniform(0.9, 1.1)) * size
+    down = np.linspace(-1.9, 2.0, 60)
+    spine = np.stack([build.bend * np.sin(2 * down + draw.uniform(0, 6)), down], axis=-1)
     shift = draw.normal(0, 0.012)
     trachea = points((shift, -1.5), (shift, -0.9), (0.01 + shift, -0.45), (0.015, -0.24)) * size
     bronchi = [points((0.015, -0.26), (s * 0.1, -0.14), (s * 0.2, -0.06)) * size for s in (-1, 1)]
@@ -116,239 +145,140 @@ def frontal(build: Build, change: Change, draw: np.random.Generator, bedside: bo
         heart=heart,
         mediastinum=mediastinum,
         spine=spine,
-        parts=_frontal_parts(build, lungs, heart, mediastinum, draw, bedside),
-        ribs=_frontal_ribs(build, lungs),
-        lateral=False,
+        parts=[
+            *_trunk(build, lungs),
+            *_shoulders(build, draw, bedside),
+            *_gastric_bubble(lungs[1], draw),
+            *(part for lung in lungs for part in _pulmonary_arteries(lung)),
+            Part(mediastinum, 0.09, 0.009, 0.95),
+            Part(heart, 0.10, 0.010, 0.88),
+        ],
+        ribs=[rib for lung in lungs for rib in _ribs(build, lung)],
         airway=[(smooth(trachea), 0.085), *((smooth(b, 20), 0.05) for b in bronchi)],
+        lateral=False,
     )
 
 
-def _frontal_lung(side: float, size: np.ndarray, rise: float, build: Build) -> Lung:
+def _lung(side: float, size: np.ndarray, rise: float) -> Lung:
     mirror = size * (side, 1.0)
     lift = rise + (0.04 if side < 0 else 0.0)
-    angle = (0.935, 0.76 - 0.5 * lift)
-    wall = points(
-        (0.15, -0.74),
-        (0.24, -0.86),
-        (0.38, -0.905),
-        (0.54, -0.83),
-        (0.70, -0.62),
-        (0.82, -0.32),
-        (0.90, 0.03),
-        (0.94, 0.4),
-    )
-    dome = points((0.87, 0.66 - lift), (0.72, 0.53 - lift), (0.5, 0.47 - lift), (0.3, 0.51 - lift), (0.08, 0.64 - lift))
-    inner = points((0.08, 0.3), (0.09, -0.1), (0.10, -0.45))
+    angle = points((0.935, 0.76 - 0.5 * lift))
     return Lung(
-        wall=smooth(np.concatenate([wall, [angle]])) * mirror,
-        dome=smooth(np.concatenate([[angle], dome]))[1:] * mirror,
-        inner=inner * mirror,
+        wall=smooth(np.concatenate([_WALL, angle])) * mirror,
+        dome=smooth(np.concatenate([angle, _DOME - (0, lift)]))[1:] * mirror,
+        inner=_INNER * mirror,
         hilum=(side * 0.2 * size[0], (-0.06 if side < 0 else -0.11) * size[1]),
         outward=side,
+        fan=1.35,
     )
 
 
-def _frontal_heart(size: float, breath: float) -> Points:
-    """Normal: 0.45 of the thorax's inner width (cardiothoracic ratio)."""
+def _heart(size: float, breath: float) -> Points:
+    """At size 1 about 0.42 of the thorax's inner width (the cardiothoracic ratio), at 1.5 about 0.65."""
     right, left = 0.25 + 0.30 * (size - 1), 0.54 + 0.62 * (size - 1)
     low = 0.62 - 0.6 * breath
+    # fmt: off
     through = points(
-        (-0.8 * right, -0.02), (-right, 0.2), (-0.95 * right, 0.42), (-0.55 * right, low), (0.1, low + 0.05),
-        (0.75 * left, low), (left, 0.43 - 0.2 * breath), (0.86 * left, 0.18), (0.5 * left, -0.08), (0.1, -0.18),
-    )  # fmt: skip
+        (-0.60 * right, -0.08), (-0.92 * right, 0.12), (-right, 0.32), (-0.85 * right, 0.50), (-0.50 * right, low),
+        (0.10, low + 0.05), (0.75 * left, low), (left, 0.45 - 0.2 * breath), (0.90 * left, 0.24), (0.66 * left, 0.04),
+        (0.44 * left, -0.10), (0.30 * left, -0.22), (0.0, -0.25),
+    )
+    # fmt: on
     return smooth(through, 90, closed=True)
 
 
-def _frontal_mediastinum(size: float) -> Points:
-    """From the thoracic inlet to the heart, with the superior vena cava on the right and the aortic knob on the left."""
-    wide = 1 + 1.0 * (size - 1)
+def _mediastinum(size: float, knob: float) -> Points:
+    """From the thoracic inlet to the heart: the superior vena cava on the right, the aortic knob on the left."""
+    wide, bulge = 1 + 0.9 * (size - 1), 1 + (size - 1)
+    # fmt: off
     through = points(
-        (-0.12, -0.95), (-0.14 * wide, -0.72), (-0.15 * wide, -0.5), (-0.155 * wide, -0.25), (-0.15, 0.05), (-0.1, 0.5),
-        (0.12, 0.5), (0.16, 0.05), (0.15 * wide, -0.2), (0.205 * wide, -0.36), (0.17 * wide, -0.5), (0.13 * wide, -0.7),
-        (0.12, -0.95),
-    )  # fmt: skip
+        (-0.09, -1.80), (-0.10, -1.20), (-0.13 * wide, -0.76), (-0.145 * bulge, -0.55), (-0.15 * bulge, -0.32),
+        (-0.16 * wide, -0.08), (-0.16, 0.12), (-0.10, 0.50), (0.12, 0.50), (0.17, 0.10),
+        (0.17 * wide, -0.10), (0.178 * bulge, -0.22),
+        (0.20 * wide * knob, -0.36), (0.175 * bulge, -0.50), (0.13 * wide, -0.70), (0.10, -1.20),
+        (0.09, -1.80),
+    )
+    # fmt: on
     return smooth(through, 120, closed=True)
 
 
-def _frontal_parts(
-    build: Build, lungs: list[Lung], heart: Points, mediastinum: Points, draw: np.random.Generator, bedside: bool
-) -> list[Part]:
+def _trunk(build: Build, lungs: Sequence[Lung]) -> list[Part]:
+    """Skin, the depth of the trunk, the organs below the diaphragm, the breasts."""
     right, left = lungs
-    flank = 1.06 + 0.07 * build.fat
-    half = [
-        (0.24, -2.2), (0.25, -1.2), (0.42, -1.03), (0.95, -0.98), (1.32, -0.86), (1.5, -0.6), (1.45, -0.3), (1.2, -0.12),
-        (flank + 0.06, 0.05), (flank, 0.5), (flank + 0.04, 1.2), (flank + 0.1, 2.4),
-    ]  # fmt: skip
-    outline = np.concatenate([smooth(points(*half), 80), smooth(points(*half), 80)[::-1] * (-1, 1)]) * (build.width, 1)
-    below = [(right.angle[0] - 0.03, 2.4), (left.angle[0] + 0.03, 2.4)]
-    abdomen = np.concatenate([right.dome, left.dome[::-1], points(*below[::-1])])
+    flank = 1.05 + 0.07 * build.fat
+    half = smooth(
+        np.concatenate([_SKIN, points((flank + 0.06, 0.05), (flank, 0.5), (flank + 0.08, 1.3), (flank + 0.2, 2.4))]), 80
+    )
+    skin = np.concatenate([half, half[::-1] * (-1, 1)]) * (build.width, 1)
+    under = np.concatenate([right.dome, left.dome[::-1]]) + (0, 0.07)
+    abdomen = np.concatenate([points((right.angle[0] - 0.1, 2.4)), under, points((left.angle[0] + 0.1, 2.4))])
     parts = [
-        Part(outline, 0.40, 0.015),
-        Part(ellipse(0, 0.3, 0.85, 1.25) * (build.width, 1), 0.12 * build.fat, 0.18),
-        Part(abdomen, 0.22, 0.006),
-        Part(ellipse(0, 0.95, 0.8, 0.55), 0.08, 0.2),
-        Part(mediastinum, 0.10, 0.008, 0.95),
-        Part(heart, 0.11, 0.009, 0.86),
+        Part(skin, 0.40, 0.015),
+        Part(ellipse(0, 0.3, 0.85, 1.25) * (build.width, 1), 0.11 * build.fat, 0.18),
+        Part(abdomen, 0.26, 0.06),
     ]
-    spread = draw.uniform(-0.12, 0.0) if bedside else draw.uniform(0.02, 0.16)
-    for side in (-1.0, 1.0):
-        mirror = np.array([side * build.width, 1.0])
-        reach = draw.uniform(0.0, 0.12)
-        parts.append(
-            Part(
-                points((1.42, -0.5), (1.75, -0.5), (1.8, 2), (1.30 + reach, 2), (1.26 + reach, 0.2)) * mirror,
-                0.42,
-                0.02,
-            )
-        )
-        scapula = points((0.95, -0.78), (1.2, -0.76), (1.16, -0.4), (1.0, -0.02), (0.9, -0.05), (0.88, -0.4)) + (
-            spread,
-            0,
-        )
-        parts.append(Part(smooth(scapula, closed=True) * mirror, 0.06 * build.bone, 0.006))
-        parts.append(Part(ellipse(1.36, -0.72, 0.15, 0.17) * mirror, 0.17 * build.bone, 0.008))
-        parts.append(
-            Part(points((1.3, -0.62), (1.46, -0.62), (1.55, 0.4), (1.43, 0.4)) * mirror, 0.14 * build.bone, 0.008)
-        )
-        if build.breast:
-            parts.append(Part(ellipse(0.5, 0.30, 0.44, 0.40) * mirror, 0.10 * build.breast, 0.02))
-    gas = draw.uniform(0.07, 0.15)
-    x, y = at(left.dome, 0.55)
-    if draw.random() < 0.75:
-        parts.append(
-            Part(ellipse(x - 0.02, y + 0.07 + 0.8 * gas, 1.4 * gas, 0.8 * gas, draw.normal(0, 0.3)), -0.22, 0.015)
-        )
+    for side in (-1, 1) if build.breast else ():
+        breast = ellipse(0.5, 0.28, 0.42, 0.40) * (side * build.width, 1)
+        parts.append(Part(breast, 0.085 * build.breast, 0.03))
     return parts
 
 
-def _frontal_ribs(build: Build, lungs: list[Lung]) -> list[Rib]:
-    """Posterior arcs first (from the spine out), then the fainter anterior ones; then clavicles and the bony wall."""
-    ribs: list[Rib] = []
-    for lung in lungs:
-        side, tall = lung.outward, build.height
-        reach = lambda y: float(np.interp(y, *_wall_reach(lung)))  # noqa: E731
-        t = np.linspace(0, 1, 40)
-        for i in range(10):
-            start, drop = (-0.80 + 0.165 * i) * tall, (0.10 + 0.022 * i) * tall
-            x = 0.10 + (reach(start + drop) + 0.015 - 0.10) * np.sin(0.5 * np.pi * t**0.9)
-            y = start - 0.055 * np.sin(np.pi * t**0.8) + drop * t**2.4
-            ribs.append(Rib(np.stack([side * x, y], axis=-1), 0.062, 0.105 * build.bone))
-        for i in range(6):
-            start = (-0.52 + 0.19 * i) * tall
-            outer = reach(start) + 0.01
-            x = outer - (outer - 0.36 - 0.03 * i) * t**0.9
-            y = start - 0.05 * np.sin(np.pi * t) * (1 - t) + (0.26 + 0.02 * i) * tall * t**1.6
-            ribs.append(Rib(np.stack([side * x, y], axis=-1), 0.066, 0.055 * build.bone))
-        collar = points((0.07, -0.66), (0.25, -0.70), (0.5, -0.82), (0.8, -0.93), (1.15, -0.93)) * (
-            side * build.width,
-            tall,
-        )
-        ribs.append(Rib(smooth(collar), 0.075, 0.15 * build.bone))
-        ribs.append(Rib(lung.wall[12:] + (side * 0.03, 0), 0.05, 0.06 * build.bone))
-    return ribs
+def _shoulders(build: Build, draw: np.random.Generator, bedside: bool) -> list[Part]:
+    """Arms, scapulae and upper arm bones, on either side with a posture of its own."""
+    parts = []
+    for side in (-1.0, 1.0):
+        mirror = np.array([side * build.width, 1.0])
+        apart = np.array([draw.uniform(-0.12, 0.0) if bedside else draw.uniform(0.02, 0.16), 0.0])
+        arm = np.array([draw.uniform(0.0, 0.15), 0.0])
+        parts += [
+            Part((_ARM + arm) * mirror, 0.42, 0.02),
+            Part(smooth(_SCAPULA + apart, closed=True) * mirror, 0.055 * build.bone, 0.006),
+            Part(smooth(points((0.92, -0.60), (1.10, -0.74), (1.28, -0.90)) + apart) * mirror, 0.07 * build.bone, 0.01),
+            Part(ellipse(1.38, -0.74, 0.15, 0.17) * mirror, 0.17 * build.bone, 0.008),
+            Part(
+                (points((1.32, -0.64), (1.48, -0.64), (1.60, 0.60), (1.49, 0.60)) + arm) * mirror,
+                0.14 * build.bone,
+                0.008,
+            ),
+        ]
+    return parts
 
 
-def _wall_reach(lung: Lung) -> tuple[np.ndarray, np.ndarray]:
-    """(y, |x|) of the chest wall, y increasing, from the widest part of the apex on."""
-    wall = lung.wall[np.argmin(lung.wall[:, 1]) :]
-    return wall[:, 1], np.abs(wall[:, 0])
+def _gastric_bubble(lung: Lung, draw: np.random.Generator) -> list[Part]:
+    if draw.random() < 0.3:
+        return []
+    (x, y), size = at(lung.dome, 0.55), draw.uniform(0.06, 0.14)
+    return [Part(ellipse(x - 0.02, y + 0.06 + 0.8 * size, 1.3 * size, 0.75 * size, draw.normal(0, 0.3)), -0.2, 0.015)]
 
 
-def lateral(build: Build, change: Change, draw: np.random.Generator) -> Anatomy:
-    """A left lateral chest: the sternum at negative x, the spine at positive x. Both lungs lie over each other."""
-    size = np.array([0.95 * build.width, build.height])
-    breath = draw.normal(0, 0.03)
-    rise = max(change.rise) + breath
-    angle = (0.62, 0.80 - 0.4 * rise)
-    wall = smooth(
-        np.concatenate(
-            [
-                points(
-                    (-0.12, -0.78), (0.05, -0.88), (0.25, -0.84), (0.46, -0.6), (0.60, -0.2), (0.64, 0.25), (0.64, 0.55)
-                ),
-                [angle],
-            ]
-        )
-    )
-    dome = points(
-        (0.52, 0.62 - rise), (0.3, 0.46 - rise), (0.0, 0.38 - rise), (-0.3, 0.42 - rise), (-0.56, 0.56 - rise)
-    )
-    front = points((-0.60, 0.3), (-0.52, -0.1), (-0.40, -0.45), (-0.27, -0.68))
-    lung = Lung(
-        wall * size, smooth(np.concatenate([[angle], dome]))[1:] * size, smooth(front) * size, (0.04, -0.06), 1.0
-    )
-    grown = 1 + 0.9 * (build.heart * change.heart - 1)
-    heart = smooth(
-        points((-0.28, -0.12), (-0.52 * grown**0.3, 0.12), (-0.55 * grown**0.3, 0.42), (-0.2, 0.56 - 0.5 * breath), (0.08 * grown**2, 0.48), (0.16 * grown**2, 0.18), (0.02, -0.1)),
-        90, closed=True,
-    ) * size  # fmt: skip
-    wide = change.mediastinum
-    mediastinum = smooth(
-        points((-0.06 - 0.25 * (wide - 1), -0.8), (-0.10 - 0.26 * (wide - 1), -0.5), (-0.12 - 0.22 * (wide - 1), -0.15), (0.1, -0.05), (0.18 + 0.1 * (wide - 1), -0.3), (0.16 + 0.1 * (wide - 1), -0.5), (0.1, -0.8)),
-        90, closed=True,
-    ) * size  # fmt: skip
-    spine_y = np.linspace(-1.9, 2.0, 60)
-    spine = np.stack([0.50 + 0.12 * np.cos(1.3 * (spine_y - 0.2)) + 0 * spine_y, spine_y], axis=-1) * (size[0], 1)
-    trachea = points((-0.02, -1.5), (0.0, -0.8), (0.05, -0.3)) * size
-    return Anatomy(
-        lungs=[lung],
-        heart=heart,
-        mediastinum=mediastinum,
-        spine=spine,
-        parts=_lateral_parts(build, lung, heart, mediastinum, size, wide),
-        ribs=_lateral_ribs(build, size),
-        lateral=True,
-        airway=[(smooth(trachea), 0.08)],
-    )
+def _pulmonary_arteries(lung: Lung) -> list[Part]:
+    """The hilum: the descending artery and its upper branch, as two slim bodies."""
+    x, y = lung.hilum
+    across = lung.outward
+    descending = ellipse(x + 0.03 * across, y + 0.11, 0.045, 0.16, -0.35 * across)
+    upper = ellipse(x + 0.02 * across, y - 0.06, 0.035, 0.10, 0.6 * across)
+    return [Part(descending, 0.02, 0.018, 0.55), Part(upper, 0.02, 0.018, 0.45)]
 
 
-def _lateral_parts(
-    build: Build, lung: Lung, heart: Points, mediastinum: Points, size: np.ndarray, wide: float
-) -> list[Part]:
-    thick = 0.05 * build.fat
-    front = [
-        (-0.30, -2.2),
-        (-0.28, -1.1),
-        (-0.38 - thick, -0.75),
-        (-0.55 - thick, -0.3),
-        (-0.72 - thick, 0.3),
-        (-0.72 - thick, 0.8),
-        (-0.85 - 2 * thick, 2.4),
-    ]
-    back = [
-        (0.35, -2.2),
-        (0.42, -1.15),
-        (0.62 + thick, -0.85),
-        (0.82 + thick, -0.4),
-        (0.86 + thick, 0.1),
-        (0.80 + thick, 0.8),
-        (0.8 + thick, 2.4),
-    ]
-    outline = np.concatenate([smooth(points(*front), 60), smooth(points(*back), 60)[::-1]]) * size
-    abdomen = np.concatenate([lung.dome, points((-0.62, 2.4), (0.7, 2.4))])
-    parts = [
-        Part(outline, 0.46, 0.015),
-        Part(abdomen, 0.22, 0.008),
-        Part(lung.dome[::-1].copy(), 0.0),
-        Part(ellipse(0.05, -1.02, 0.55, 0.30) * size, 0.30, 0.10, 0.4),
-        Part(heart, 0.10, 0.014, 0.75),
-        Part(mediastinum, 0.06, 0.012, 0.35 + 0.45 * min(wide - 1, 1)),
-        Part(ellipse(0.07, -0.06, 0.13, 0.11) * size, 0.06, 0.02, 0.35),
-    ]
-    if build.breast:
-        parts.append(Part(ellipse(-0.78, 0.25, 0.22, 0.36) * size, 0.28 * build.breast, 0.02))
-    return [part for part in parts if part.density or part.displaces]
-
-
-def _lateral_ribs(build: Build, size: np.ndarray) -> list[Rib]:
-    """Arcs from the spine down to the front, both sides; then the sternum."""
-    ribs: list[Rib] = []
-    t = np.linspace(0, 1, 40)
-    for i in range(9):
-        for double in (0.0, 0.035):
-            y = -0.78 + 0.155 * i + double + (0.36 + 0.01 * i) * t**1.2 - 0.05 * np.sin(np.pi * t)
-            back, front = 0.62 - 0.25 * (i == 0), -0.30 - 0.03 * i
-            ribs.append(Rib(np.stack([back + (front - back) * t, y], axis=-1) * size, 0.05, 0.06 * build.bone))
-    sternum = smooth(points((-0.36, -0.62), (-0.5, -0.3), (-0.62, 0.1), (-0.66, 0.35)))
-    ribs.append(Rib(sternum * size, 0.07, 0.12 * build.bone))
+def _ribs(build: Build, lung: Lung) -> list[Rib]:
+    """Posterior arcs from the spine out, fainter anterior ones, the clavicle, and the wall's bones seen end on."""
+    side, tall = lung.outward, build.height
+    top = int(np.argmin(lung.wall[:, 1]))
+    wall_y, wall_x = lung.wall[top:, 1], np.abs(lung.wall[top:, 0])
+    t = np.linspace(0, 1, 32)
+    ribs = []
+    for i in range(10):
+        start, drop = (-0.80 + 0.165 * i - 0.08 * (build.slope - 1)) * tall, (0.12 + 0.024 * i) * tall * build.slope
+        reach = np.interp(start + drop, wall_y, wall_x) + 0.015
+        x = 0.10 + (reach - 0.10) * np.sin(0.5 * np.pi * t**0.9)
+        y = start - 0.06 * np.sin(np.pi * t**0.8) + drop * t**2.4
+        ribs.append(Rib("posterior", np.stack([side * x, y], axis=-1), 0.062))
+    for i in range(6):
+        start = (-0.52 + 0.19 * i) * tall
+        reach = np.interp(start, wall_y, wall_x) + 0.01
+        x = reach - (reach - 0.36 - 0.03 * i) * t**0.9
+        y = start - 0.05 * np.sin(np.pi * t) * (1 - t) + (0.26 + 0.02 * i) * tall * t**1.6
+        ribs.append(Rib("anterior", np.stack([side * x, y], axis=-1), 0.066))
+    ribs.append(Rib("clavicle", smooth(_CLAVICLE) * (side * build.width, tall), 0.07))
+    ribs.append(Rib("anterior", lung.wall[12:] + (side * 0.03, 0), 0.05))
     return ribs

@@ -14,6 +14,9 @@ from scipy.interpolate import CubicSpline
 Points = np.ndarray
 """(N, 2) float64, (x, y)."""
 
+Stroke = tuple[Points, float, float]
+"""An open line: points, width in patient-frame units, value in [0, 1]."""
+
 
 def points(*pairs: tuple[float, float]) -> Points:
     return np.array(pairs, dtype=float)
@@ -69,8 +72,8 @@ class Canvas:
         """(H, W) in [0, 1]: the union of closed outlines, edges softened by `blur` patient-frame units."""
         return self._drawn([(self.pixels(o), 255, 0) for o in outlines], blur)
 
-    def strokes(self, lines: Iterable[tuple[Points, float, float]], blur: float = 0.004) -> np.ndarray:
-        """(H, W) in [0, 1]: open lines given as (points, width in patient-frame units, value in [0, 1])."""
+    def strokes(self, lines: Iterable[Stroke], blur: float = 0.004) -> np.ndarray:
+        """(H, W) in [0, 1]: open lines, later ones over earlier ones."""
         return self._drawn([(self.pixels(p), round(255 * v), max(w * self.scale, 1.0)) for p, w, v in lines], blur)
 
     def noise(self, draw: np.random.Generator, wavelength: float) -> np.ndarray:
@@ -92,7 +95,7 @@ class Canvas:
         x1, y1 = np.minimum(high, (self.width, self.height)).astype(int)
         if x1 - x0 < 2 or y1 - y0 < 2:
             return layer
-        coarse = max(1.0, radius / 2.5)
+        coarse = max(1.0, radius / 1.5)
         size = max(2, round((x1 - x0) / coarse)), max(2, round((y1 - y0) / coarse))
         # Shapes that leave the film go on beyond it, so that blurring does not fade them at the film's edge.
         pad = int(3 * radius / coarse) + 1
@@ -102,7 +105,7 @@ class Canvas:
         for path, value, width in shapes:
             corners = [tuple(corner) for corner in ((path - (x0, y0)) * factor + pad).tolist()]
             if width:
-                pen.line(corners, fill=value, width=max(1, round(width / coarse)), joint="curve")
+                pen.line(corners, fill=value, width=max(1, round(width / coarse)))
             else:
                 pen.polygon(corners, fill=value)
         image = image.filter(ImageFilter.GaussianBlur(radius / coarse)).crop((pad, pad, pad + size[0], pad + size[1]))

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from chexpert.demo import Film, stream
-from chexpert.demo_anatomy import Anatomy, Build, Change, Lung, frontal, lateral
-from chexpert.demo_canvas import Canvas, at, ellipse, points
-from chexpert.demo_findings import PAINTERS, Layers, Scene, break_ribs, outline_change
+from chexpert.demo import IMPLY_OPACITY, Film, stream
+from chexpert.demo_anatomy import Anatomy, Build, Lung, Rib, frontal
+from chexpert.demo_canvas import Canvas, Stroke, ellipse, points
+from chexpert.demo_findings import PAINTERS, Layers, Scene, break_ribs, outline_change, outline_masks
+from chexpert.demo_lateral import lateral
 
 AIR = 0.40
 """Density that a lung full of air takes away."""
+
+BONES = {"posterior": 0.115, "anterior": 0.065, "clavicle": 0.15, "near": 0.085, "far": 0.05, "sternum": 0.10}
+"""Density by kind of `Rib`."""
+
+FADES = {
+    "posterior": ((0.0, 0.12, 1.0), (0.1, 1.0, 1.0)),
+    "anterior": ((0.0, 0.65, 1.0), (1.0, 1.0, 0.1)),
+    "near": ((0.0, 0.65, 1.0), (1.0, 1.0, 0.1)),
+    "far": ((0.0, 0.65, 1.0), (1.0, 1.0, 0.1)),
+}
+"""Kind of `Rib` -> (fraction of its length, strength): ribs sink into the spine and end in cartilage."""
 
 Draws = Callable[[str], np.random.Generator]
 
@@ -32,40 +45,32 @@ def render(film: Film, seed: int) -> Rendered:
 
     Every finding draws from a generator of its own, so that leaving one out changes nothing else.
     """
-    draws: Draws = lambda name: stream(seed, film.patient, film.index, name)  # noqa: E731
-    change = outline_change(film.findings, stream(seed, film.patient, "change"), film.lateral)
+    draws: Draws = partial(stream, seed, film.patient, film.index)
     build = Build.draw(stream(seed, film.patient, "build"), film.sex, film.age)
-    bedside = film.projection == "AP"
-    anatomy = lateral(build, change, draws("pose")) if film.lateral else frontal(build, change, draws("pose"), bedside)
-    canvas = _canvas(draws("frame"), film.lateral)
+    change = outline_change(film.findings, stream(seed, film.patient, "change"))
+    if film.lateral:
+        anatomy = lateral(build, change, draws("pose"))
+    else:
+        anatomy = frontal(build, change, draws("pose"), bedside=film.projection == "AP")
     broken = break_ribs(anatomy, draws("Fracture")) if "Fracture" in film.findings else []
+    canvas = _canvas(draws("frame"), film.lateral)
     layers = _layers(canvas, anatomy, build, draws("layers"))
-    masks: dict[str, np.ndarray] = {}
-    if "Cardiomegaly" in film.findings:
-        masks["Cardiomegaly"] = canvas.fill(anatomy.heart) > 0.5
-    if "Enlarged Cardiomediastinum" in film.findings:
-        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) > 0.5
-        if "Cardiomegaly" in film.findings:
-            masks["Enlarged Cardiomediastinum"] |= masks["Cardiomegaly"]
-    if broken:
-        masks["Fracture"] = canvas.fill(*broken) > 0.5
+    masks = outline_masks(canvas, anatomy, film.findings, broken)
     for label, paint in PAINTERS.items():
         if label in film.findings:
             masks[label] = paint(Scene(canvas, anatomy, layers, draws(label)))
-    if "Lung Opacity" in masks:
-        for label in ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"):
-            masks["Lung Opacity"] = masks["Lung Opacity"] | masks.get(label, False)
-    image = _exposed(canvas, layers, draws("exposure"), film)
-    return Rendered(image, {label: masks[label] for label in film.findings})
+    if "Lung Opacity" in film.findings:
+        masks["Lung Opacity"] = np.logical_or.reduce([masks[k] for k in ("Lung Opacity", *IMPLY_OPACITY) if k in masks])
+    return Rendered(_exposed(canvas, layers, draws("exposure"), film), {label: masks[label] for label in film.findings})
 
 
 def _canvas(draw: np.random.Generator, lateral: bool) -> Canvas:
-    """A film of 640 to 1100 pixels on the long side, portrait or landscape, never square."""
-    long = int(draw.integers(720, 1101))
+    """A film of 700 to 1000 pixels on the long side, portrait or landscape, never square."""
+    long = int(draw.integers(700, 1001))
     short = int(long * draw.uniform(0.78, 0.96))
-    landscape = draw.random() < (0.2 if lateral else 0.55)
+    landscape = draw.random() < (0.1 if lateral else 0.55)
     width, height = (long, short) if landscape else (short, long)
-    scale = short * draw.uniform(0.405, 0.45) * (1.1 if lateral else 1.0)
+    scale = short * draw.uniform(0.405, 0.45) * (1.2 if lateral else 1.0)
     centre = (width * draw.normal(0.5, 0.012), height * draw.normal(0.5, 0.015) + 0.04 * scale)
     return Canvas(width, height, scale, centre, draw.normal(0, 0.025))
 
@@ -84,18 +89,29 @@ def _layers(canvas: Canvas, anatomy: Anatomy, build: Build, draw: np.random.Gene
         soft -= 0.10 * canvas.strokes([(path, width, 1.0)], blur=0.012)
     soft += _spine(canvas, anatomy, build)
     vessels = canvas.strokes([s for lung in anatomy.lungs for s in _vessels(lung, draw)], blur=0.003)
-    return Layers(lung=lung, air=air, soft=soft, vessels=vessels, bone=_bone(canvas, anatomy), metal=canvas.zeros())
+    return Layers(
+        lung=lung, air=air, soft=soft, vessels=vessels, bone=_bone(canvas, anatomy, build), metal=canvas.zeros()
+    )
 
 
-def _bone(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
-    """Each rib a tube: denser at its edges. Ribs of the same kind are one layer, different kinds add up."""
+def _bone(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
+    """Each bone a tube, denser at its edges."""
     bone = canvas.zeros()
-    for density in sorted({rib.density for rib in anatomy.ribs}):
-        alike = [rib for rib in anatomy.ribs if rib.density == density]
-        shell = canvas.strokes([(r.path, r.width, 1.0) for r in alike], blur=0.004)
-        marrow = canvas.strokes([(r.path, 0.6 * r.width, 1.0) for r in alike], blur=0.008)
-        bone += density * (shell - 0.4 * marrow)
-    return bone
+    for kind, density in BONES.items():
+        alike = [rib for rib in anatomy.ribs if rib.kind == kind]
+        shell = canvas.strokes([s for rib in alike for s in _tube(rib, 1.0)], blur=0.004)
+        marrow = canvas.strokes([s for rib in alike for s in _tube(rib, 0.6)], blur=0.012)
+        bone += density * (shell - 0.45 * marrow)
+    return build.bone * bone
+
+
+def _tube(rib: Rib, share: float) -> list[Stroke]:
+    """The bone at the given share of its width, in one stroke or, where its kind fades, in short ones."""
+    if rib.kind not in FADES or rib.broken:
+        return [(rib.path, share * rib.width, 1.0)]
+    starts = np.arange(0, len(rib.path) - 1, 2)
+    strength = np.interp(starts / (len(rib.path) - 1), *FADES[rib.kind])
+    return [(rib.path[i : i + 3], share * rib.width, float(v)) for i, v in zip(starts, strength, strict=True)]
 
 
 def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
@@ -104,7 +120,7 @@ def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
     heights = np.arange(-1.6, 1.6, 0.155)
     x = np.interp(heights, anatomy.spine[:, 1], anatomy.spine[:, 0])
     plates = [(points((a - width / 2, y), (a + width / 2, y)), 0.035, 1.0) for a, y in zip(x, heights, strict=True)]
-    column -= 0.05 * canvas.strokes(plates, blur=0.008)
+    column -= 0.035 * canvas.strokes(plates, blur=0.008)
     if not anatomy.lateral:
         knots = [ellipse(a, y + 0.09, 0.018, 0.035) for a, y in zip(x, heights, strict=True)]
         knots += [
@@ -114,9 +130,9 @@ def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
     return build.bone * column
 
 
-def _vessels(lung: Lung, draw: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
+def _vessels(lung: Lung, draw: np.random.Generator) -> list[Stroke]:
     """Strokes of the vessels that fan out from the hilum, thinning and branching toward the wall."""
-    strokes: list[tuple[np.ndarray, float, float]] = []
+    strokes: list[Stroke] = []
 
     def grow(start: np.ndarray, heading: float, length: float, width: float) -> None:
         steps = 5
@@ -136,8 +152,7 @@ def _vessels(lung: Lung, draw: np.random.Generator) -> list[tuple[np.ndarray, fl
             )
 
     middle = 0.0 if lung.outward > 0 else np.pi
-    spread = 1.35 if len(lung.inner) < 10 else np.pi
-    for heading in np.linspace(-spread, spread, 9):
+    for heading in np.linspace(-lung.fan, lung.fan, 9):
         grow(
             np.array(lung.hilum) + draw.normal(0, 0.02, 2),
             middle + heading + draw.normal(0, 0.1),
@@ -151,9 +166,9 @@ def _exposed(canvas: Canvas, layers: Layers, draw: np.random.Generator, film: Fi
     """(H, W) uint8: density to grey with this film's exposure, quantum noise, blur, borders and marker."""
     density = layers.soft + layers.bone + layers.metal - AIR * layers.air
     density += 0.13 * layers.vessels * np.minimum(layers.air, 1)
-    density += 0.012 * canvas.noise(draw, 0.25) + 0.008 * canvas.noise(draw, 0.03) * (0.3 + layers.air)
-    level, window = draw.normal(0.46, 0.025), draw.uniform(0.145, 0.185)
-    grain = draw.uniform(0.008, 0.02)
+    density += 0.015 * canvas.noise(draw, 0.25) + 0.012 * canvas.noise(draw, 0.025) * (0.25 + layers.air)
+    level, window = draw.normal(0.46, 0.035), draw.uniform(0.13, 0.195)
+    grain = draw.uniform(0.012, 0.028)
     noise = draw.standard_normal(density.shape, dtype=np.float32)
     density += grain * noise * np.exp(0.9 * np.minimum(density, 1.3))
     grey = 1 / (1 + np.exp((level - density) / window))
