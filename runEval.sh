@@ -26,13 +26,15 @@ evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
     --chexlocalize "$chexlocalize" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
     --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE"
-  python evalLocalization.py --results "$RESULTS/$name" --chexlocalize "$chexlocalize"
 }
 evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
 evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt
 
+echo "== localization"
+python evalHeatmaps.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
 echo "== comparing the two"
 python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
   --resamples "$RESAMPLES" --seed "$SEED"
 echo "== tables and figures"
-python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures --chexlocalize "$chexlocalize"
+python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures \
+  --gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json"
