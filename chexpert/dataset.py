@@ -8,7 +8,8 @@ demographics.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -20,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from chexpert.files import InputError, csv_row, read_csv
-from chexpert.images import Crop, read_square, resize
+from chexpert.images import Crop, open_film, read_square, resize, to_unit
 from chexpert.labels import LABELS
+from chexpert.packed import PackedFilms, open_packed
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 
@@ -30,13 +32,17 @@ _RELEASE_FOLDER = re.compile(r"CheXpert-v1\.0[^/]*$")
 
 @dataclass(frozen=True)
 class Films:
-    """A table of films. `labels` is (N, 14) float32 in the project's order: 0, 1, or NaN where it is to be ignored."""
+    """A table of films. `labels` is (N, 14) float32 in the project's order: 0, 1, or NaN where it is to be ignored.
+
+    `files` are the images, or the arrays that hold them when the films are `packed`.
+    """
 
     csv: Path
     rows: tuple[int, ...]
     paths: tuple[str, ...]
     files: tuple[Path, ...]
     labels: np.ndarray
+    packed: PackedFilms | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,6 +64,7 @@ class Films:
             tuple(self.paths[i] for i in kept),
             tuple(self.files[i] for i in kept),
             self.labels[kept],
+            self.packed,
         )
 
 
@@ -105,12 +112,14 @@ def read_films(
         raise InputError(f"{csv}: no film is left by the filters (frontal only, patients, fraction)")
     rows = np.nonzero(keep)[0]
     paths = tuple(table["Path"].iloc[rows])
+    packed = open_packed(root)
     return Films(
         csv=csv,
         rows=tuple(csv_row(int(row)) for row in rows),
         paths=paths,
-        files=_locate(paths, rows, root, csv),
+        files=_locate(paths, rows, root, csv) if packed is None else _locate_packed(paths, rows, packed, csv),
         labels=_labels(table, csv, uncertain)[rows],
+        packed=packed,
     )
 
 
@@ -174,6 +183,15 @@ def _locate(paths: Sequence[str], rows: np.ndarray, root: Path, csv: Path) -> tu
     return files
 
 
+def _locate_packed(paths: Sequence[str], rows: np.ndarray, packed: PackedFilms, csv: Path) -> tuple[Path, ...]:
+    films = [inside_release(path) for path in paths]
+    for film, row in zip(films, rows, strict=True):
+        if film not in packed:
+            array = packed.array(film)
+            raise InputError(f"{csv}, row {csv_row(int(row))}, Path: not in {array}; was this label file packed?")
+    return tuple(packed.array(film) for film in films)
+
+
 def film_file(path: str, root: Path) -> Path:
     """Where a film of a label file lies below `root`: the first place that exists, else the first that is tried.
 
@@ -217,7 +235,25 @@ class CheXpertDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def square(self, index: int) -> tuple[Tensor, Crop]:
         """The film's square at its own resolution, (1, side, side), and its place in the film."""
-        try:
+        if self.films.packed is not None:
+            pixels = self.pixels(index)
+            return to_unit(pixels), Crop.centred(*pixels.shape)
+        with self._naming(index):
             return read_square(self.films.files[index])
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The film's square at its own resolution in 8 bit, (side, side) uint8; deeper films are rounded."""
+        with self._naming(index):
+            if self.films.packed is not None:
+                return self.films.packed.pixels(inside_release(self.films.paths[index]))
+            film = open_film(self.films.files[index])
+        square = np.asarray(film.crop(Crop.centred(*film.size).box))
+        return square if square.dtype == np.uint8 else np.rint(square).astype(np.uint8)
+
+    @contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """Adds the film's row to an error."""
+        try:
+            yield
         except InputError as error:
             raise InputError(f"{self.films.where(index)}: {error}") from None

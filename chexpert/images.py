@@ -52,17 +52,48 @@ def open_film(path: Path) -> Image.Image:
     Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied.
     Raises InputError for a missing, unreadable or truncated file.
     """
+    return to_grey(open_image(path), path)
+
+
+def open_image(path: Path) -> Image.Image:
+    """A film as a Pillow image of any mode, upright; of DICOM, what `chexpert.dicom.read_dicom` makes of it."""
+    if is_dicom(path):
+        from chexpert.dicom import read_dicom  # here, for pydicom takes a while and most films are not DICOM
+
+        return read_dicom(path)
     try:
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
+            white_is_zero = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     except FileNotFoundError:
         raise InputError(f"{path}: no such film") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
-    if upright.mode.startswith("I") or upright.mode == "F":
-        return _from_deep_pixels(np.asarray(upright), path)
-    return upright.convert("L")
+    if white_is_zero and upright.mode == "I;16":  # which Pillow turns over at 8 bit only
+        return Image.fromarray(65535 - np.asarray(upright))
+    return upright
+
+
+_TIFF_PHOTOMETRIC = 262
+
+
+def is_dicom(path: Path) -> bool:
+    """By the file's ending, or by the letters DICM at byte 128. False for a file that cannot be read."""
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return True
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def to_grey(image: Image.Image, path: Path) -> Image.Image:
+    """An image of any mode in grey, `L` or `F`, as `open_film` returns it; `path` is for the error."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_pixels(np.asarray(image), path)
+    return image.convert("L")
 
 
 def _from_deep_pixels(pixels: np.ndarray, path: Path) -> Image.Image:
@@ -71,8 +102,8 @@ def _from_deep_pixels(pixels: np.ndarray, path: Path) -> Image.Image:
     return Image.fromarray(pixels.astype(np.float32) * np.float32(255 / 65535))
 
 
-def to_unit(image: Image.Image) -> Tensor:
-    """A grey Pillow image -> (1, H, W) float32 in [0, 1]."""
+def to_unit(image: Image.Image | np.ndarray) -> Tensor:
+    """Grey pixels in [0, 255] -> (1, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(image, dtype=np.float32)).div_(255).unsqueeze(0)
 
 
