@@ -33,9 +33,14 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decode_mask(code: Mapping[str, Any]) -> np.ndarray:
-    """A code -> (H, W) bool, contiguous. Raises ValueError when `counts` is not the code of a mask of that size."""
-    _run_lengths(code["counts"], code["size"])  # pycocotools itself reads past the end of what is not a code
-    return np.ascontiguousarray(coco.decode(code)).view(bool)
+    """A code -> (H, W) bool, contiguous. Raises ValueError when `counts` is not the code of a mask of that size.
+
+    pycocotools would read and write past its memory there.
+    """
+    height, width = code["size"]
+    runs = _run_lengths(code["counts"], (height, width))
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+    return np.ascontiguousarray(columns.T)
 
 
 def _run_lengths(counts: Any, size: Sequence[int]) -> np.ndarray:
