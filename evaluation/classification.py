@@ -5,6 +5,7 @@ Every table is computed from predictions as they were read from a file, so it ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def read_thresholds(path: Path) -> Thresholds:
         if not isinstance(entry, dict) or "threshold" not in entry:
             raise InputError(f'{path}: {name!r}: expected {{"threshold": number or null, "reason": text or null}}')
         threshold = entry["threshold"]
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+        if threshold is not None and (type(threshold) not in (int, float) or not math.isfinite(threshold)):
             raise InputError(f"{path}: {name!r}: threshold {threshold!r} is not a number; give a number or null")
         values[name] = threshold
         if threshold is None:

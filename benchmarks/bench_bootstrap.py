@@ -1,0 +1,140 @@
+"""The whole classification table with its intervals, against one torchmetrics call per resample as published.
+
+    python -m benchmarks.bench_bootstrap
+    python -m benchmarks.bench_bootstrap --resamples 2000 --sample 10 --out /tmp/quick.csv
+
+Films, labels and prevalences are like CheXpert's test set (668 films), the scores simulated. Ours is timed as a whole,
+on the one core it uses. The published way is timed on a sample of calls per metric and rule, spread over the labels, in
+one process with one thread, and extrapolated to labels x metrics x rules x resamples; it has no Brier score, no
+calibration error and no means. It can run in several processes: divide its seconds, not its CPU seconds, by the cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import cli
+from chexpert.files import write_csv
+from chexpert.labels import LABELS
+from chexpert.predictions import Predictions
+from evaluation.classification import Thresholds, classification_table, youden_thresholds
+
+POSITIVES_OF_668 = (62, 253, 151, 310, 8, 78, 29, 11, 153, 9, 104, 4, 5, 261)
+PUBLISHED_METRICS = ("auroc", "accuracy", "precision", "recall", "specificity", "f1_score")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.parser(__doc__.splitlines()[0], "python -m benchmarks.bench_bootstrap")
+    parser.add_argument("--films", type=int, default=668, help="films of the simulated test set")
+    parser.add_argument("--resamples", type=int, default=100_000, help="resamples per metric")
+    parser.add_argument("--sample", type=int, default=50, help="published calls timed per metric and rule")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench_bootstrap.csv"), help="result file")
+    arguments = parser.parse_args(argv)
+
+    load = round(os.getloadavg()[0], 1)  # wall seconds mean little when others use the cores
+    predictions = simulated(arguments.films)
+    thresholds = youden_thresholds(predictions)
+    ours = time_ours(predictions, thresholds, arguments.resamples)
+    published = time_published(predictions, thresholds, arguments.sample)
+
+    calls = len(LABELS) * arguments.resamples
+    published["calls"] = calls
+    published[["seconds", "cpu_seconds"]] *= calls
+    total = published[["calls", "seconds", "cpu_seconds"]].sum().to_dict()
+    extrapolated = f"extrapolated from {arguments.sample} calls"
+    table = pd.concat(
+        [
+            pd.DataFrame([{"what": "ours, the whole table", "how": "measured", "calls": 1, **ours}]),
+            published.assign(how=extrapolated),
+            pd.DataFrame([{"what": "published, all", "how": "sum of these", **total}]),
+        ]
+    )[["what", "how", "calls", "seconds", "cpu_seconds"]].astype({"calls": int})
+    print(table.to_string(index=False, float_format="%.2f"))
+
+    command = shlex.join(["python", "-m", "benchmarks.bench_bootstrap", *sys.argv[1:]])
+    facts = {"films": arguments.films, "resamples": arguments.resamples, "machine": machine(), "load_before": load}
+    write_csv(arguments.out, table.assign(peak_rss_mib=ours["peak_rss_mib"], **facts, command=command))
+    ratios = {f"ratio_{name}": total[name] / ours[name] for name in ("seconds", "cpu_seconds")}
+    print(json.dumps({name: round(value, 2) for name, value in (ours | ratios).items()} | facts))
+    return 0
+
+
+def simulated(films: int) -> Predictions:
+    """Predictions with CheXpert's prevalences and AUROCs around 0.87."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((films, len(LABELS)), np.int8)
+    for i, positives in enumerate(POSITIVES_OF_668):
+        labels[rng.permutation(films)[: max(1, round(positives * films / 668))], i] = 1
+    probabilities = 1 / (1 + np.exp(1.5 - 1.6 * labels - rng.normal(size=labels.shape)))
+    paths = tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(films))
+    return Predictions(paths, probabilities, labels)
+
+
+class Timer:
+    """Wall and CPU seconds since it was made; the latter say more on a machine that others use as well."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        return {"seconds": time.perf_counter() - self.start[0], "cpu_seconds": time.process_time() - self.start[1]}
+
+
+def time_ours(predictions: Predictions, thresholds: Thresholds, resamples: int) -> dict[str, float]:
+    """Seconds, and the peak memory of the process in MiB; to be called before torch is imported."""
+    timer = Timer()
+    classification_table(predictions, thresholds, resamples=resamples)
+    return timer.seconds() | {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def time_published(predictions: Predictions, thresholds: Thresholds, sample: int) -> pd.DataFrame:
+    """Seconds per call of each metric and rule: draw the films, index them, call torchmetrics, take the number."""
+    import torch
+    import torchmetrics.functional as functional
+
+    torch.set_num_threads(1)
+    probabilities = torch.tensor(predictions.probabilities, dtype=torch.float32)
+    labels = torch.tensor(predictions.labels, dtype=torch.int32)
+
+    def call(metric: Callable[..., torch.Tensor], label: int, options: dict[str, float]) -> float:
+        drawn = torch.multinomial(torch.ones(len(labels)), len(labels), replacement=True)
+        return metric(probabilities[drawn, label], labels[drawn, label], task="binary", **options).item()
+
+    rows = []
+    for name in PUBLISHED_METRICS:
+        metric = getattr(functional, name)
+        for rule in ("-",) if name == "auroc" else ("0.5", "youden"):
+            options = [{"threshold": thresholds[label]} if rule == "youden" else {} for label in LABELS]
+            jobs = list(islice(cycle(enumerate(options)), sample))
+            call(metric, *jobs[0])  # the first call of a metric sets things up
+            timer = Timer()
+            for label, option in jobs:
+                call(metric, label, option)
+            per_call = {key: seconds / sample for key, seconds in timer.seconds().items()}
+            rows.append({"what": f"published, {name} {rule}", **per_call})
+    return pd.DataFrame(rows)
+
+
+def machine() -> str:
+    """Cores and processor, as the system names them."""
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return f"{os.cpu_count()}-core {model}, no GPU used"
+
+
+if __name__ == "__main__":
+    cli.run(main)
