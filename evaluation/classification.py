@@ -185,17 +185,16 @@ def by_label(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd
 
 def roc_points(predictions: Predictions) -> pd.DataFrame:
     """ROC curve per label (label, fpr, tpr, threshold), corners only; no rows for a label without both classes."""
+    columns = ["label", "fpr", "tpr", "threshold"]
     tables = []
     for i, name in enumerate(predictions.names):
         tp, fp, thresholds = roc_counts(predictions.labels[:, i], predictions.probabilities[:, i])
         if tp[-1] and fp[-1]:
             corner = np.ones(len(tp), bool)
             corner[1:-1] = np.diff(tp, 2).astype(bool) | np.diff(fp, 2).astype(bool)
-            points = {"label": name, "fpr": fp / fp[-1], "tpr": tp / tp[-1], "threshold": thresholds}
-            tables.append(pd.DataFrame(points)[corner])
-    return (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["label", "fpr", "tpr", "threshold"])
-    )
+            points = (name, fp / fp[-1], tp / tp[-1], thresholds)
+            tables.append(pd.DataFrame(dict(zip(columns, points, strict=True)))[corner])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def calibration_points(predictions: Predictions) -> pd.DataFrame:

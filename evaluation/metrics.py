@@ -119,6 +119,8 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 
     15 bins of equal width, [0, 1/15), ..., [14/15, 1] (Guo et al. 2017, doi:10.48550/arXiv.1706.04599, with the bins
     closed below).
+    Noise within a bin adds to it, so it is biased upward on few films and more so on their resamples: its bootstrap
+    interval may lie above the value.
     """
     gaps = np.bincount(calibration_bin(probabilities), probabilities - labels, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(labels))
