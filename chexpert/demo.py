@@ -201,7 +201,7 @@ def visual_table(films: Sequence[Film], prefix: str) -> pd.DataFrame:
     return table[[name for name in table.columns if name != "No Finding"] + ["No Finding"]]
 
 
-def test_table(films: Sequence[Film]) -> pd.DataFrame:
+def table_without_people(films: Sequence[Film]) -> pd.DataFrame:
     """CheXlocalize's `test_labels.csv`: path and labels, no demographics."""
     return label_table(films, "")[["Path", *LABELS]]
 

@@ -54,6 +54,10 @@ def blob(draw: np.random.Generator, x: float, y: float, radius: float, roughness
     return np.stack([x + r * np.cos(turn), y + r * np.sin(turn)], axis=-1)
 
 
+Box = tuple[slice, slice]
+"""Rows and columns of an (H, W) layer."""
+
+
 class Canvas:
     """A film of `width` x `height` pixels on which one patient-frame unit is `scale` pixels long."""
 
@@ -70,11 +74,16 @@ class Canvas:
 
     def fill(self, *outlines: Points, blur: float = 0.004) -> np.ndarray:
         """(H, W) in [0, 1]: the union of closed outlines, edges softened by `blur` patient-frame units."""
-        return self._drawn([(self.pixels(o), 255, 0) for o in outlines], blur)
+        return self._whole(*self.patch(*outlines, blur=blur))
+
+    def patch(self, *outlines: Points, blur: float = 0.004) -> tuple[Box, np.ndarray]:
+        """The part of `fill` that is not zero: its place in an (H, W) layer, and the values there."""
+        return self._drawn([(self.pixels(outline), 255, 0) for outline in outlines], blur)
 
     def strokes(self, lines: Iterable[Stroke], blur: float = 0.004) -> np.ndarray:
         """(H, W) in [0, 1]: open lines, later ones over earlier ones."""
-        return self._drawn([(self.pixels(p), round(255 * v), max(w * self.scale, 1.0)) for p, w, v in lines], blur)
+        shapes = [(self.pixels(path), round(255 * v), max(width * self.scale, 1.0)) for path, width, v in lines]
+        return self._whole(*self._drawn(shapes, blur))
 
     def noise(self, draw: np.random.Generator, wavelength: float) -> np.ndarray:
         """(H, W): smooth standard-normal noise with structures of about `wavelength` patient-frame units."""
@@ -82,34 +91,45 @@ class Canvas:
         grid = draw.standard_normal((int(self.height / step) + 3, int(self.width / step) + 3)).astype(np.float32)
         return np.asarray(Image.fromarray(grid).resize((self.width, self.height), Image.Resampling.BICUBIC))
 
-    def _drawn(self, shapes: list[tuple[Points, int, float]], blur: float) -> np.ndarray:
-        """Draws only the box that the shapes touch, and coarser the more they are blurred: both for speed."""
+    def _whole(self, box: Box, patch: np.ndarray) -> np.ndarray:
         layer = self.zeros()
-        if not shapes:
-            return layer
+        layer[box] = patch
+        return layer
+
+    def _drawn(self, shapes: list[tuple[Points, int, float]], blur: float) -> tuple[Box, np.ndarray]:
+        """Draws only the box that the shapes touch, and coarser the more they are blurred: both for speed."""
         radius = blur * self.scale
-        margin = 3 * radius + max(width for _, _, width in shapes) + 2
-        low = np.min([p.min(axis=0) for p, _, _ in shapes], axis=0) - margin
-        high = np.max([p.max(axis=0) for p, _, _ in shapes], axis=0) + margin
-        x0, y0 = np.maximum(low, 0).astype(int)
-        x1, y1 = np.minimum(high, (self.width, self.height)).astype(int)
-        if x1 - x0 < 2 or y1 - y0 < 2:
-            return layer
+        x0, y0, x1, y1 = self._touched(shapes, 3 * radius)
+        box = slice(y0, y1), slice(x0, x1)
+        if x1 <= x0 or y1 <= y0:
+            return box, np.zeros((y1 - y0, x1 - x0), np.float32)
         coarse = max(1.0, radius / 1.5)
-        size = max(2, round((x1 - x0) / coarse)), max(2, round((y1 - y0) / coarse))
+        size = max(1, round((x1 - x0) / coarse)), max(1, round((y1 - y0) / coarse))
         # Shapes that leave the film go on beyond it, so that blurring does not fade them at the film's edge.
         pad = int(3 * radius / coarse) + 1
         factor = np.array(size) / (x1 - x0, y1 - y0)
         image = Image.new("L", (size[0] + 2 * pad, size[1] + 2 * pad))
         pen = ImageDraw.Draw(image)
         for path, value, width in shapes:
-            corners = [tuple(corner) for corner in ((path - (x0, y0)) * factor + pad).tolist()]
+            corners = ((path - (x0, y0)) * factor + pad).ravel().tolist()
             if width:
                 pen.line(corners, fill=value, width=max(1, round(width / coarse)))
             else:
                 pen.polygon(corners, fill=value)
-        image = image.filter(ImageFilter.GaussianBlur(radius / coarse)).crop((pad, pad, pad + size[0], pad + size[1]))
+        if radius > 0.5:
+            image = image.filter(ImageFilter.GaussianBlur(radius / coarse))
+        image = image.crop((pad, pad, pad + size[0], pad + size[1]))
         if coarse > 1:
             image = image.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC)
-        layer[y0:y1, x0:x1] = np.asarray(image, np.float32) / 255
-        return layer
+        return box, np.asarray(image, np.float32) / 255
+
+    def _touched(self, shapes: list[tuple[Points, int, float]], margin: float) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) of the pixels that the shapes reach; empty where they miss the film."""
+        if not shapes:
+            return 0, 0, 0, 0
+        margin += max(width for _, _, width in shapes) + 2
+        low = np.min([path.min(axis=0) for path, _, _ in shapes], axis=0) - margin
+        high = np.max([path.max(axis=0) for path, _, _ in shapes], axis=0) + margin
+        x0, y0 = np.clip(low, 0, (self.width, self.height)).astype(int)
+        x1, y1 = np.clip(high, 0, (self.width, self.height)).astype(int)
+        return int(x0), int(y0), int(max(x1, x0)), int(max(y1, y0))

@@ -81,10 +81,9 @@ def _layers(canvas: Canvas, anatomy: Anatomy, build: Build, draw: np.random.Gene
     air = lung * np.clip(0.35 + 0.75 * depth, 0, 1)
     soft = canvas.zeros()
     for part in anatomy.parts:
-        layer = canvas.fill(part.outline, blur=part.blur)
-        soft += part.density * layer
-        if part.displaces:
-            air *= 1 - part.displaces * layer
+        box, patch = canvas.patch(part.outline, blur=part.blur)
+        soft[box] += part.density * patch
+        air[box] *= 1 - part.displaces * patch
     for path, width in anatomy.airway:
         soft -= 0.10 * canvas.strokes([(path, width, 1.0)], blur=0.012)
     soft += _spine(canvas, anatomy, build)
@@ -109,9 +108,9 @@ def _tube(rib: Rib, share: float) -> list[Stroke]:
     """The bone at the given share of its width, in one stroke or, where its kind fades, in short ones."""
     if rib.kind not in FADES or rib.broken:
         return [(rib.path, share * rib.width, 1.0)]
-    starts = np.arange(0, len(rib.path) - 1, 2)
+    starts = np.arange(0, len(rib.path) - 1, 3)
     strength = np.interp(starts / (len(rib.path) - 1), *FADES[rib.kind])
-    return [(rib.path[i : i + 3], share * rib.width, float(v)) for i, v in zip(starts, strength, strict=True)]
+    return [(rib.path[i : i + 4], share * rib.width, float(v)) for i, v in zip(starts, strength, strict=True)]
 
 
 def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
@@ -141,7 +140,7 @@ def _vessels(lung: Lung, draw: np.random.Generator) -> list[Stroke]:
             [[[0, 0]], np.cumsum(length / steps * np.stack([np.cos(turn), np.sin(turn)], -1), 0)]
         )
         strokes.append((path, width, min(1.0, 0.25 + width / 0.028)))
-        if width > 0.006:
+        if width > 0.007:
             for spread in draw.normal(0, 0.5, 2):
                 grow(path[-1], turn[-1] + spread, 0.72 * length, 0.66 * width)
             grow(

@@ -46,7 +46,7 @@ class Scene:
 
     def inside(self, lung: Lung) -> np.ndarray:
         """(H, W) in [0, 1]: the tissue of one lung."""
-        return np.minimum(self.canvas.fill(lung.outline), self.layers.lung)
+        return np.minimum(self.canvas.fill(lung.outline, blur=0.0), self.layers.lung)
 
     def spot(self, lung: Lung, margin: float) -> tuple[float, float]:
         """A point in the upper or middle lung, off the heart and `margin` away from the chest wall."""
@@ -89,8 +89,9 @@ def break_ribs(anatomy: Anatomy, draw: np.random.Generator) -> list[Points]:
         anatomy.ribs.remove(rib)
         anatomy.ribs += [Rib(rib.kind, part, rib.width, broken=True) for part in (near, far)]
         slope = float(np.arctan2(along[1], along[0]))
-        anatomy.parts += [Part(ellipse(*end, 0.06, 0.042, slope), 0.24, 0.006) for end in (near[-1], far[0])]
-        broken.append(ellipse(*(0.5 * (near[-1] + far[0])), 0.1, 0.1))
+        anatomy.parts += [Part(ellipse(x, y, 0.06, 0.042, slope), 0.24, 0.006) for x, y in (near[-1], far[0])]
+        x, y = 0.5 * (near[-1] + far[0])
+        broken.append(ellipse(x, y, 0.1, 0.1))
     return broken
 
 
@@ -233,10 +234,11 @@ def _poured(scene: Scene, lung: Lung) -> np.ndarray:
     column = np.concatenate([[[outer, y - rise]], surface, points((inner, y + 0.5), (outer, y + 0.5))])
     pleura = np.concatenate([lung.wall, points((x, y + 0.5), (inner, y + 0.5)), lung.inner])
     fluid = canvas.fill(column, blur=0.006) * canvas.fill(pleura)
-    below = points((inner - 0.3 * lung.outward, y), (outer, y), (outer, y + 1), (inner - 0.3 * lung.outward, y + 1))
+    medial, lateral = lung.dome[-1, 0], x + 0.1 * lung.outward
+    below = np.concatenate([[[lateral, y + 0.1]], lung.dome + (0, 0.12), points((medial, y + 1), (lateral, y + 1))])
     left, top = canvas.pixels(at(lung.dome, 0.25) + (0, 0.2)).astype(int)
     organs = soft[np.clip(top, 0, canvas.height - 1), np.clip(left, 0, canvas.width - 1)]
-    soft += fluid * (1 - canvas.fill(below, blur=0.12)) * np.maximum(organs + 0.04 - soft, 0)
+    soft += fluid * (1 - canvas.fill(below, blur=0.06)) * np.maximum(organs + 0.04 - soft, 0)
     return fluid
 
 
@@ -291,7 +293,7 @@ def outline_masks(
         masks["Cardiomegaly"] = canvas.fill(anatomy.heart) > 0.5
     if "Enlarged Cardiomediastinum" in findings:
         chest = points((-2, -0.9), (2, -0.9), (2, 2), (-2, 2))
-        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) * canvas.fill(chest) > 0.5
+        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) * canvas.fill(chest, blur=0.0) > 0.5
         if "Cardiomegaly" in findings:
             masks["Enlarged Cardiomediastinum"] |= masks["Cardiomegaly"]
     if broken:

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pycocotools import mask as coco
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,7 +28,8 @@ from chexpert import demo
 from chexpert.demo import Film
 from chexpert.demo_film import render
 from chexpert.files import InputError, read_json, replacing, write_csv, write_json
-from chexpert.labels import LABELS, TASKS, label_of
+from chexpert.labels import TASKS, label_of
+from chexpert.masks import encode_mask
 
 EXAMPLES = """
 python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
@@ -38,6 +39,9 @@ python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --worke
 MANIFEST = "demo.json"
 QUALITY = 92
 """Of the JPEG files."""
+
+Codes = dict[str, dict[str, Any]]
+"""Task -> run-length code of its mask."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +100,7 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
     """Draws what is missing. A split whose masks are not written yet is drawn again as a whole, to have them."""
     unmasked = {split for split in ("valid", "test") if not masks_file(output, split).exists()}
     todo = [film for film in films if film.split in unmasked or not film_file(output, film).exists()]
-    masks: dict[str, dict[str, dict[str, dict[str, object]]]] = {split: {} for split in unmasked}
+    masks: dict[str, dict[str, Codes]] = {split: {} for split in unmasked}
     draw = partial(write_film, output, seed)
     for film, encoded in zip(
         todo, tqdm(_spread(draw, todo, workers), "films", len(todo), disable=not todo), strict=True
@@ -107,7 +111,7 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
         write_json(masks_file(output, split), segmentations)
 
 
-def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[dict[str, dict[str, object]]]:
+def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[Codes]:
     if workers == 1 or len(films) < 2:
         yield from map(draw, films)
         return
@@ -115,7 +119,7 @@ def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[dict
         yield from pool.map(draw, films, chunksize=4)
 
 
-def write_film(output: Path, seed: int, film: Film) -> dict[str, dict[str, object]]:
+def write_film(output: Path, seed: int, film: Film) -> Codes:
     """Draws and stores one film; returns its ten masks by CheXlocalize's task, nothing when none is positive."""
     drawn = render(film, seed)
     target = film_file(output, film)
@@ -126,13 +130,7 @@ def write_film(output: Path, seed: int, film: Film) -> dict[str, dict[str, objec
     if film.split == "train" or not any(label_of(task) in drawn.masks for task in TASKS):
         return {}
     nothing = np.zeros(drawn.image.shape, bool)
-    return {task: _encoded(drawn.masks.get(label_of(task), nothing)) for task in TASKS}
-
-
-def _encoded(mask: np.ndarray) -> dict[str, object]:
-    """A (H, W) bool mask as CheXlocalize stores it: COCO's run lengths."""
-    packed = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+    return {task: encode_mask(drawn.masks.get(label_of(task), nothing)) for task in TASKS}
 
 
 def _same_film(source: Path, target: Path) -> None:
@@ -154,7 +152,7 @@ def _write_tables(output: Path, films: Sequence[Film], seed: int) -> None:
         chexpert / "train_visualCheXbert.csv": demo.visual_table(train, release),
         chexpert / "valid.csv": demo.label_table(valid, release),
         chexlocalize / "val_labels.csv": demo.label_table(valid, release),
-        chexlocalize / "test_labels.csv": demo.test_table(test),
+        chexlocalize / "test_labels.csv": demo.table_without_people(test),
     }
     for path, table in tables.items():
         if not path.exists():
@@ -165,7 +163,7 @@ def _summary(output: Path, films: Sequence[Film]) -> str:
     counts = []
     for split, patients in demo.split_sizes(len({film.patient for film in films})).items():
         counts.append(f"{split} {sum(film.split == split for film in films)} films of {patients} patients")
-    return f"{output}: {', '.join(counts)}; {len(LABELS)} labels"
+    return f"{output}: {', '.join(counts)}"
 
 
 if __name__ == "__main__":
