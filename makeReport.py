@@ -14,8 +14,10 @@ import cli
 from chexpert.files import InputError
 from reporting.classification_figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
+from reporting.localization_results import PROTOCOLS
 from reporting.localization_tables import mean_hit_rates, table2, table3
 from reporting.results import Results, read_paper, read_results
+from reporting.style import save, style
 from reporting.tables import comparison_table, table1, table1_per_label
 
 EXAMPLES = """
@@ -35,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = classification_figures(results, folder, args.dataset_name)
     for line in results.missing:
         print(f"missing: {line}")
+    if args.figures:
+        pictures += _case_figures(args, results, folder / "figures")
     if not tables and not pictures:
-        raise InputError(
-            f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run"
-        )
+        raise InputError(f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run")
     _print_summary(results, tables, pictures, folder)
     return 0
 
@@ -48,7 +50,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="folder with one folder per model")
     parser.add_argument("--output", type=Path, help="where the report goes; RESULTS_DIR/report by default")
     parser.add_argument("--dataset-name", default="", help="named in captions and titles")
-    return parser.parse_args(argv)
+    parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat-map pickles")
+    parser.add_argument("--heatmaps", type=Path, metavar="DIR",
+        help="where <model>/heatmaps/<protocol>/test/<method> lie; RESULTS_DIR by default")  # fmt: skip
+    parser.add_argument("--gt-path", type=Path, help="gt_segmentations_test.json; outlines masks in the grid of cases")
+    args = parser.parse_args(argv)
+    if not args.figures and (args.heatmaps or args.gt_path):
+        parser.error("--heatmaps and --gt-path are for --figures, which is not given")
+    return args
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
@@ -63,6 +72,26 @@ def _tables(results: Results, dataset: str) -> list[Table]:
     return tables
 
 
+def _case_figures(args: argparse.Namespace, results: Results, folder: Path) -> list[Path]:
+    from chexpert.masks import read_ground_truth  # heat maps need torch, whose import takes longer than the tables
+    from reporting.cases import case_figure
+
+    ground_truth = read_ground_truth(args.gt_path) if args.gt_path else None
+    if ground_truth is None:
+        print("missing: masks in the grid of cases; give CheXlocalize's gt_segmentations_test.json as --gt-path")
+    paths = []
+    for protocol in PROTOCOLS:
+        with style():
+            figure, missing = case_figure(
+                results, protocol, args.heatmaps or args.results_dir, ground_truth, args.dataset_name
+            )
+            if figure is None:
+                print(f"missing: {missing}")
+            else:
+                paths += save(figure, folder, f"cases_{protocol}", endings=("png",))
+    return paths
+
+
 def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:
     print()
     for table in tables:
@@ -70,7 +99,8 @@ def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence
             print(to_markdown(table))
     for protocol in results.protocols:
         print(mean_hit_rates(results, protocol))
-    print(f"tables: {folder}/{{{','.join(table.name for table in tables)}}}.{{csv,md,tex}}")
+    if tables:
+        print(f"tables: {folder}/{{{','.join(table.name for table in tables)}}}.{{csv,md,tex}}")
     print(f"pictures: {', '.join(str(path) for path in pictures if path.suffix == '.png')}")
 
 

@@ -152,7 +152,7 @@ def _small_multiples(title: str, dataset: str, axis_names: tuple[str, str]) -> t
     figure.subplots_adjust(left=0.075, right=0.985, bottom=0.1, top=0.885, wspace=0.14, hspace=0.32)
     panels = list(zip(LABEL_ORDER, grid.flat, strict=False))
     for label, axes in panels:
-        axes.set_title(_SHORT.get(label, label) + ("*" if label == "Lung Opacity" else ""), size=7.5, pad=3)
+        axes.set_title(_SHORT.get(label, label) + ("*" if label == "Lung Opacity" else ""), size=7.5, pad=5)
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
         axes.set_xticklabels(["0", "0.5", "1"])
         axes.set_yticklabels(["0", "0.5", "1"])
@@ -190,7 +190,6 @@ def reliability_figure(model: Model, role: str, dataset: str = "") -> Figure:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle="--")
         low, high = wilson(bins["fraction_positive"].to_numpy(), bins["count"].to_numpy())
         axes.vlines(bins["mean_probability"], low, high, color=COLOURS[role], linewidth=0.9)
-        axes.plot(bins["mean_probability"], bins["fraction_positive"], color=COLOURS[role], linewidth=0.5, alpha=0.6)
         axes.scatter(
             bins["mean_probability"],
             bins["fraction_positive"],

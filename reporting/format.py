@@ -58,10 +58,11 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """`0.907 (0.880–0.930)`, or the value alone where the interval is undefined."""
+    """`0.907 (0.880–0.930)`, `0.010 (-0.020 to 0.030)`, or the value alone where the interval is undefined."""
     if math.isnan(value) or math.isnan(low) or math.isnan(high):
         return number(value)
-    return f"{number(value)} ({number(low)}–{number(high)})"
+    joint = " to " if low < 0 else "–"
+    return f"{number(value)} ({number(low)}{joint}{number(high)})"
 
 
 def ranked(values: Sequence[float], texts: Sequence[str] | None = None, *, second: bool = False) -> tuple[Cell, ...]:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from chexpert.labels import TASKS
 from reporting.reading import Estimate, read_numbers
 
@@ -76,10 +74,10 @@ def _not_scored(folder: Path, keys: Sequence[tuple[str, str, str]]) -> list[str]
 
 
 def _read_measure(folder: Path, measure: str) -> Localization | None:
-    """From CheXlocalize's three files of one metric; None without the per-film one.
+    """From CheXlocalize's files of one metric; None without the per-film one.
 
-    The value of a task is the mean of its defined films. Its interval stands in the summary; that of the mean over the
-    tasks comes from the bootstrap's rows, which are resamples of films shared by all tasks.
+    The value of a task is the mean of its defined films; its interval, and that of the mean over the tasks, stand in
+    the summary (CheXlocalize's own has no row for the mean: its interval is then undefined).
     """
     prefix, below = _MEASURES[measure]
     path = folder / below / f"{prefix}_results_per_cxr.csv"
@@ -87,11 +85,11 @@ def _read_measure(folder: Path, measure: str) -> Localization | None:
         return None
     films = read_numbers(path, TASKS, text=())
     bounds = _read_bounds(path.with_name(f"{prefix}_summary_results.csv"))
-    tasks = {task: Estimate(films[task].mean(), *bounds.get(task, (math.nan, math.nan))) for task in TASKS}
-    covered = [task for task in TASKS if not math.isnan(tasks[task].value)]
-    low, high = _bounds_of_mean(path.with_name(f"{prefix}_bootstrap_results_per_cxr.csv"), covered)
-    mean = float(np.mean([tasks[task].value for task in covered])) if covered else math.nan
-    return Localization(tasks, {task: int(films[task].count()) for task in TASKS}, Estimate(mean, low, high))
+    means = films[list(TASKS)].mean()
+    means["Mean"] = means.mean()
+    tasks = {str(name): Estimate(value, *bounds.get(str(name), ())) for name, value in means.items()}
+    mean = tasks.pop("Mean")
+    return Localization(tasks, {task: int(films[task].count()) for task in TASKS}, mean)
 
 
 def _read_bounds(path: Path) -> dict[str, tuple[float, float]]:
@@ -99,14 +97,3 @@ def _read_bounds(path: Path) -> dict[str, tuple[float, float]]:
         return {}
     table = read_numbers(path, ("lower", "upper"), text=("name",))
     return {name: (low, high) for name, low, high in zip(table["name"], table["lower"], table["upper"], strict=True)}
-
-
-def _bounds_of_mean(path: Path, covered: Sequence[str]) -> tuple[float, float]:
-    """2.5 and 97.5 percentiles of the mean over tasks, in the resamples in which all of them are defined."""
-    if not path.exists() or not covered:
-        return math.nan, math.nan
-    replicates = read_numbers(path, covered, text=())[list(covered)].dropna().mean(axis="columns")
-    if replicates.empty:
-        return math.nan, math.nan
-    low, high = np.percentile(replicates, [2.5, 97.5])
-    return float(low), float(high)

@@ -30,9 +30,9 @@ def read_numbers(path: Path, columns: Sequence[str], text: Sequence[str] = ("lab
 
 
 def _floats(path: Path, table: pd.DataFrame, column: str) -> pd.Series:
-    values = pd.to_numeric(table[column], errors="coerce")
-    wrong = values.isna() & ~table[column].str.strip().str.lower().isin(["", "nan"])
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"{path}: line {csv_row(row)}, column {column!r}: {table[column][row]!r} is not a number")
-    return values.astype(float)
+    values = pd.to_numeric(table[column], errors="coerce").astype(float)
+    for row in np.flatnonzero(values.isna()):
+        text = table[column].iloc[row]
+        if text.strip().lower() not in ("", "nan"):
+            raise InputError(f"{path}: line {csv_row(int(row))}, column {column!r}: {text!r} is not a number")
+    return values

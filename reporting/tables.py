@@ -186,7 +186,7 @@ def comparison_table(results: Results, dataset: str = "") -> Table:
         (Block("", tuple(cells)),),
         (
             f"{_NAMING}.",
-            f"{UNDEFINED} DeLong's test is made per label, not for means, and needs enough films of each kind.",
+            f"{UNDEFINED} no DeLong test: it is made per label; comparison.csv says which lack the films for it.",
         ),
         rows.reset_index(),
     )

@@ -41,6 +41,7 @@ class TestFormat:
 
     def test_interval(self):
         assert interval(0.9, 0.85, 0.951) == "0.900 (0.850–0.951)"
+        assert interval(-0.01, -0.02, -0.001) == "-0.010 (-0.020 to -0.001)"
         assert interval(0.9, math.nan, math.nan) == "0.900"
         assert interval(math.nan, 0.1, 0.2) == "–"
 

@@ -1,0 +1,70 @@
+"""makeReport.py: the files it leaves, what it prints, and what it says of missing parts."""
+
+import pytest
+
+import cli
+import makeReport
+from tests.reporting.result_files import write_results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Both models without some curves: pictures take most of the time, and one of each kind is enough."""
+    folder = write_results(tmp_path_factory.mktemp("report") / "results", films=60, without_positives=("Fracture",))
+    (folder / "MedicalPatchNet" / "calibration_test.csv").unlink()
+    (folder / "EfficientNetB0" / "roc_test.csv").unlink()
+    return folder
+
+
+def test_both_models(folder, capsys):
+    assert makeReport.main([str(folder), "--dataset-name", "50% <synthetic>"]) == 0
+    report = folder / "report"
+    tables = ["table1", "table1_per_label"]
+    tables += [f"table{number}_{protocol}" for number in (2, 3) for protocol in ("corrected", "published")]
+    pictures = ["figure1", "roc_MedicalPatchNet", "reliability_EfficientNetB0"]
+    expected = {f"{name}.{ending}" for name in tables for ending in ("csv", "md", "tex")}
+    expected |= {f"{name}.{ending}" for name in pictures for ending in ("png", "pdf")}
+    assert {path.name for path in report.iterdir()} == expected
+    printed = capsys.readouterr().out
+    for name in ("table1", "table2_corrected", "table2_published", "table3_corrected", "table3_published"):
+        assert (report / f"{name}.md").read_text() in printed
+    assert (report / "table1_per_label.md").read_text() not in printed
+    assert "taken over 13 of 14 labels" in printed and r"50% \<synthetic\>" in printed
+    assert printed.count("mean hit rate (") == 2 and str(report / "figure1.png") in printed
+    patch, baseline = folder / "MedicalPatchNet", folder / "EfficientNetB0"
+    assert [line for line in printed.splitlines() if line.startswith("missing: ")] == [
+        f"missing: {patch}: no calibration_test.csv; made by python evalClassification.py --predictions {patch}",
+        f"missing: {baseline}: no roc_test.csv; made by python evalClassification.py --predictions {baseline}",
+        f"missing: {folder}: no comparison of the two models; made by python evalClassification.py "
+        f"--predictions {patch} --compare {baseline}",
+    ]
+
+
+def test_one_model_without_curves_and_maps(folder, tmp_path, capsys):
+    source, target = folder / "MedicalPatchNet", tmp_path / "results" / "MedicalPatchNet"
+    target.mkdir(parents=True)
+    for name in ("run.json", "classification_test.csv"):
+        (target / name).write_bytes((source / name).read_bytes())
+    assert makeReport.main([str(tmp_path / "results"), "--output", str(tmp_path / "out"), "--figures"]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"table1{part}.{ending}" for part in ("", "_per_label") for ending in ("csv", "md", "tex")} | {
+        "figure1.png", "figure1.pdf",
+    }  # fmt: skip
+    missing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
+    for part in ("no baseline", "no roc_test.csv", "localization/corrected: nothing scored", "heat maps", "--gt-path"):
+        assert sum(part in line for line in missing) >= 1, part
+
+
+def test_nothing_at_all_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert cli.guarded(makeReport.main, [str(tmp_path)]) == cli.EXIT_BAD_INPUT
+    assert capsys.readouterr().err == f"error: {tmp_path}: no model's results in it; make them with ./runEval.sh\n"
+    (tmp_path / "MedicalPatchNet").mkdir()
+    (tmp_path / "MedicalPatchNet" / "run.json").write_text("{}")
+    assert cli.guarded(makeReport.main, [str(tmp_path)]) == cli.EXIT_BAD_INPUT
+    assert "nothing to report on yet" in capsys.readouterr().err
+
+
+def test_options_of_the_figures_need_figures(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        makeReport.main([str(folder), "--gt-path", "gt.json"])
+    assert "are for --figures" in capsys.readouterr().err
