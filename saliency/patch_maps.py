@@ -1,0 +1,198 @@
+"""Evidence maps of a patch network: what the patches around a pixel say, at every start of a shifted patch grid.
+
+The published code runs the network on every shift of the film and adds up full-size maps. Patches of different shifts
+are all different, so one pass over them gives the evidence grid, and the sum over the patches that cover a pixel is a
+box filter over that grid. Wienholt et al., Scientific Reports 2026, doi 10.1038/s41598-026-40358-0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency.inference import FoldedNetwork, PatchNetwork, map_in_threads
+from saliency.protocols import Protocol, check_protocol
+
+PATCH_METHODS = ("raw", "scaled")
+
+LOGIT_LIMIT = 200.0
+"""Logits are cut off here before they become heat-map values, as published."""
+
+_PIXELS_AT_ONCE = 32 * 64 * 64
+"""Patch pixels that one CPU thread computes at once: the activations then still fit into its caches."""
+
+_PUBLISHED_BATCH = 4
+"""Shifts per batch in the published code, which its slip depends on."""
+
+
+def patch_maps(
+    model: PatchNetwork, image: Tensor, *, steps_per_patch: int, protocol: Protocol, batch_size: int
+) -> dict[str, Tensor]:
+    """image (1, S, S) or (1, 1, S, S) in [0, 1] -> {"raw": (C, S, S), "scaled": (C, S, S)}, logits, float32 on the CPU.
+
+    The maps are neither clipped nor brought into the film's frame. steps_per_patch: starts per patch width and axis, a
+    divisor of the patch size; the cost grows with its square. batch_size: films' worth of patches held at once.
+    Raises ValueError for steps that do not divide the patch size, and for an image of another size.
+    """
+    check_protocol(protocol)
+    grid = evidence_grid(model, image, steps_per_patch=steps_per_patch, batch_size=batch_size)
+    return maps_from_grid(
+        grid,
+        patch_size=model.patch_size,
+        steps_per_patch=steps_per_patch,
+        protocol=protocol,
+        image_size=model.image_size,
+    )
+
+
+def evidence_grid(
+    model: PatchNetwork,
+    image: Tensor,
+    *,
+    steps_per_patch: int,
+    batch_size: int,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """image (1, S, S) or (1, 1, S, S) -> (C, n, n) float32 on the CPU: the logits of the patch at every start.
+
+    n = S * steps_per_patch / patch_size; where the patches lie is told by `ShiftGrid`. The model is used as in
+    evaluation and left as it is. progress: called with the number of patches just computed, n * n in all.
+    Raises ValueError for steps that do not divide the patch size, and for an image of another size.
+    """
+    shifts = ShiftGrid(model.patch_size, steps_per_patch, model.image_size)
+    device = next(model.parameters()).device
+    windows = shifts.windows(image.to(device, torch.float32))  # (n, n, p, p)
+    network = FoldedNetwork(model)
+    pixels = batch_size * model.image_size**2
+    at_once = max(1, (min(pixels, _PIXELS_AT_ONCE) if device.type == "cpu" else pixels) // model.patch_size**2)
+
+    @torch.inference_mode()
+    def logits_from(start: int) -> Tensor:
+        index = torch.arange(start, min(start + at_once, shifts.n**2), device=device)
+        patches = windows[index // shifts.n, index % shifts.n].unsqueeze(1)  # (N, 1, p, p)
+        return network(patches)  # (N, C)
+
+    starts = range(0, shifts.n**2, at_once)
+    workers = min(torch.get_num_threads(), max(1, pixels // _PIXELS_AT_ONCE)) if device.type == "cpu" else 1
+    parts = map_in_threads(logits_from, starts, workers) if workers > 1 else map(logits_from, starts)
+    logits = []
+    for part in parts:
+        logits.append(part)
+        if progress is not None:
+            progress(len(part))
+    return torch.cat(logits).T.unflatten(1, (shifts.n, shifts.n)).to("cpu", torch.float32).contiguous()
+
+
+def maps_from_grid(
+    grid: Tensor, *, patch_size: int, steps_per_patch: int, protocol: Protocol, image_size: int
+) -> dict[str, Tensor]:
+    """Evidence grid (C, n, n) -> {"raw": (C, S, S), "scaled": (C, S, S)}, logits, float32.
+
+    A pixel of `raw` is the sum of the logits of the patches that cover it, over the number of patches that cover it
+    (`corrected`) or over that of an inner pixel (`published`: maps fade toward the border). In `scaled` each patch's
+    logit is first multiplied by the probability that its shift gives to the film; `published` includes its slip.
+    """
+    check_protocol(protocol)
+    shifts = ShiftGrid(patch_size, steps_per_patch, image_size)
+    if grid.shape[1:] != (shifts.n, shifts.n):
+        raise ValueError(f"expected an evidence grid (C, {shifts.n}, {shifts.n}), got {tuple(grid.shape)}")
+    raw, scaled = torch.empty(2, len(grid), image_size, image_size, device=grid.device)
+    for label, logits in enumerate(grid.double()):  # label by label: one alone gives the very same map
+        raw[label] = shifts.pixel_means(logits, protocol)
+        scaled[label] = shifts.pixel_means(_scaled(logits, shifts, protocol), protocol)
+    return {"raw": raw, "scaled": scaled}
+
+
+def to_unit(logits: Tensor) -> Tensor:
+    """Logits -> [0, 1], 0.5 being a logit of 0, as the published heat maps are stored."""
+    return logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT) / (2 * LOGIT_LIMIT) + 0.5
+
+
+def _scaled(logits: Tensor, shifts: ShiftGrid, protocol: Protocol) -> Tensor:
+    """Patch logits (n, n) times the film's probability as each shift sees it, (n, n)."""
+    patches = shifts.by_shift(logits)  # (shifts, k, k)
+    probability = torch.sigmoid(patches.mean(dim=(1, 2), keepdim=True))  # (shifts, 1, 1)
+    if protocol == "published":
+        patches, probability = _slip(patches, probability)
+    return shifts.from_shifts(patches * probability)
+
+
+def _slip(patches: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
+    """What the published code multiplies in the place of each shift.
+
+    It broadcasts the B probabilities of a batch over its B films of patches, which gives B * B films per batch, and
+    then takes the first ones of all these as if they were one per shift.
+    """
+    entry = torch.arange(len(patches), device=patches.device)
+    batch, place = entry // _PUBLISHED_BATCH**2, entry % _PUBLISHED_BATCH**2
+    first = _PUBLISHED_BATCH * batch
+    return patches[first + place % _PUBLISHED_BATCH], probability[first + place // _PUBLISHED_BATCH]
+
+
+@dataclass(frozen=True)
+class ShiftGrid:
+    """Where patches start: in both axes at pixel `(index - lead) * stride` of the film, for index 0 ... n - 1.
+
+    The film is surrounded by zeros. The patches of one shift lie side by side: they are every `steps`-th of the grid,
+    k = S / patch_size per axis. Raises ValueError when a size does not divide the next.
+    """
+
+    patch_size: int
+    steps: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.patch_size % self.steps:
+            divisors = ", ".join(str(d) for d in range(1, self.patch_size + 1) if self.patch_size % d == 0)
+            raise ValueError(f"{self.steps} steps per patch of {self.patch_size} pixels; possible are {divisors}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"patch size {self.patch_size} does not divide image size {self.image_size}")
+
+    @property
+    def stride(self) -> int:
+        return self.patch_size // self.steps
+
+    @property
+    def n(self) -> int:
+        return self.image_size // self.stride
+
+    @property
+    def lead(self) -> int:
+        """Starts before the film's first pixel: shifts reach from half a patch before to just under half behind."""
+        return self.patch_size // 2 // self.stride
+
+    def windows(self, image: Tensor) -> Tensor:
+        """image (1, S, S) or (1, 1, S, S) -> all patches (n, n, p, p), a view of one padded film."""
+        size = self.image_size
+        if image.shape not in ((1, size, size), (1, 1, size, size)):
+            raise ValueError(f"expected an image (1, {size}, {size}), got {tuple(image.shape)}")
+        before = self.lead * self.stride
+        behind = self.patch_size - self.stride - before
+        film = F.pad(image.reshape(size, size), (before, behind, before, behind))
+        return film.unfold(0, self.patch_size, self.stride).unfold(1, self.patch_size, self.stride)
+
+    def by_shift(self, grid: Tensor) -> Tensor:
+        """(n, n) -> (steps * steps, k, k), shifts in row-major order from the most negative one."""
+        k = self.image_size // self.patch_size
+        return grid.reshape(k, self.steps, k, self.steps).permute(1, 3, 0, 2).reshape(-1, k, k)
+
+    def from_shifts(self, patches: Tensor) -> Tensor:
+        """The inverse of `by_shift`."""
+        k = self.image_size // self.patch_size
+        return patches.reshape(self.steps, self.steps, k, k).permute(2, 0, 3, 1).reshape(self.n, self.n)
+
+    def pixel_means(self, grid: Tensor, protocol: Protocol) -> Tensor:
+        """Values per patch (n, n) float64 -> (S, S) float32: the sum of those that cover a pixel, divided as told."""
+        block = torch.arange(self.n, device=grid.device)  # pixels from block * stride on are covered alike
+        last = (block + self.lead + 1).clamp(max=self.n)
+        first = (block + self.lead + 1 - self.steps).clamp(min=0)
+        for axis in (0, 1):
+            total = F.pad(grid.cumsum(axis).movedim(axis, 0), (0, 0, 1, 0)).movedim(0, axis)
+            grid = total.index_select(axis, last) - total.index_select(axis, first)
+        covering = (last - first).outer(last - first) if protocol == "corrected" else self.steps**2
+        pixels = (grid / covering).float()
+        return pixels.repeat_interleave(self.stride, 0).repeat_interleave(self.stride, 1)
