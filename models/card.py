@@ -88,7 +88,7 @@ def model_card(config: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     seen = (
         "It sees the film as a whole: the plain network that MedicalPatchNet is compared with."
         if baseline
-        else f"Each of its {(side // patch) ** 2} patches of {patch} px votes for every label; the mean of the votes is "
+        else f"Each of its {(side // patch) ** 2} patches of {patch} px votes for every label; their mean is "
         "the prediction, so that each patch's share of it is known exactly."
     )
     parts = [
