@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import cli
-from chexpert.dataset import CheXpertDataset, Films, read_films
+from chexpert.dataset import CheXpertDataset, read_films
 from chexpert.files import InputError, sha256, write_csv
+from chexpert.images import open_film, to_unit
 from chexpert.labels import LABELS, TASKS, task_of
 from chexpert.predictions import Predictions, read_predictions, write_predictions
 from chexpert.run_record import RunRecord
@@ -37,8 +38,10 @@ from evaluation.classification import (
 from evaluation.comparison import compare
 from models.checkpoint import config_of, load_model, weights_file
 from models.patch_net import MedicalPatchNet
-from saliency.export import export_film, is_exported
-from saliency.patch_maps import evidence_grid
+from saliency.cam import CAM_METHODS
+from saliency.export import HeatMapExport, export_film
+from saliency.patch_maps import PATCH_METHODS, evidence_grid
+from saliency.protocols import PROTOCOLS
 from training.engine import predict, readable_errors
 
 EXAMPLES = """
@@ -50,9 +53,6 @@ python evalClassification.py --predictions results/MedicalPatchNet --compare res
 
 SPLITS = {"val": "valid.csv", "test": "test_labels.csv"}
 CHEXLOCALIZE_SPLITS = {"val": "val_labels.csv", "test": "test_labels.csv"}
-PATCH_METHODS = ("raw", "scaled")
-CAM_METHODS = ("gradcam", "gradcam++", "eigencam")
-PROTOCOLS = ("published", "corrected")
 ADDITIVITY_FILMS = 8
 
 
@@ -81,10 +81,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--patch-size", "-patchSize", type=int, help="needed for published .pt files: 64, or 512 for the baseline")
     add("--heatmaps", nargs="+", choices=(*PATCH_METHODS, *CAM_METHODS, "auto", "none"), default=["auto"],
         help="auto: raw and scaled of a patch network, the three CAMs of a baseline")  # fmt: skip
-    add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="see DESIGN: exactness of the maps")
-    add("--steps-per-patch", type=int, default=64, help="shifts of the patch grid per axis; a divisor of the patch size")
+    add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: slip for slip")
+    add(
+        "--steps-per-patch", type=int, default=64, help="shifts of the patch grid per axis; a divisor of the patch size"
+    )
     add("--all-labels", action="store_true", help="heat maps of all 14 labels instead of the 10 CheXlocalize tasks")
-    add("--no-pickles", action="store_true", help="keep compact evidence files instead of CheXlocalize pickles")
+    add("--no-pickles", dest="pickles", action="store_false", help="small evidence files instead of heat-map pickles")
     add("--resamples", type=int, default=100_000, help="bootstrap resamples; 0 leaves the intervals out")
     add("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
     add("--compare", type=Path, metavar="DIR", help="compare with the predictions of another results folder")
@@ -166,6 +168,8 @@ def _methods(args: argparse.Namespace, model: MedicalPatchNet) -> tuple[str, ...
         return PATCH_METHODS if patches else CAM_METHODS
     if not patches and set(args.heatmaps) & set(PATCH_METHODS):
         raise InputError(f"--heatmaps {' '.join(args.heatmaps)}: {args.weights} sees the whole film as one patch")
+    if set(args.heatmaps) & set(PATCH_METHODS) and model.patch_size % args.steps_per_patch:
+        raise InputError(f"--steps-per-patch {args.steps_per_patch} does not divide the patch size {model.patch_size}")
     return tuple(args.heatmaps)
 
 
@@ -174,11 +178,28 @@ def _heat_maps(
 ) -> None:
     """Maps of CheXlocalize's own full-size films, for every method and protocol."""
     films = read_films(csv, csv.parent)
-    dataset = CheXpertDataset(films, model.image_size)
     tasks = tuple(task_of(label) for label in LABELS) if args.all_labels else TASKS
-    settings = {"steps_per_patch": args.steps_per_patch, "tasks": list(tasks), "csv_sha256": sha256(csv)}
-    record.same_settings(f"heat_maps_{split}", settings)
-    ...
+    made_from = {"csv_sha256": sha256(csv), "steps_per_patch": args.steps_per_patch}
+    record.keep_apart(f"heat maps of {split}", made_from)
+    export = HeatMapExport(
+        record.folder,
+        split,
+        methods,
+        args.protocols,
+        tasks,
+        steps_per_patch=args.steps_per_patch,
+        batch_size=args.batch_size,
+        pickles=args.pickles,
+    )
+    written = 0
+    with record.stage(f"heat_maps_{split}", made_from):
+        for index in tqdm(range(len(films)), desc=f"heat maps {split}", unit="film"):
+            name = films.image_id(index)
+            if not export.is_complete(name):
+                film = to_unit(open_film(films.files[index]))
+                export_film(export, model, film, name, dict(zip(LABELS, films.labels[index], strict=True)))
+                written += 1
+    print(f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {written} of them new")
 
 
 # ------------------------------------------------------------------------------------------ what needs predictions only

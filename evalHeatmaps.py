@@ -1,7 +1,7 @@
 """Tunes and scores every heat map of whole results folders: thresholds on validation, mIoU and hit rate on test.
 
-One command does, for each protocol and method of each folder, what tune_heatmap_threshold_opt.py and evalLocalization.py
-do for one; then it compares the methods with each other on the same films. What is complete is not done again.
+One command does for each protocol and method of each folder what tune_heatmap_threshold_opt.py and evalLocalization.py
+do for one, and compares the methods with each other on the same films. What is complete is not done again.
 """
 
 from __future__ import annotations

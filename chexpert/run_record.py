@@ -37,6 +37,17 @@ class RunRecord:
         done = self.content.get("stages", {}).get(stage, {})
         return done.get("made_from") == dict(made_from) and all(file.is_file() for file in files)
 
+    def keep_apart(self, what: str, settings: Mapping[str, Any]) -> None:
+        """Writes down how `what` is made, before the first file of it. Raises InputError when it was otherwise."""
+        known = self.content.get("settings", {}).get(what, dict(settings))
+        changed = [name for name in settings if known.get(name) != settings[name]]
+        if changed:
+            raise InputError(
+                f"{self.folder}: its {what} were made with other settings ({', '.join(changed)}); "
+                "delete it or choose another --output"
+            )
+        self.note({"settings": self.content.get("settings", {}) | {what: dict(settings)}})
+
     @contextmanager
     def stage(self, name: str, made_from: Mapping[str, Any]) -> Iterator[None]:
         """Records the stage and its seconds when the block ends without an exception."""
