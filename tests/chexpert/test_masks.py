@@ -88,6 +88,7 @@ def test_any_other_string_is_refused(counts):
         (lambda c: c[FILM]["Edema"].update(counts="~~~"), f"{FILM}, Edema: 'counts' is not a run-length code"),
         (lambda c: c[FILM]["Edema"].update(counts="P"), "cut short"),
         (lambda c: c[FILM]["Edema"].update(counts="1"), "do not make up 4 x 6 pixels"),
+        (lambda c: c[FILM]["Edema"].update(counts="?O:"), "do not make up 4 x 6 pixels"),  # runs of 15, -1, 10
         (lambda c: c[FILM]["Edema"].update(counts=None), "not a string"),
     ],
 )
