@@ -29,7 +29,7 @@ _GRID = (3, 5)
 
 
 def classification_figures(results: Results, folder: Path, dataset: str = "") -> list[Path]:
-    """Writes every picture that the results allow, as PNG and PDF; returns the paths. `dataset` is named in titles."""
+    """Writes every picture that the results allow, as PNG and PDF; returns the paths. `dataset` is named below."""
     paths = []
     with style():
         if any(model.scores for model in results.models):
@@ -67,10 +67,14 @@ def auroc_figure(results: Results, dataset: str = "") -> Figure:
         if role in scored:
             (mark,) = axes.plot(where, 1.0, SHAPES[role], transform=axes.transAxes, clip_on=False)
             mark.set(color=COLOURS[role], markersize=4.5)
+    _footnotes(figure, dataset)
+    return figure
+
+
+def _footnotes(figure: Figure, dataset: str) -> None:
     figure.text(0.01, 0.012, "* called Airspace Opacity in CheXlocalize", size=6.5, color=GREY)
     if dataset:
         figure.text(0.99, 0.012, f"Test films of {dataset}", size=6.5, color=GREY, ha="right")
-    return figure
 
 
 _VALUE_COLUMNS = {"patch": 1.09, "baseline": 1.24}
@@ -149,7 +153,7 @@ def _small_multiples(title: str, dataset: str, axis_names: tuple[str, str]) -> t
     """A 3 x 5 grid of unit squares, one per label; the fifteenth place stays free for the legend."""
     figure = Figure(figsize=(FULL_WIDTH, 5.0))
     grid = figure.subplots(*_GRID, sharex=True, sharey=True)
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.1, top=0.885, wspace=0.14, hspace=0.32)
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.115, top=0.885, wspace=0.14, hspace=0.32)
     panels = list(zip(LABEL_ORDER, grid.flat, strict=False))
     for label, axes in panels:
         axes.set_title(_SHORT.get(label, label) + ("*" if label == "Lung Opacity" else ""), size=7.5, pad=5)
@@ -158,10 +162,10 @@ def _small_multiples(title: str, dataset: str, axis_names: tuple[str, str]) -> t
         axes.set_yticklabels(["0", "0.5", "1"])
     grid.flat[-1].set_axis_off()
     grid.flat[len(LABEL_ORDER) - _GRID[1]].tick_params(labelbottom=True)
-    figure.suptitle(title + (f" of {dataset}" if dataset else ""), size=9, x=0.075, ha="left", weight="bold")
-    figure.supxlabel(axis_names[0], size=8, y=0.015)
+    figure.suptitle(title, size=9, x=0.075, ha="left", weight="bold")
+    figure.supxlabel(axis_names[0], size=8, y=0.035)
     figure.supylabel(axis_names[1], size=8, x=0.008)
-    figure.text(0.985, 0.015, "* called Airspace Opacity in CheXlocalize", size=6.5, color=GREY, ha="right")
+    _footnotes(figure, dataset)
     return figure, panels
 
 

@@ -81,14 +81,14 @@ def case_grid(
     for row, places in zip(rows, grid, strict=True):
         _case_row(row, places, columns, signed)
     figure.text(0.01, 1 - 0.16 / height, title, size=9, weight="bold", va="center")
-    figure.text(0.01, 0.06 / height, fill(caption, 145), size=6.2, color=GREY, va="bottom", linespacing=1.35)
+    figure.text(0.01, 0.06 / height, fill(caption, 160), size=6.2, color=GREY, va="bottom", linespacing=1.35)
     _colour_bars(figure, height)
     return figure
 
 
 _MARGIN = 1.08  # inches left of the pictures, for what is written beside
 _HEAD = 0.62
-_FOOT = 0.78
+_FOOT = 0.84
 _PITCH = 1.13  # height of a row in sides of a picture: room for the scale below
 
 

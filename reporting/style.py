@@ -37,6 +37,7 @@ _SETTINGS: Any = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a name with two $ in it is a name
 }
 
 
