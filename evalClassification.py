@@ -111,12 +111,12 @@ def _run_network(args: argparse.Namespace, folder: Path) -> None:
     weights = {"path": str(args.weights), "sha256": sha256(weights_file(args.weights))}
     record.belongs_to(weights["sha256"])
     record.note(cli.run_facts(args, device) | {"model": config_of(model), "weights": weights})
+    methods = _methods(args, model)
     found = {split: args.data / name for split, name in SPLITS.items() if (args.data / name).is_file()}
     if not found:
         raise InputError(f"--data {args.data}: neither valid.csv nor test_labels.csv is in this folder")
     for split, csv in found.items():
         _predict_split(args, model, split, csv, record)
-    methods = _methods(args, model)
     if methods and args.chexlocalize is None:
         print("no heat maps: --chexlocalize is not given")
     elif methods:
@@ -161,16 +161,21 @@ def _additivity_error(model: MedicalPatchNet, dataset: CheXpertDataset, logits: 
 
 
 def _methods(args: argparse.Namespace, model: MedicalPatchNet) -> tuple[str, ...]:
+    """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
+    patches = model.patch_size < model.image_size
     if "none" in args.heatmaps:
         return ()
-    patches = model.patch_size < model.image_size
     if "auto" in args.heatmaps:
-        return PATCH_METHODS if patches else CAM_METHODS
-    if not patches and set(args.heatmaps) & set(PATCH_METHODS):
-        raise InputError(f"--heatmaps {' '.join(args.heatmaps)}: {args.weights} sees the whole film as one patch")
-    if set(args.heatmaps) & set(PATCH_METHODS) and model.patch_size % args.steps_per_patch:
+        methods = PATCH_METHODS if patches else CAM_METHODS
+    else:
+        methods = tuple(args.heatmaps)
+    if not set(methods) & set(PATCH_METHODS):
+        return methods
+    if not patches:
+        raise InputError(f"--heatmaps {' '.join(methods)}: {args.weights} sees the whole film as one patch")
+    if args.steps_per_patch < 1 or model.patch_size % args.steps_per_patch:
         raise InputError(f"--steps-per-patch {args.steps_per_patch} does not divide the patch size {model.patch_size}")
-    return tuple(args.heatmaps)
+    return methods
 
 
 def _heat_maps(

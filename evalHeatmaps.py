@@ -17,14 +17,14 @@ import pandas as pd
 import cli
 from chexpert.files import InputError, sha256, write_csv
 from chexpert.labels import TASKS
-from chexpert.localize import HeatMapFolder, HeatMapSource
 from chexpert.masks import GroundTruth, read_ground_truth
 from chexpert.run_record import RunRecord
 from evaluation.localization import paired_differences, score_maps, write_results
 from evaluation.map_pool import usable_cores
 from evaluation.thresholds import SEARCHES, miou_curves, tune, write_tuning
 from reporting.curves import draw_miou_curves
-from saliency.evidence_files import EvidenceFolder
+from saliency.evidence_files import EvidenceFolder, heat_map_source
+from saliency.protocols import Protocol
 
 EXAMPLES = """
 python evalHeatmaps.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -59,7 +59,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _found(folder: Path) -> Iterator[tuple[str, str]]:
+def _found(folder: Path) -> Iterator[tuple[Protocol, str]]:
     """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files."""
     found = sorted({(path.parts[-3], path.name) for path in folder.glob("heatmaps/*/test/*") if path.is_dir()})
     if not found and (folder / "evidence" / "test").is_dir():
@@ -69,17 +69,10 @@ def _found(folder: Path) -> Iterator[tuple[str, str]]:
     yield from found
 
 
-def _source(folder: Path, protocol: str, split: str, method: str) -> HeatMapSource:
-    pickles = folder / "heatmaps" / protocol / split / method
-    if pickles.is_dir():
-        return HeatMapFolder(pickles)
-    return EvidenceFolder(folder / "evidence" / split, method=method, protocol=protocol, tasks=TASKS)
-
-
 def _localize(
     args: argparse.Namespace,
     record: RunRecord,
-    protocol: str,
+    protocol: Protocol,
     method: str,
     truth: Mapping[str, GroundTruth],
     sha: Mapping[str, str],
@@ -96,7 +89,7 @@ def _localize(
     print(f"{target}: tuning on validation, scoring on test")
     drawing = {"resamples": args.resamples, "seed": args.seed}
     with record.stage(stage, made_from):
-        validation, test = (_source(record.folder, protocol, split, method) for split in ("val", "test"))
+        validation, test = (heat_map_source(record.folder, protocol, split, method) for split in ("val", "test"))
         for true_pos_only, folder in ((True, target), (False, target / ALL_CASES)):
             curves = miou_curves(validation, truth["val"], true_pos_only=true_pos_only, workers=args.workers)
             tuned = tune(curves, args.search)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cli
 from chexpert.files import InputError
 from reporting.classification_figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
-from reporting.localization_results import PROTOCOLS
+from reporting.localization_results import METHODS, PATCH_METHODS, PROTOCOLS
 from reporting.localization_tables import mean_hit_rates, table2, table3
 from reporting.results import Results, read_paper, read_results
 from reporting.style import save, style
 from reporting.tables import comparison_table, table1, table1_per_label
+
+if TYPE_CHECKING:
+    from chexpert.localize import HeatMapSource
 
 EXAMPLES = """
 python makeReport.py results
@@ -50,9 +55,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="folder with one folder per model")
     parser.add_argument("--output", type=Path, help="where the report goes; RESULTS_DIR/report by default")
     parser.add_argument("--dataset-name", default="", help="named in captions and titles")
-    parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat-map pickles")
+    parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat maps")
     parser.add_argument("--heatmaps", type=Path, metavar="DIR",
-        help="where <model>/heatmaps/<protocol>/test/<method> lie; RESULTS_DIR by default")  # fmt: skip
+        help="where <model>/heatmaps or <model>/evidence lie; RESULTS_DIR by default")  # fmt: skip
     parser.add_argument("--gt-path", type=Path, help="gt_segmentations_test.json; outlines masks in the grid of cases")
     args = parser.parse_args(argv)
     if not args.figures and (args.heatmaps or args.gt_path):
@@ -81,15 +86,27 @@ def _case_figures(args: argparse.Namespace, results: Results, folder: Path) -> l
         print("missing: masks in the grid of cases; give CheXlocalize's gt_segmentations_test.json as --gt-path")
     paths = []
     for protocol in PROTOCOLS:
+        sources = _sources(results, protocol, args.heatmaps or args.results_dir)
         with style():
-            figure, missing = case_figure(
-                results, protocol, args.heatmaps or args.results_dir, ground_truth, args.dataset_name
-            )
+            figure, missing = case_figure(results, protocol, sources, ground_truth, args.dataset_name)
             if figure is None:
                 print(f"missing: {missing}")
             else:
                 paths += save(figure, folder, f"cases_{protocol}", endings=("png",))
     return paths
+
+
+def _sources(results: Results, protocol: str, heatmaps: Path) -> dict[str, HeatMapSource]:
+    """Method -> its maps of the test films: evidence maps of the patch model, CAMs of the baseline."""
+    from saliency.evidence_files import heat_map_source
+
+    found = {}
+    for method in METHODS:
+        model = results.patch if method in PATCH_METHODS else results.baseline
+        if model is not None:
+            with suppress(InputError):  # said by the figure, with the command that makes them
+                found[method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method)
+    return found
 
 
 def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:

@@ -3,6 +3,7 @@
 #   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
 # DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
+# Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
 chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh"
@@ -23,9 +24,11 @@ evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local name=$1 patch_size=$2 weights
   weights=$(weights_of "$name" "${@:3}")
   echo "== evaluating $name ($weights)"
+  local pickles=--no-pickles
+  if [ "$PICKLES" = yes ]; then pickles=; fi
   python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
     --chexlocalize "$chexlocalize" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
-    --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE"
+    --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE" $pickles
 }
 evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
 evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt

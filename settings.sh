@@ -1,7 +1,7 @@
 # Sourced by runTraining.sh and runEval.sh: the published settings, each replaceable by a variable of the same name.
 : "${BACKBONE:=efficientnet_b0}" "${INIT:=imagenet}" "${IMAGE_SIZE:=512}" "${PATCH_SIZE:=64}"
 : "${LR:=1e-4}" "${BATCH_SIZE:=16}" "${EPOCHS:=20}" "${SEED:=0}" "${DEVICE:=auto}"
-: "${PREPROCESSED_SIZE:=1024}" "${STEPS_PER_PATCH:=64}" "${RESAMPLES:=100000}"
+: "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${STEPS_PER_PATCH:=64}" "${RESAMPLES:=100000}"
 : "${MODELS:=savedModels}" "${RESULTS:=results}" "${DATASET_NAME:=CheXpert}"
 
 # Where the preprocessed films are, or will be: DATA_DIR itself when it was made by preProcCheXpert.py.

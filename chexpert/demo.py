@@ -31,7 +31,7 @@ BLOCK = 40
 PREVALENCE = {
     "Enlarged Cardiomediastinum": 0.20,
     "Cardiomegaly": 0.18,
-    "Lung Opacity": 0.08,
+    "Lung Opacity": 0.40,
     "Lung Lesion": 0.09,
     "Edema": 0.15,
     "Consolidation": 0.11,
@@ -43,7 +43,7 @@ PREVALENCE = {
     "Fracture": 0.09,
     "Support Devices": 0.42,
 }
-"""Share of studies that are dealt a finding; Lung Opacity comes to more, being implied by others."""
+"""Share of a block's studies that have a finding. Of Lung Opacity, those that other findings imply are part."""
 
 IMPLY_OPACITY = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 """CheXpert's hierarchy: these are kinds of Lung Opacity."""
@@ -167,10 +167,17 @@ def _block_findings(split: str, first: int, seed: int) -> dict[tuple[int, int], 
     patients = range(first, first + BLOCK)
     studies = [(p, s) for p in patients for s in range(1, _study_count(split, p, seed) + 1)]
     severity = np.stack([_severity(p, s, seed) for p, s in studies])  # (studies, 13)
-    rank = np.argsort(np.argsort(-severity, axis=0), axis=0)
-    quota = np.array([round(PREVALENCE[label] * len(studies)) for label in FINDINGS])
-    present = rank < quota
-    return {study: _with_implied(row) for study, row in zip(studies, present, strict=True)}
+    present = {label: _highest(severity[:, i], PREVALENCE[label]) for i, label in enumerate(FINDINGS)}
+    implied = np.any([present[label] for label in IMPLY_OPACITY], axis=0)
+    opacity = np.where(implied, np.inf, severity[:, FINDINGS.index("Lung Opacity")])
+    present["Lung Opacity"] = implied | _highest(opacity, PREVALENCE["Lung Opacity"])
+    return {study: tuple(k for k in FINDINGS if present[k][i]) for i, study in enumerate(studies)}
+
+
+def _highest(severity: np.ndarray, share: float) -> np.ndarray:
+    """(N,) bool: the given share of the studies, those with the highest severity."""
+    rank = np.argsort(np.argsort(-severity, kind="stable"), kind="stable")
+    return rank < round(share * len(severity))
 
 
 def _severity(patient: int, study: int, seed: int) -> np.ndarray:
@@ -180,13 +187,6 @@ def _severity(patient: int, study: int, seed: int) -> np.ndarray:
     chance = stream(seed, patient, "illness", study).normal(size=len(FINDINGS))
     weight = np.array([_ILLNESS[label] for label in FINDINGS])
     return weight * illness + np.sqrt(1 - weight**2) * (0.6 * own + 0.8 * chance)
-
-
-def _with_implied(present: np.ndarray) -> tuple[str, ...]:
-    found = {label for label, there in zip(FINDINGS, present, strict=True) if there}
-    if found.intersection(IMPLY_OPACITY):
-        found.add("Lung Opacity")
-    return tuple(label for label in FINDINGS if label in found)
 
 
 def label_table(films: Sequence[Film], prefix: str) -> pd.DataFrame:

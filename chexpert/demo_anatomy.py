@@ -150,8 +150,8 @@ def frontal(build: Build, change: Change, draw: np.random.Generator, bedside: bo
             *_shoulders(build, draw, bedside),
             *_gastric_bubble(lungs[1], draw),
             *(part for lung in lungs for part in _pulmonary_arteries(lung)),
-            Part(mediastinum, 0.09, 0.009, 0.95),
-            Part(heart, 0.10, 0.010, 0.88),
+            Part(mediastinum, 0.09 * change.mediastinum, 0.009, 0.95),
+            Part(heart, 0.10 * change.heart, 0.010, 0.88),
         ],
         ribs=[rib for lung in lungs for rib in _ribs(build, lung)],
         airway=[(smooth(trachea), 0.085), *((smooth(b, 20), 0.05) for b in bronchi)],
@@ -176,7 +176,7 @@ def _lung(side: float, size: np.ndarray, rise: float) -> Lung:
 def _heart(size: float, breath: float) -> Points:
     """At size 1 about 0.42 of the thorax's inner width (the cardiothoracic ratio), at 1.5 about 0.65."""
     right, left = 0.25 + 0.30 * (size - 1), 0.54 + 0.62 * (size - 1)
-    low = 0.62 - 0.6 * breath
+    low = 0.58 - 0.6 * breath
     # fmt: off
     through = points(
         (-0.60 * right, -0.08), (-0.92 * right, 0.12), (-right, 0.32), (-0.85 * right, 0.50), (-0.50 * right, low),
@@ -215,7 +215,7 @@ def _trunk(build: Build, lungs: Sequence[Lung]) -> list[Part]:
     parts = [
         Part(skin, 0.40, 0.015),
         Part(ellipse(0, 0.3, 0.85, 1.25) * (build.width, 1), 0.11 * build.fat, 0.18),
-        Part(abdomen, 0.26, 0.06),
+        Part(abdomen, 0.20, 0.06),
     ]
     for side in (-1, 1) if build.breast else ():
         breast = ellipse(0.5, 0.28, 0.42, 0.40) * (side * build.width, 1)

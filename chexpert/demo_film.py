@@ -164,8 +164,12 @@ def _vessels(lung: Lung, draw: np.random.Generator) -> list[Stroke]:
 def _exposed(canvas: Canvas, layers: Layers, draw: np.random.Generator, film: Film) -> np.ndarray:
     """(H, W) uint8: density to grey with this film's exposure, quantum noise, blur, borders and marker."""
     density = layers.soft + layers.bone + layers.metal - AIR * layers.air
-    density += 0.13 * layers.vessels * np.minimum(layers.air, 1)
-    density += 0.015 * canvas.noise(draw, 0.25) + 0.012 * canvas.noise(draw, 0.025) * (0.25 + layers.air)
+    density += 0.15 * layers.vessels * np.minimum(layers.air, 1)
+    density += (
+        0.015 * canvas.noise(draw, 0.25)
+        + 0.018 * canvas.noise(draw, 0.025) * layers.lung
+        + 0.004 * canvas.noise(draw, 0.02)
+    )
     level, window = draw.normal(0.46, 0.035), draw.uniform(0.13, 0.195)
     grain = draw.uniform(0.012, 0.028)
     noise = draw.standard_normal(density.shape, dtype=np.float32)

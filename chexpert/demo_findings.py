@@ -21,7 +21,7 @@ class Layers:
     """(H, W) float32 each; painters change them in place.
 
     `lung`: where lung tissue is, in [0, 1]; a pneumothorax takes from it. `air`: what air the chest holds, 1 where a
-    lung is deepest, up to 1.2 in a pneumothorax. The others are densities that add up.
+    lung is deepest, up to 1.35 in a pneumothorax. The others are densities that add up.
     """
 
     lung: np.ndarray
@@ -63,7 +63,7 @@ class Scene:
 
 def outline_change(findings: Collection[str], draw: np.random.Generator) -> Change:
     """How large heart and mediastinum are, and which dome an atelectasis pulls up."""
-    heart, wide, side = draw.uniform(1.40, 1.60), draw.uniform(1.8, 2.3), int(draw.integers(2))
+    heart, wide, side = draw.uniform(1.45, 1.70), draw.uniform(1.8, 2.3), int(draw.integers(2))
     rise = (0.08 * (side == 0), 0.08 * (side == 1)) if "Atelectasis" in findings else (0.0, 0.0)
     return Change(
         heart=heart if "Cardiomegaly" in findings else 1.0,
@@ -73,26 +73,34 @@ def outline_change(findings: Collection[str], draw: np.random.Generator) -> Chan
 
 
 def break_ribs(anatomy: Anatomy, draw: np.random.Generator) -> list[Points]:
-    """Breaks three to five neighbouring ribs: outer part displaced, callus on both ends. Returns the breaks' places."""
+    """Breaks four to six neighbouring ribs, the outer part displaced, and returns the outlines of the breaks."""
     arcs = [rib for rib in anatomy.ribs if rib.kind in ("posterior", "near")]
     side = int(draw.integers(len(anatomy.lungs)))
     per_side = len(arcs) // len(anatomy.lungs)
-    first, count = int(draw.integers(2, 5)), int(draw.integers(3, 6))
+    first, count = int(draw.integers(1, 4)), int(draw.integers(4, 7))
     where = draw.uniform(0.15, 0.35) if anatomy.lateral else draw.uniform(0.4, 0.6)
     broken = []
     for rib in arcs[side * per_side :][first : first + count]:
         cut = int((where + draw.normal(0, 0.03)) * len(rib.path))
         along = rib.path[cut + 1] - rib.path[cut - 1]
         along = along / np.hypot(*along)
-        aside = np.array([-along[1], along[0]]) * draw.choice((-1, 1)) * draw.uniform(0.05, 0.07)
-        near, far = rib.path[:cut], rib.path[cut + 1 :] + aside
+        across = np.array([-along[1], along[0]]) * draw.choice((-1, 1))
+        near, far = rib.path[:cut], rib.path[cut + 1 :] + across * draw.uniform(0.05, 0.07)
         anatomy.ribs.remove(rib)
         anatomy.ribs += [Rib(rib.kind, part, rib.width, broken=True) for part in (near, far)]
-        slope = float(np.arctan2(along[1], along[0]))
-        anatomy.parts += [Part(ellipse(x, y, 0.06, 0.042, slope), 0.24, 0.006) for x, y in (near[-1], far[0])]
-        x, y = 0.5 * (near[-1] + far[0])
-        broken.append(ellipse(x, y, 0.1, 0.1))
+        centre = 0.5 * (near[-1] + far[0])
+        anatomy.parts += _callus(centre, along, across, draw)
+        broken.append(ellipse(centre[0], centre[1], 0.12, 0.1, float(np.arctan2(along[1], along[0]))))
     return broken
+
+
+def _callus(centre: np.ndarray, along: np.ndarray, across: np.ndarray, draw: np.random.Generator) -> list[Part]:
+    """New bone around a break, dense at both ends, and the fracture line that still runs through it."""
+    turned = np.stack([along, across])  # rows: the rib's own axes
+    cloud = blob(draw, 0.0, 0.0, 1.0, 0.12) * (0.11, 0.075) @ turned + centre
+    line = points((-0.022, -0.065), (0.0, -0.065), (0.022, 0.065), (0.0, 0.065)) @ turned + centre
+    ends = [ellipse(shift, 0.45 * shift, 0.03, 0.04) @ turned + centre for shift in (-0.045, 0.045)]
+    return [Part(cloud, 0.18, 0.008), *(Part(end, 0.17, 0.008) for end in ends), Part(line, -0.25, 0.004)]
 
 
 def paint_pneumothorax(scene: Scene) -> np.ndarray:
@@ -107,8 +115,8 @@ def paint_pneumothorax(scene: Scene) -> np.ndarray:
     rim = scene.canvas.fill(np.concatenate([wall - 0.1 * inward, edge[::-1]])) * inside
     layers.lung *= 1 - rim
     layers.vessels *= 1 - rim
-    layers.air += rim * (1.2 - layers.air) * np.clip(layers.air / 0.3, 0, 1)
-    layers.metal += 0.24 * scene.canvas.strokes([(edge, 0.013, 1.0)], blur=0.002) * inside
+    layers.air += rim * (1.35 - layers.air) * np.clip(layers.air / 0.3, 0, 1)
+    layers.metal += 0.34 * scene.canvas.strokes([(edge, 0.016, 1.0)], blur=0.002) * inside
     return rim > 0.5
 
 
@@ -203,9 +211,9 @@ def paint_atelectasis(scene: Scene) -> np.ndarray:
 
 
 def paint_lesion(scene: Scene) -> np.ndarray:
-    """One to three round nodules, sharply bounded."""
+    """Two to four round nodules, sharply bounded."""
     draw, mask = scene.draw, scene.canvas.zeros()
-    for _ in range(int(draw.integers(1, 4))):
+    for _ in range(int(draw.integers(2, 5))):
         lung = scene.some_lung()
         outline = blob(draw, *scene.spot(lung, 0.12), draw.uniform(0.08, 0.125), 0.05)
         mask = np.maximum(mask, scene.canvas.fill(outline, blur=0.006) * scene.inside(lung))
@@ -216,10 +224,11 @@ def paint_lesion(scene: Scene) -> np.ndarray:
 def paint_effusion(scene: Scene) -> np.ndarray:
     """Fluid in the base: homogeneous, hiding the dome, its upper border a meniscus that climbs the chest wall."""
     mask = np.zeros((scene.canvas.height, scene.canvas.width), bool)
-    for lung in scene.anatomy.lungs if scene.draw.random() < 0.35 else [scene.some_lung()]:
+    for lung in scene.anatomy.lungs if scene.draw.random() < 0.45 else [scene.some_lung()]:
         fluid = _poured(scene, lung)
         scene.layers.air *= 1 - fluid
         scene.layers.vessels *= 1 - fluid
+        scene.layers.bone *= 1 - 0.6 * fluid
         mask |= fluid * scene.canvas.fill(lung.outline) > 0.5
     return mask
 
@@ -227,7 +236,7 @@ def paint_effusion(scene: Scene) -> np.ndarray:
 def _poured(scene: Scene, lung: Lung) -> np.ndarray:
     """(H, W) in [0, 1]: one side's fluid, its density raised to that of the organs below, into which it fades."""
     canvas, soft = scene.canvas, scene.layers.soft
-    (x, y), rise = lung.angle, scene.draw.uniform(0.38, 0.65)
+    (x, y), rise = lung.angle, scene.draw.uniform(0.48, 0.85)
     inner, outer = (-0.25 if scene.anatomy.lateral else float(lung.dome[-1, 0])), x + 0.2 * lung.outward
     across = np.linspace(0, 1, 30)
     surface = np.stack([x + (inner - x) * across, y - rise * (0.45 + 0.55 * (1 - across) ** 3)], axis=-1)
@@ -238,7 +247,7 @@ def _poured(scene: Scene, lung: Lung) -> np.ndarray:
     below = np.concatenate([[[lateral, y + 0.1]], lung.dome + (0, 0.12), points((medial, y + 1), (lateral, y + 1))])
     left, top = canvas.pixels(at(lung.dome, 0.25) + (0, 0.2)).astype(int)
     organs = soft[np.clip(top, 0, canvas.height - 1), np.clip(left, 0, canvas.width - 1)]
-    soft += fluid * (1 - canvas.fill(below, blur=0.06)) * np.maximum(organs + 0.04 - soft, 0)
+    soft += fluid * (1 - canvas.fill(below, blur=0.06)) * np.maximum(organs + 0.20 - soft, 0)
     return fluid
 
 
@@ -248,15 +257,15 @@ def paint_pleural_other(scene: Scene) -> np.ndarray:
     inside = canvas.fill(lung.outline)
     start, t = draw.uniform(0.4, 0.55), np.linspace(0, 1, 40)
     wall = at(lung.wall, start + 0.38 * t)
-    thick = draw.uniform(0.07, 0.11) * np.sin(np.pi * (0.05 + 0.9 * t)) ** 0.5 * (1 + 0.12 * np.sin(14 * t))
+    thick = draw.uniform(0.10, 0.14) * np.sin(np.pi * (0.05 + 0.9 * t)) ** 0.5 * (1 + 0.12 * np.sin(14 * t))
     inner = wall - np.stack([thick * lung.outward, 0 * t], axis=-1)
     band = canvas.fill(np.concatenate([wall + (0.1 * lung.outward, 0), inner[::-1]]), blur=0.005) * inside
     scene.thicken(0.9 * band, 0.08)
     on_wall = inner[3:-3:5] + draw.normal(0, 0.02, (7, 2))
-    face_on = inner[8:-8:6] - (0.22 * lung.outward, 0) + draw.normal(0, 0.06, (4, 2))
-    chalk = [blob(draw, x, y, draw.uniform(0.022, 0.05), 0.5) for x, y in np.concatenate([on_wall, face_on])]
+    face_on = inner[4:-4:6] - (0.22 * lung.outward, 0) + draw.normal(0, 0.07, (6, 2))
+    chalk = [blob(draw, x, y, draw.uniform(0.03, 0.06), 0.5) for x, y in np.concatenate([on_wall, face_on])]
     plaques = canvas.fill(*chalk, blur=0.003) * inside
-    scene.layers.metal += 0.34 * plaques * np.clip(0.8 + 0.3 * canvas.noise(draw, 0.015), 0.3, 1.2)
+    scene.layers.metal += 0.40 * plaques * np.clip(0.75 + 0.4 * canvas.noise(draw, 0.022), 0.1, 1.3)
     return np.maximum(band, plaques) > 0.45
 
 

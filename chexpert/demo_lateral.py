@@ -49,8 +49,8 @@ def lateral(build: Build, change: Change, draw: np.random.Generator) -> Anatomy:
         spine=spine,
         parts=[
             *_trunk(build, lung, size, draw),
-            Part(heart, 0.10, 0.016, 0.75),
-            Part(mediastinum, 0.05, 0.014, 0.35 + 0.45 * min(change.mediastinum - 1, 1)),
+            Part(heart, 0.10 * change.heart, 0.016, 0.75),
+            Part(mediastinum, 0.05 * change.mediastinum, 0.014, 0.35 + 0.45 * min(change.mediastinum - 1, 1)),
             Part(ellipse(0.07, -0.05, 0.12, 0.10) * size, 0.05, 0.03, 0.35),
         ],
         ribs=_ribs(lung, size),
@@ -87,7 +87,7 @@ def _trunk(build: Build, lung: Lung, size: np.ndarray, draw: np.random.Generator
     far_dome = lung.dome - (0, draw.uniform(0.03, 0.08))
     parts = [
         Part(skin, 0.46, 0.015),
-        Part(np.concatenate([lung.dome + (0, 0.06), points((-0.7, 2.4), (0.8, 2.4))]), 0.24, 0.06),
+        Part(np.concatenate([lung.dome + (0, 0.06), points((-0.7, 2.4), (0.8, 2.4))]), 0.20, 0.06),
         Part(np.concatenate([far_dome, lung.dome[::-1]]), 0.0, 0.006, 0.5),
         Part(ellipse(0.02, -1.12, 0.62, 0.34) * size, 0.26, 0.08, 0.4),
     ]

@@ -69,6 +69,9 @@ class HeatMapSource(Protocol):
     def load(self, image_id: str, task: str) -> HeatMap:
         """Raises InputError when the map cannot be had."""
 
+    def film_pixels(self, image_id: str) -> np.ndarray:
+        """(h, w) float32 in [0, 1]: the film under its maps. Raises InputError when there is none."""
+
 
 class HeatMapFolder:
     """The heat-map pickles below a folder, at any depth, as CheXlocalize finds them."""
@@ -90,6 +93,9 @@ class HeatMapFolder:
 
     def load(self, image_id: str, task: str) -> HeatMap:
         return read_heat_map(self._paths[image_id, task])
+
+    def film_pixels(self, image_id: str) -> np.ndarray:
+        return read_film_pixels(next(path for (name, _), path in self._paths.items() if name == image_id))
 
 
 def heat_map_name(image_id: str, task: str) -> str:
@@ -174,6 +180,17 @@ def read_heat_map(path: Path) -> HeatMap:
         _as_ground_truth(content["gt"], path),
         _as_film_size(content["cxr_dims"], path),
     )
+
+
+def read_film_pixels(path: Path) -> np.ndarray:
+    """(h, w) float32 in [0, 1]: what the network saw of the film, as a heat map's pickle keeps it.
+
+    Raises InputError when the pickle holds no picture.
+    """
+    pixels = _unpickle(path).get("cxr_img")
+    if not torch.is_tensor(pixels) or pixels.ndim != 3 or not pixels.numel():
+        raise InputError(f"{path}: cxr_img is no (3, height, width) tensor: no film to show; export the maps again")
+    return pixels[0].float().clamp(0, 1).numpy()
 
 
 def _unpickle(path: Path) -> dict[str, Any]:

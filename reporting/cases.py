@@ -1,27 +1,25 @@
-"""The paper's grid of cases from heat-map pickles: which films are shown, by rule, and what each row shows."""
+"""The paper's grid of cases from heat maps: which films are shown, by rule, and what each row shows."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from chexpert.dataset import image_id
-from chexpert.files import InputError
 from chexpert.images import Crop
 from chexpert.labels import LABELS, label_of
-from chexpert.localize import _unpickle, heat_map_name, parse_heat_map_name, read_heat_map
+from chexpert.localize import HeatMapSource
 from chexpert.masks import GroundTruth
 from chexpert.predictions import Predictions, read_predictions
 from reporting.format import number
 from reporting.localization_results import METHODS, PATCH_METHODS
 from reporting.overlays import CasePictures, case_grid
 from reporting.results import Model, Results
+from reporting.tables import of_dataset
 
 COLUMNS = ("raw", "gradcam", "gradcam++", "eigencam")
 """Those of the paper's picture; the scaled map has the colours of the raw one, stretched."""
@@ -73,31 +71,35 @@ def choose_cases(predictions: Predictions, available: Collection[tuple[str, str]
 
 
 def case_figure(
-    results: Results, protocol: str, heatmaps: Path, ground_truth: GroundTruth | None, dataset: str = ""
+    results: Results,
+    protocol: str,
+    sources: Mapping[str, HeatMapSource],
+    ground_truth: GroundTruth | None,
+    dataset: str = "",
 ) -> tuple[Figure | None, str]:
     """The grid of cases of one protocol, or None and what is missing.
 
-    heatmaps: the folder with `<model>/heatmaps/<protocol>/test/<method>`; the results folder or another one. The films
-    are chosen by the probabilities of the patch model, or of the baseline where it stands alone.
+    sources: method -> its heat maps of the test films. The films are chosen by the probabilities of the patch model, or
+    of the baseline where it stands alone.
     """
-    folders = {key: folder for key in COLUMNS if (folder := _folder(results, protocol, heatmaps, key)) is not None}
-    if not folders:
-        models = ", ".join(str(heatmaps / model.folder.name) for model in results.models)
+    shown = {method: sources[method] for method in COLUMNS if method in sources}
+    models = ", ".join(str(model.folder) for model in results.models)
+    if not shown:
         command = "python evalClassification.py --weights ... --data ... --chexlocalize ..."
         return None, f"{models}: no heat maps of the {protocol} protocol; made by {command}"
     predicted = results.models[0].folder / "predictions_test.csv"
     if not predicted.exists():
         return None, f"{predicted}: missing, so no cases can be chosen; made by ./runEval.sh"
-    entries = [{parse_heat_map_name(path) for path in folder.glob("*_map.pkl")} for folder in folders.values()]
-    cases = choose_cases(read_predictions(predicted), set.intersection(*entries))
+    available = set.intersection(*(set(source.entries) for source in shown.values()))
+    cases = choose_cases(read_predictions(predicted), available)
     if not cases:
-        return None, f"{heatmaps}: no film has maps of all of {', '.join(folders)} ({protocol} protocol)"
-    rows = [_pictures(rule, name, folders, results, protocol, ground_truth) for rule, name in cases]
+        return None, f"{models}: no film has maps of all of {', '.join(shown)} ({protocol} protocol)"
+    rows = [_pictures(rule, name, shown, results, protocol, ground_truth) for rule, name in cases]
     columns = {key: _heading(key, results) for key in COLUMNS}
     signed = [key for key in COLUMNS if key in PATCH_METHODS]
-    of = f" of {dataset}" if dataset else ""
-    title = f"Evidence and class activation maps on test films{of} ({protocol} protocol)"
-    return case_grid(rows, columns, signed=signed, title=title, caption=_CAPTION[protocol]), ""
+    title = f"Evidence and class activation maps, {protocol} protocol"
+    caption = f"Test films{of_dataset(dataset)}. {_CAPTION[protocol]}"
+    return case_grid(rows, columns, signed=signed, title=title, caption=caption), ""
 
 
 _SQUARE = "Pictures show the central square of the film, which is what the networks see"
@@ -111,12 +113,6 @@ _CAPTION = {
 }
 
 
-def _folder(results: Results, protocol: str, heatmaps: Path, method: str) -> Path | None:
-    model = _model(results, method)
-    folder = heatmaps / model.folder.name / "heatmaps" / protocol / "test" / method if model else None
-    return folder if folder is not None and any(folder.glob("*_map.pkl")) else None
-
-
 def _model(results: Results, method: str) -> Model | None:
     return results.patch if method in PATCH_METHODS else results.baseline
 
@@ -128,12 +124,16 @@ def _heading(method: str, results: Results) -> str:
 
 
 def _pictures(
-    rule: Rule, name: str, folders: dict[str, Path], results: Results, protocol: str, ground_truth: GroundTruth | None
+    rule: Rule,
+    name: str,
+    sources: Mapping[str, HeatMapSource],
+    results: Results,
+    protocol: str,
+    ground_truth: GroundTruth | None,
 ) -> CasePictures:
-    paths = {key: folder / heat_map_name(name, rule.task) for key, folder in folders.items()}
-    heats = {key: read_heat_map(path) for key, path in paths.items()}
-    first = next(iter(paths))
-    film = _square(read_film_pixels(paths[first]), heats[first].film_size, protocol)
+    heats = {key: source.load(name, rule.task) for key, source in sources.items()}
+    first = next(iter(sources))
+    film = _square(sources[first].film_pixels(name), heats[first].film_size, protocol)
     maps = {key: resized(_square(heat.map, heat.film_size, protocol), film.shape) for key, heat in heats.items()}
     models = {key: model for key in heats if (model := _model(results, key)) is not None}
     probabilities = {model.name: heats[key].probability for key, model in models.items()}
@@ -170,14 +170,3 @@ def resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return plane
     height, width = shape
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def read_film_pixels(path: Path) -> np.ndarray:
-    """(h, w) in [0, 1]: the film in the frame of its map, as the heat map's pickle keeps it.
-
-    Raises InputError when the pickle holds no picture.
-    """
-    pixels = _unpickle(path).get("cxr_img")
-    if not torch.is_tensor(pixels) or pixels.ndim != 3 or not pixels.numel():
-        raise InputError(f"{path}: cxr_img is no (3, height, width) tensor: no film to show; export the maps again")
-    return pixels[0].float().clamp(0, 1).numpy()

@@ -1,7 +1,8 @@
 """One small file per film in the place of its heat-map pickles: the evidence that all its maps follow from.
 
 `<image id>.npz` holds `facts` (json text: the crop, sizes, and per task probability and ground truth) and float32
-arrays, one per task so that reading one map reads little: `grid <task>` (n, n) and `<CAM method> <task>` (h, w).
+arrays, one per task so that reading one map reads little: `grid <task>` (n, n) and `<CAM method> <task>` (h, w);
+`film` is the whole film, uint8, as it lies under the corrected maps.
 Nothing in it is pickled.
 """
 
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 
 from chexpert.files import InputError, replacing
-from chexpert.images import Crop
-from chexpert.localize import HeatMap
+from chexpert.images import Crop, resize
+from chexpert.labels import TASKS
+from chexpert.localize import HeatMap, HeatMapFolder, HeatMapSource
 from saliency.cam import CAM_METHODS
 from saliency.film_maps import METHODS, Evidence, film_maps
 from saliency.patch_maps import PATCH_METHODS
@@ -39,8 +41,11 @@ class FilmLabels:
     ground_truth: Sequence[int]
 
 
-def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels) -> None:
-    """Writes one film's evidence, atomically; the maps read from it are those of `film_maps`, to the last bit."""
+def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor) -> None:
+    """Writes one film's evidence, atomically; the maps read from it are those of `film_maps`, to the last bit.
+
+    film: (h, w) in [0, 1], the whole film at the size of the corrected maps.
+    """
     facts = {
         "crop": asdict(evidence.crop),
         "patch_size": evidence.patch_size,
@@ -49,7 +54,7 @@ def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels) -> None:
         "probability": dict(zip(labels.tasks, labels.probabilities, strict=True)),
         "ground_truth": dict(zip(labels.tasks, labels.ground_truth, strict=True)),
     }
-    arrays = {"facts": np.array(json.dumps(facts))}
+    arrays = {"facts": np.array(json.dumps(facts)), "film": (film * 255).round().to(torch.uint8).numpy()}
     parts = dict(evidence.cams) | ({} if evidence.grid is None else {_GRID: evidence.grid})
     for kind, values in parts.items():
         arrays |= {f"{kind} {task}": plane.numpy() for task, plane in zip(labels.tasks, values, strict=True)}
@@ -92,12 +97,34 @@ class EvidenceFolder:
             ) from None
         return HeatMap(image_id, task, map, probability, ground_truth, (crop.film_width, crop.film_height))
 
+    def film_pixels(self, image_id: str) -> np.ndarray:
+        """(h, w) float32 in [0, 1]: the whole film, or under published maps the crop that they show."""
+        path = self.folder / f"{image_id}{SUFFIX}"
+        facts, film = _read(path, "film")
+        pixels = film.float() / 255  # (1, h, w)
+        if self.protocol == "published":
+            crop = Crop.centred(pixels.shape[2], pixels.shape[1])
+            left, top, right, bottom = crop.box
+            pixels = resize(pixels[:, top:bottom, left:right], facts["image_size"])
+        return pixels[0].numpy()
+
     @staticmethod
     def kinds(folder: Path) -> list[tuple[str, str]]:
         """(protocol, method) of all maps that a folder gives, sorted. Raises InputError when there are none."""
         kinds = {name.partition(" ")[0] for name in _names(_evidence_files(folder)[0])}
         methods = [method for method in METHODS if _kind_of(method) in kinds]
         return sorted((protocol, method) for protocol in PROTOCOLS for method in methods)
+
+
+def heat_map_source(results: Path, protocol: Protocol, split: str, method: str) -> HeatMapSource:
+    """The maps of a model's results folder: its pickles where there are some, else its evidence files.
+
+    Raises InputError when it has neither.
+    """
+    pickles = results / "heatmaps" / protocol / split / method
+    if pickles.is_dir():
+        return HeatMapFolder(pickles)
+    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=TASKS)
 
 
 def holds_evidence(path: Path, methods: Sequence[str], tasks: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from chexpert.files import InputError
 from chexpert.images import Crop
 from chexpert.labels import label_of
 from chexpert.localize import heat_map_name, write_heat_map
@@ -60,13 +61,13 @@ def export_film(
     """Writes a film's maps unless they are complete; returns whether it wrote.
 
     film: the whole film (1, H, W) in [0, 1]; ground_truth: CheXpert label -> 0 or 1, of at least the exported tasks.
-    Each file is written whole or not at all. Raises ValueError when the model does not know a task's label.
+    Each file is written whole or not at all. Raises InputError when the model does not know a task's label.
     """
     if export.is_complete(image_id):
         return False
     crop = Crop.centred(film.shape[2], film.shape[1])
     image = film_in_frame(film, crop, model.image_size, "published")  # (1, S, S), what the network sees
-    outputs = [model.labels.index(label_of(task)) for task in export.tasks]
+    outputs = _outputs(model, export.tasks)
     evidence = gather_evidence(
         model,
         image,
@@ -83,11 +84,20 @@ def export_film(
         ground_truth=[int(ground_truth[label_of(task)]) for task in export.tasks],
     )
     if not export.pickles:
-        write_evidence(export.evidence_path(image_id), evidence, labels)
+        pixels = film_in_frame(film, crop, model.image_size, "corrected")[0]
+        write_evidence(export.evidence_path(image_id), evidence, labels, pixels)
         return True
     for protocol in export.protocols:
         _write_pickles(export, protocol, film, evidence, labels)
     return True
+
+
+def _outputs(model: PatchNetwork, tasks: Sequence[str]) -> list[int]:
+    """The model's output of each task."""
+    missing = [label_of(task) for task in tasks if label_of(task) not in model.labels]
+    if missing:
+        raise InputError(f"{missing[0]!r} is not a label of this network; its labels are {', '.join(model.labels)}")
+    return [model.labels.index(label_of(task)) for task in tasks]
 
 
 def _probabilities(model: PatchNetwork, image: Tensor) -> Tensor:

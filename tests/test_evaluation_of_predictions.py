@@ -17,7 +17,8 @@ def predictions(count, seed, shift=1.0):
     rng = np.random.default_rng(seed)
     labels = (rng.random((count, len(LABELS))) < 0.4).astype(np.int8)
     probabilities = 1 / (1 + np.exp(-(rng.normal(size=labels.shape) + shift * (labels - 0.5))))
-    return Predictions(tuple(f"test/patient{i:05d}/study1/view1_frontal.jpg" for i in range(count)), probabilities, labels)
+    paths = tuple(f"test/patient{i:05d}/study1/view1_frontal.jpg" for i in range(count))
+    return Predictions(paths, probabilities, labels)
 
 
 @pytest.fixture

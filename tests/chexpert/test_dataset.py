@@ -10,7 +10,7 @@ import torch
 from chexpert.dataset import CheXpertDataset, image_id, patient_of, read_films, training_csv
 from chexpert.files import InputError
 from chexpert.labels import LABELS
-from conftest import alternating_labels, write_film, write_labels
+from tests.films import alternating_labels, write_film, write_labels
 
 PATHS = [
     "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg",

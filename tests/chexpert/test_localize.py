@@ -221,3 +221,13 @@ def test_folder_mistakes(tmp_path):
     write(tmp_path / "b")
     with pytest.raises(InputError, match="same film and task"):
         HeatMapFolder(tmp_path)
+
+
+def test_film_pixels_are_what_was_written_and_a_pickle_without_them_is_refused(tmp_path):
+    film = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    facts = {"probability": 0.5, "task": "Edema", "ground_truth": 1, "film_size": (8, 6)}
+    write_heat_map(tmp_path / "a_Edema_map.pkl", map=np.ones((2, 2), np.float32), film_pixels=film, **facts)
+    np.testing.assert_array_equal(HeatMapFolder(tmp_path).film_pixels("a"), film)
+    (tmp_path / "b_Edema_map.pkl").write_bytes(pickle.dumps({"map": None}))
+    with pytest.raises(InputError, match="b_Edema_map.pkl: cxr_img is no"):
+        HeatMapFolder(tmp_path).film_pixels("b")

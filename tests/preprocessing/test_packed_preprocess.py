@@ -16,8 +16,8 @@ from PIL import Image
 import cli
 from chexpert.dataset import CheXpertDataset, read_films
 from chexpert.packed import HEADER_BYTES
-from conftest import alternating_labels, write_film, write_labels
 from preprocessing import preProcCheXpert
+from tests.films import alternating_labels, write_film, write_labels
 
 COUNT = 5
 

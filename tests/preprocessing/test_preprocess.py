@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import cli
-from conftest import alternating_labels, write_film, write_labels
 from preprocessing import preProcCheXpert
+from tests.films import alternating_labels, write_film, write_labels
 
 COUNT = 6
 

@@ -39,7 +39,7 @@ class BrightnessNetwork(nn.Module):
 
 
 def test_maps_of_a_film_with_one_bright_pixel_by_hand():
-    """With 2 steps, patches start at -2, 0, 2, 4 (rows and columns). The pixel (1, 5) lies in patches from rows -2 and 0
+    """With 2 steps, patches start at -2, 0, 2, 4 (rows, columns). The pixel (1, 5) lies in patches from rows -2 and 0
     and from columns 2 and 4; each of these four has a mean of 1/16, so a logit of 1/4."""
     image = torch.zeros(1, 8, 8)
     image[0, 1, 5] = 1

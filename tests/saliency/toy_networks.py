@@ -15,9 +15,13 @@ class ToyNetwork(nn.Module):
         self.image_size = image_size
         self.labels = ("Edema", "Pneumonia", "Lung Opacity")
         self.features = nn.Sequential(
-            nn.Sequential(nn.Conv2d(1, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.SiLU(inplace=True)),
+            nn.Sequential(
+                nn.Conv2d(1, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.SiLU(inplace=True)
+            ),
             SqueezeExcitation(6, 2, activation=nn.SiLU),
-            nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU(inplace=True)),
+            nn.Sequential(
+                nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU(inplace=True)
+            ),
         )
         self.head = nn.Linear(8, len(self.labels))
         with torch.no_grad():

@@ -1,0 +1,33 @@
+"""Films of noise and label files in CheXpert's own formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from chexpert.labels import LABELS
+
+
+def write_film(path: Path, width: int = 40, height: int = 32, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+def write_labels(csv: Path, paths: list[str], labels: np.ndarray, demographics: bool = True) -> None:
+    table = pd.DataFrame({"Path": paths})
+    if demographics:
+        for name, value in (("Sex", "Male"), ("Age", "73"), ("Frontal/Lateral", "Frontal"), ("AP/PA", "AP")):
+            table[name] = value
+    for column, label in enumerate(LABELS):
+        table[label] = [f"{value:.1f}" for value in labels[:, column]]
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(csv, index=False)
+
+
+def alternating_labels(count: int) -> np.ndarray:
+    """(count, 14) of 0 and 1 in which every label has both."""
+    return (np.arange(count)[:, None] + np.arange(len(LABELS)) % 2) % 2
