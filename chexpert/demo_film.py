@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from chexpert.demo import IMPLY_OPACITY, Film, stream
 from chexpert.demo_anatomy import Anatomy, Build, Lung, Rib, frontal
-from chexpert.demo_canvas import Canvas, Stroke, ellipse, points
-from chexpert.demo_findings import PAINTERS, Layers, Scene, break_ribs, outline_change, outline_masks
+from chexpert.demo_canvas import Canvas, Points, Stroke, ellipse, points
+from chexpert.demo_findings import PAINTERS, Layers, Scene, break_ribs, outline_change
 from chexpert.demo_lateral import lateral
 
 AIR = 0.40
@@ -55,13 +55,30 @@ def render(film: Film, seed: int) -> Rendered:
     broken = break_ribs(anatomy, draws("Fracture")) if "Fracture" in film.findings else []
     canvas = _canvas(draws("frame"), film.lateral)
     layers = _layers(canvas, anatomy, build, draws("layers"))
-    masks = outline_masks(canvas, anatomy, film.findings, broken)
+    masks = _outline_masks(canvas, anatomy, film.findings, broken)
     for label, paint in PAINTERS.items():
         if label in film.findings:
             masks[label] = paint(Scene(canvas, anatomy, layers, draws(label)))
     if "Lung Opacity" in film.findings:
         masks["Lung Opacity"] = np.logical_or.reduce([masks[k] for k in ("Lung Opacity", *IMPLY_OPACITY) if k in masks])
     return Rendered(_exposed(canvas, layers, draws("exposure"), film), {label: masks[label] for label in film.findings})
+
+
+def _outline_masks(
+    canvas: Canvas, anatomy: Anatomy, findings: Collection[str], broken: Sequence[Points]
+) -> dict[str, np.ndarray]:
+    """Masks of the findings that are outlines of the anatomy itself. The cardiomediastinum includes a large heart."""
+    masks: dict[str, np.ndarray] = {}
+    if "Cardiomegaly" in findings:
+        masks["Cardiomegaly"] = canvas.fill(anatomy.heart) > 0.5
+    if "Enlarged Cardiomediastinum" in findings:
+        chest = points((-2, -0.9), (2, -0.9), (2, 2), (-2, 2))
+        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) * canvas.fill(chest, blur=0.0) > 0.5
+        if "Cardiomegaly" in findings:
+            masks["Enlarged Cardiomediastinum"] |= masks["Cardiomegaly"]
+    if broken:
+        masks["Fracture"] = canvas.fill(*broken) > 0.5
+    return masks
 
 
 def _canvas(draw: np.random.Generator, lateral: bool) -> Canvas:
@@ -114,50 +131,40 @@ def _tube(rib: Rib, share: float) -> list[Stroke]:
 
 
 def _spine(canvas: Canvas, anatomy: Anatomy, build: Build) -> np.ndarray:
-    width = 0.2 if not anatomy.lateral else 0.22
-    column = 0.10 * canvas.strokes([(anatomy.spine, width, 1.0)], blur=0.01)
+    """A column with darker discs; from the front also the spinous processes and the pedicles."""
+    width = 0.22 if anatomy.lateral else 0.2
     heights = np.arange(-1.6, 1.6, 0.155)
-    x = np.interp(heights, anatomy.spine[:, 1], anatomy.spine[:, 0])
-    plates = [(points((a - width / 2, y), (a + width / 2, y)), 0.035, 1.0) for a, y in zip(x, heights, strict=True)]
-    column -= 0.035 * canvas.strokes(plates, blur=0.008)
+    joints = np.stack([np.interp(heights, anatomy.spine[:, 1], anatomy.spine[:, 0]), heights], axis=-1)
+    discs: list[Stroke] = [(np.stack([at - (width / 2, 0), at + (width / 2, 0)]), 0.035, 1.0) for at in joints]
+    column = 0.10 * canvas.strokes([(anatomy.spine, width, 1.0)], blur=0.01) - 0.035 * canvas.strokes(discs, blur=0.008)
     if not anatomy.lateral:
-        knots = [ellipse(a, y + 0.09, 0.018, 0.035) for a, y in zip(x, heights, strict=True)]
-        knots += [
-            ellipse(a + s * 0.065, y + 0.05, 0.018, 0.025) for a, y in zip(x, heights, strict=True) for s in (-1, 1)
-        ]
+        knots = [ellipse(x, y + 0.09, 0.018, 0.035) for x, y in joints]
+        knots += [ellipse(x + side, y + 0.05, 0.018, 0.025) for x, y in joints for side in (-0.065, 0.065)]
         column += 0.05 * canvas.fill(*knots, blur=0.006)
     return build.bone * column
 
 
 def _vessels(lung: Lung, draw: np.random.Generator) -> list[Stroke]:
-    """Strokes of the vessels that fan out from the hilum, thinning and branching toward the wall."""
-    strokes: list[Stroke] = []
-
-    def grow(start: np.ndarray, heading: float, length: float, width: float) -> None:
-        steps = 5
-        turn = heading + np.cumsum(draw.normal(0, 0.13, steps))
-        path = start + np.concatenate(
-            [[[0, 0]], np.cumsum(length / steps * np.stack([np.cos(turn), np.sin(turn)], -1), 0)]
-        )
-        strokes.append((path, width, min(1.0, 0.25 + width / 0.028)))
-        if width > 0.007:
-            for spread in draw.normal(0, 0.5, 2):
-                grow(path[-1], turn[-1] + spread, 0.72 * length, 0.66 * width)
-            grow(
-                path[int(draw.integers(1, 4))],
-                turn[0] + draw.choice((-1, 1)) * draw.uniform(0.5, 0.9),
-                0.5 * length,
-                0.5 * width,
-            )
-
+    """Strokes of the vessels that fan out from the hilum."""
     middle = 0.0 if lung.outward > 0 else np.pi
-    for heading in np.linspace(-lung.fan, lung.fan, 9):
-        grow(
-            np.array(lung.hilum) + draw.normal(0, 0.02, 2),
-            middle + heading + draw.normal(0, 0.1),
-            draw.uniform(0.18, 0.27),
-            0.026,
-        )
+    strokes: list[Stroke] = []
+    for heading in middle + np.linspace(-lung.fan, lung.fan, 9):
+        root = np.array(lung.hilum) + draw.normal(0, 0.02, 2)
+        strokes += _branch(draw, root, heading + draw.normal(0, 0.1), draw.uniform(0.18, 0.27), 0.026)
+    return strokes
+
+
+def _branch(draw: np.random.Generator, start: np.ndarray, heading: float, length: float, width: float) -> list[Stroke]:
+    """A vessel and, thinner and shorter, those that it gives off: two at its end, one on its way."""
+    turns = heading + np.cumsum(draw.normal(0, 0.13, 5))
+    steps = 0.2 * length * np.stack([np.cos(turns), np.sin(turns)], axis=-1)
+    path = start + np.concatenate([[[0, 0]], np.cumsum(steps, axis=0)])
+    strokes: list[Stroke] = [(path, width, min(1.0, 0.25 + width / 0.028))]
+    if width > 0.007:
+        for spread in draw.normal(0, 0.5, 2):
+            strokes += _branch(draw, path[-1], turns[-1] + spread, 0.72 * length, 0.66 * width)
+        aside = turns[0] + draw.choice((-1, 1)) * draw.uniform(0.5, 0.9)
+        strokes += _branch(draw, path[int(draw.integers(1, 4))], aside, 0.5 * length, 0.5 * width)
     return strokes
 
 
@@ -165,11 +172,8 @@ def _exposed(canvas: Canvas, layers: Layers, draw: np.random.Generator, film: Fi
     """(H, W) uint8: density to grey with this film's exposure, quantum noise, blur, borders and marker."""
     density = layers.soft + layers.bone + layers.metal - AIR * layers.air
     density += 0.15 * layers.vessels * np.minimum(layers.air, 1)
-    density += (
-        0.015 * canvas.noise(draw, 0.25)
-        + 0.018 * canvas.noise(draw, 0.025) * layers.lung
-        + 0.004 * canvas.noise(draw, 0.02)
-    )
+    density += 0.018 * canvas.noise(draw, 0.025) * layers.lung  # alveoli and vessels too small to draw
+    density += 0.015 * canvas.noise(draw, 0.25) + 0.004 * canvas.noise(draw, 0.02)
     level, window = draw.normal(0.46, 0.035), draw.uniform(0.13, 0.195)
     grain = draw.uniform(0.012, 0.028)
     noise = draw.standard_normal(density.shape, dtype=np.float32)

@@ -6,7 +6,7 @@ layers (`PAINTERS`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -291,20 +291,3 @@ PAINTERS: dict[str, Callable[[Scene], np.ndarray]] = {
     "Support Devices": paint_devices,
 }
 """In the order in which they lie over each other. Each paints its finding and returns the (H, W) bool mask of it."""
-
-
-def outline_masks(
-    canvas: Canvas, anatomy: Anatomy, findings: Collection[str], broken: Sequence[Points]
-) -> dict[str, np.ndarray]:
-    """Masks of the findings that are outlines of the anatomy itself. The cardiomediastinum includes a large heart."""
-    masks: dict[str, np.ndarray] = {}
-    if "Cardiomegaly" in findings:
-        masks["Cardiomegaly"] = canvas.fill(anatomy.heart) > 0.5
-    if "Enlarged Cardiomediastinum" in findings:
-        chest = points((-2, -0.9), (2, -0.9), (2, 2), (-2, 2))
-        masks["Enlarged Cardiomediastinum"] = canvas.fill(anatomy.mediastinum) * canvas.fill(chest, blur=0.0) > 0.5
-        if "Cardiomegaly" in findings:
-            masks["Enlarged Cardiomediastinum"] |= masks["Cardiomegaly"]
-    if broken:
-        masks["Fracture"] = canvas.fill(*broken) > 0.5
-    return masks
