@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up, then the whole chain on a small synthetic CheXpert, on a CPU: films, preprocessing, training of both models,
 # evaluation, heat maps, localization, tables and figures. Everything lies in demo/; what is complete is not done again.
-. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 
 echo "== drawing the demo films"
 python preprocessing/makeDemoDataset.py --output demo/data --patients 500 --seed 0

@@ -6,7 +6,7 @@
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
 chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
-. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
 
 weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published file

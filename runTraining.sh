@@ -4,7 +4,7 @@
 # DATA_DIR (default: data) holds CheXpert-v1.0/ and CheXlocalize/, or is a folder that is preprocessed already.
 # Settings are variables: EPOCHS=3 BATCH_SIZE=8 ./runTraining.sh data
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
-. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
 
 if [ "$preprocessed" != "$data" ]; then

@@ -2,7 +2,7 @@
 # fills .venv when no environment is active. Installs only when something is missing or too old.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-requirements=${1:-requirements.txt}
+requirements=$1
 
 if [ -z "${VIRTUAL_ENV:-}" ] && { [ -z "${CONDA_PREFIX:-}" ] || [ "${CONDA_DEFAULT_ENV:-}" = base ]; }; then
   if [ ! -x .venv/bin/python ]; then
