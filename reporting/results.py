@@ -133,6 +133,8 @@ def _find_models(folder: Path, missing: list[str]) -> dict[str, tuple[Path, str]
     missing += [
         f"{folder}: no {_ROLES[role]}; make its results with ./runEval.sh" for role in _ROLES if role not in found
     ]
+    if len({name for _, name in found.values()}) < len(found):  # names are what tables tell models apart by
+        found = {role: (path, path.name) for role, (path, _) in found.items()}
     return {role: found[role] for role in _ROLES if role in found}
 
 

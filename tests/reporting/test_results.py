@@ -30,6 +30,12 @@ def test_roles_come_from_the_recorded_sizes_and_names_from_the_backbone(folder):
     assert results.baseline.name == "EfficientNetV2-S"
 
 
+def test_models_of_one_name_go_by_their_folders(folder):
+    (folder / "MedicalPatchNet").rename(folder / "EfficientNet-B0")
+    results = read_results(folder)
+    assert (results.patch.name, results.baseline.name) == ("EfficientNet-B0", "EfficientNetB0")
+
+
 def test_without_run_json_the_folder_s_name_decides(folder):
     for name in MODEL:
         (folder / name / "run.json").unlink()
