@@ -159,16 +159,15 @@ def _predict_all(
 
 @torch.inference_mode()
 def _predict(films: list[LooseFilm], model: MedicalPatchNet) -> Iterator[Prediction]:
-    """The logits and the patches' are computed apart: else their agreement would say nothing."""
+    """The films' logits and the patches' are computed apart: else their agreement would say nothing."""
     if not films:
         return
     images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
-    images = images.to(next(model.parameters()).device)
-    logits = model(images).double().cpu().numpy()  # (B, C)
+    logits = model(images.to(next(model.parameters()).device)).double().cpu().numpy()  # (B, C)
     for film, image, film_logits in zip(films, images, logits, strict=True):
         assert film.crop is not None
-        patch_logits = model.patch_logits(image[None])[0].double().cpu().numpy()  # (P, C)
-        yield Prediction(film, Votes(film_logits, patch_logits, film.crop))
+        grid = patch_maps.evidence_grid(model, image, steps_per_patch=1, batch_size=1)  # (C, n, n)
+        yield Prediction(film, Votes(film_logits, grid.flatten(1).T.double().numpy(), film.crop))
 
 
 def _told(prediction: Prediction, decider: Decider) -> str:

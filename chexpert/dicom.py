@@ -105,7 +105,7 @@ def _syntax(dataset: FileDataset) -> str:
 
 def _shown(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Stored values (rows, columns) -> (rows, columns) in [0, 1], 1 being bright."""
-    values = apply_modality_lut(pixels, dataset)
+    values = apply_modality_lut(pixels, dataset).astype(float)  # whole numbers would wrap around below
     if dataset.get("VOILUTSequence"):
         shown = _looked_up(values, dataset.VOILUTSequence[0])
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth"):
@@ -125,7 +125,7 @@ def _first(value: object) -> float:
 
 
 def windowed(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
-    """A window's output in [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3): LINEAR, LINEAR_EXACT or SIGMOID."""
+    """A window's output in [0, 1] for float values (PS3.3 C.11.2.1.2 and 3): LINEAR, LINEAR_EXACT or SIGMOID."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - center) / width))
     if function == "LINEAR":  # whose window ends in the middle of the outermost values
