@@ -117,8 +117,12 @@ def stream(seed: int, patient: int, *names: str | int) -> np.random.Generator:
 
 
 def split_sizes(patients: int) -> dict[str, int]:
-    """Patients per split: 85/5/10 %, with 40 in valid and 80 in test from 400 on, and 10 % and 20 % below that."""
-    valid = max(round(0.05 * patients), min(40, round(0.1 * patients)))
+    """Patients per split: 85/5/10 %, with 40 in valid and 80 in test from 400 on, and 10 % and 20 % below that.
+
+    Valid ends at 200 patients, as in CheXpert: the next number is the first of test.
+    """
+    room = FIRST_PATIENT["test"] - FIRST_PATIENT["valid"]
+    valid = min(room, max(round(0.05 * patients), min(40, round(0.1 * patients))))
     test = max(round(0.10 * patients), min(80, round(0.2 * patients)))
     return {"train": patients - valid - test, "valid": valid, "test": test}
 

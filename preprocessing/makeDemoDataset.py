@@ -87,9 +87,13 @@ def _claim(output: Path, patients: int, seed: int) -> None:
         write_json(manifest, wanted)
 
 
-def film_file(output: Path, film: Film) -> Path:
-    """Test films lie in CheXlocalize alone, as in the real releases."""
-    return output / ("CheXlocalize/CheXpert" if film.split == "test" else "CheXpert-v1.0") / film.path
+def film_files(output: Path, film: Film) -> list[Path]:
+    """As in the real releases, test films lie in CheXlocalize alone and validation films in both."""
+    chexpert, chexlocalize = output / "CheXpert-v1.0", output / "CheXlocalize/CheXpert"
+    if film.split == "test":
+        return [chexlocalize / film.path]
+    copies = [chexlocalize / "val" / Path(film.path).relative_to("valid")] if film.split == "valid" else []
+    return [chexpert / film.path, *copies]
 
 
 def masks_file(output: Path, split: str) -> Path:
@@ -99,7 +103,7 @@ def masks_file(output: Path, split: str) -> Path:
 def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -> None:
     """Draws what is missing. A split whose masks are not written yet is drawn again as a whole, to have them."""
     unmasked = {split for split in ("valid", "test") if not masks_file(output, split).exists()}
-    todo = [film for film in films if film.split in unmasked or not film_file(output, film).exists()]
+    todo = [film for film in films if film.split in unmasked or not _complete(output, film)]
     masks: dict[str, dict[str, Codes]] = {split: {} for split in unmasked}
     draw = partial(write_film, output, seed)
     for film, encoded in zip(
@@ -109,6 +113,10 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
             masks[film.split][film.image_id] = encoded
     for split, segmentations in masks.items():
         write_json(masks_file(output, split), segmentations)
+
+
+def _complete(output: Path, film: Film) -> bool:
+    return all(file.exists() for file in film_files(output, film))
 
 
 def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[Codes]:
@@ -122,11 +130,11 @@ def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[Code
 def write_film(output: Path, seed: int, film: Film) -> Codes:
     """Draws and stores one film; returns its ten masks by CheXlocalize's task, nothing when none is positive."""
     drawn = render(film, seed)
-    target = film_file(output, film)
+    target, *copies = film_files(output, film)
     with replacing(target) as temporary:
         Image.fromarray(drawn.image).save(temporary, "JPEG", quality=QUALITY)
-    if film.split == "valid":
-        _same_film(target, output / "CheXlocalize/CheXpert/val" / Path(film.path).relative_to("valid"))
+    for copy in copies:
+        _same_film(target, copy)
     if film.split == "train" or not any(label_of(task) in drawn.masks for task in TASKS):
         return {}
     nothing = np.zeros(drawn.image.shape, bool)

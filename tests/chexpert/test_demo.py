@@ -29,6 +29,13 @@ def test_split_sizes():
     assert demo.split_sizes(2000) == {"train": 1700, "valid": 100, "test": 200}
 
 
+def test_patient_numbers_of_a_large_cohort_do_not_run_into_each_other():
+    sizes = demo.split_sizes(60_000)
+    assert sum(sizes.values()) == 60_000
+    assert demo.FIRST_PATIENT["train"] + sizes["train"] <= demo.FIRST_PATIENT["valid"]
+    assert demo.FIRST_PATIENT["valid"] + sizes["valid"] <= demo.FIRST_PATIENT["test"]
+
+
 def test_patients_are_numbered_as_in_chexpert_and_never_shared(cohort):
     patients = {split: {film.patient for film in by_split(cohort, split)} for split in ("train", "valid", "test")}
     assert patients["train"] == set(range(1, 281))

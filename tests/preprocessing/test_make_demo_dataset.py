@@ -103,6 +103,7 @@ def test_a_run_that_was_killed_is_completed(release, tmp_path):
         "CheXpert-v1.0/train/patient00002/study1/view1_frontal.jpg",
         "CheXlocalize/CheXlocalize/gt_segmentations_val.json",
         "CheXlocalize/CheXpert/test_labels.csv",
+        "CheXlocalize/CheXpert/val/patient64541/study1/view1_frontal.jpg",
     ]
     for name in gone:
         (wounded / name).unlink()
