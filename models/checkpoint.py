@@ -168,12 +168,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
     except pickle.UnpicklingError:
         raise WeightsError(f"{path}: holds more than tensors, or is damaged; only plain state dicts are read") from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of torch's reader
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged or not a weights file ({first_line})") from None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(_is_named_tensor(*item) for item in state.items()):
         raise WeightsError(f"{path}: not a state dict (a mapping from names to tensors)")
     return dict(state)
+
+
+def _is_named_tensor(name: object, tensor: object) -> bool:
+    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def project_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -193,33 +199,49 @@ def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_folder(folder: Path) -> tuple[MedicalPatchNet, dict[str, Tensor]]:
-    config_path = folder / CONFIG_NAME
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        wanted = {name: config[name] for name in ("backbone", "patch_size", "image_size", "labels")}
-        wanted["details"] = config.get("details")
-    except FileNotFoundError:
-        raise WeightsError(f"{folder}: no {CONFIG_NAME} in this folder; expected it beside {WEIGHTS_NAME}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise WeightsError(f"{config_path}: not a json file") from None
-    except KeyError as error:
-        raise WeightsError(f"{config_path}: no entry {error}") from None
+    path = folder / CONFIG_NAME
+    wanted = _read_config(path)
     try:
         return MedicalPatchNet(**wanted), read_state(folder / WEIGHTS_NAME)
-    except (TypeError, AttributeError) as error:
-        raise WeightsError(f"{config_path}: an entry is of the wrong kind ({error})") from None
     except WeightsError:
         raise
     except ValueError as error:
-        raise WeightsError(f"{config_path}: {error}") from None
+        raise WeightsError(f"{path}: {error}") from None
+
+
+_CONFIG_KINDS = {"backbone": str, "patch_size": int, "image_size": int, "labels": list, "details": dict}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The arguments of the network that the file describes. Raises WeightsError that names the entry."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{path.parent}: no {path.name} in this folder; expected it beside {WEIGHTS_NAME}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise WeightsError(f"{path}: not a json file") from None
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: not a json object")
+    config.setdefault("details", {})  # which older folders lack
+    for name, kind in _CONFIG_KINDS.items():
+        if name not in config:
+            raise WeightsError(f"{path}: no entry {name!r}")
+        if type(config[name]) is not kind:
+            raise WeightsError(f"{path}: {name}: {config[name]!r} is no {kind.__name__}")
+    labels = config["labels"]
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise WeightsError(f"{path}: labels: expected names, each once")
+    return {name: config[name] for name in _CONFIG_KINDS}
 
 
 def _from_shapes(path: Path, state: Mapping[str, Tensor], patch_size: int | None) -> MedicalPatchNet:
     stem, head = state.get("features.0.0.weight"), state.get("head.weight")
     if stem is None or head is None:
         raise WeightsError(f"{path}: neither the published layout (baseBackbone.*) nor a folder of this project")
-    if stem.shape[0] not in _BACKBONE_OF_STEM_WIDTH:
-        raise WeightsError(f"{path}: a stem of {stem.shape[0]} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
+    if not stem.ndim or not head.ndim:
+        raise WeightsError(f"{path}: the stem or the head is a single number, the network needs more")
+    if len(stem) not in _BACKBONE_OF_STEM_WIDTH:
+        raise WeightsError(f"{path}: a stem of {len(stem)} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
     if len(head) != len(PUBLISHED_LABELS):
         raise WeightsError(f"{path}: {len(head)} outputs, where the {len(PUBLISHED_LABELS)} CheXpert labels are needed")
     if patch_size is None:
@@ -227,7 +249,7 @@ def _from_shapes(path: Path, state: Mapping[str, Tensor], patch_size: int | None
             f"{path}: this file does not carry its patch size; "
             f"give --patch-size 64 for MedicalPatchNet or {PUBLISHED_IMAGE_SIZE} for the baseline"
         )
-    backbone = _BACKBONE_OF_STEM_WIDTH[stem.shape[0]]
+    backbone = _BACKBONE_OF_STEM_WIDTH[len(stem)]
     return build_model(backbone, patch_size=patch_size, image_size=PUBLISHED_IMAGE_SIZE, labels=PUBLISHED_LABELS)
 
 

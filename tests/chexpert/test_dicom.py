@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_films import CANARY, set_canaries, write_dicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -19,6 +18,7 @@ from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, RLELossless
 from chexpert.dicom import read_dicom, windowed
 from chexpert.files import InputError
 from chexpert.images import open_film, open_image
+from tests.dicom_films import CANARY, set_canaries, write_dicom
 
 
 def chest(name: str) -> Path:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_server import Hub, running_hub
 
 from models.checkpoint import build_model, load_model, save_model
 from models.errors import WeightsError
 from models.hub import resolve_weights
+from tests.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"patch_size": 32, "image_size": 64, "labels": ("A", "B")}

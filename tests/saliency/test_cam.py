@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.networks import calibrate
 from torch import nn
 from toy_networks import ToyNetwork
 
@@ -11,13 +12,8 @@ LABELS = ("a", "b", "c")
 
 def random_network(backbone: str, patch_size: int, image_size: int) -> nn.Module:
     torch.manual_seed(3)
-    model = build_model(backbone, patch_size=patch_size, image_size=image_size, labels=LABELS).eval()
-    with torch.no_grad():
-        for module in model.features.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-        model.head.weight.normal_(0, 0.5)
+    model = build_model(backbone, patch_size=patch_size, image_size=image_size, labels=LABELS)
+    calibrate(model, torch.rand(4, 1, image_size, image_size))
     return model
 
 

@@ -1,0 +1,236 @@
+import json
+import pickle
+import random
+import socket
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.checkpoint import (
+    CONFIG_NAME,
+    PUBLISHED_LABELS,
+    WEIGHTS_NAME,
+    build_model,
+    load_model,
+    published_keys,
+    save_model,
+    weights_file,
+)
+from models.errors import WeightsError
+from models.patch_net import MedicalPatchNet
+
+LABELS = ("Edema", "Fracture")
+
+
+@pytest.fixture(scope="module")
+def model() -> MedicalPatchNet:
+    torch.manual_seed(0)
+    return build_model("efficientnet_b0", patch_size=32, image_size=64, labels=LABELS).eval()
+
+
+@pytest.fixture(scope="module")
+def published_state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    labels = [f"output {i}" for i in range(14)]
+    return published_keys(build_model("efficientnet_b0", patch_size=64, image_size=512, labels=labels).state_dict())
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_model(model, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*arguments, **_):
+        raise AssertionError(f"tried to connect to {arguments}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def refused(path, patch_size=None) -> str:
+    """The one line that loading is refused with."""
+    with pytest.raises(WeightsError) as told:
+        load_model(path, patch_size=patch_size)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+# ---------------------------------------------------------------------------------------------------------- what loads
+
+
+def test_a_saved_folder_comes_back_the_same_in_evaluation_mode_without_a_connection(model, folder, offline):
+    loaded = load_model(folder)
+    assert not loaded.training
+    assert (loaded.backbone, loaded.patch_size, loaded.image_size, loaded.labels) == ("efficientnet_b0", 32, 64, LABELS)
+    image = torch.rand(1, 1, 64, 64)
+    assert torch.equal(loaded(image), model(image))
+
+
+def test_a_timm_folder_loads_without_a_connection(tmp_path, offline):
+    model = build_model("timm/resnet18", patch_size=32, image_size=64, labels=LABELS).eval()
+    save_model(model, tmp_path)
+    assert torch.equal(load_model(tmp_path)(torch.ones(1, 1, 64, 64)), model(torch.ones(1, 1, 64, 64)))
+
+
+def test_the_weights_file_in_a_folder_stands_for_the_folder(model, folder):
+    assert load_model(folder / WEIGHTS_NAME).patch_size == 32
+    assert weights_file(folder) == folder / WEIGHTS_NAME == weights_file(folder / WEIGHTS_NAME)
+
+
+def test_a_compiled_model_is_saved_under_plain_names(model, tmp_path):
+    wrapper = torch.nn.Module()
+    wrapper._orig_mod = model  # what torch.compile makes
+    save_model(wrapper, tmp_path)
+    assert set(load_file(tmp_path / WEIGHTS_NAME)) == set(model.state_dict())
+
+
+def test_the_hubs_own_reader_takes_a_saved_folder(model, folder, offline):
+    hub = MedicalPatchNet.from_pretrained(str(folder))
+    image = torch.rand(1, 1, 64, 64)
+    assert hub.labels == LABELS and torch.equal(hub.eval()(image), model(image))
+
+
+def test_a_published_file_may_be_safetensors_too(published_state, tmp_path):
+    save_file(published_state, tmp_path / "w.safetensors")
+    loaded = load_model(tmp_path / "w.safetensors", patch_size=512)
+    assert loaded.labels == PUBLISHED_LABELS and loaded.patch_size == 512
+    assert torch.equal(loaded.head.weight, published_state["baseBackbone.classifier.1.weight"])
+
+
+def test_an_interrupted_save_leaves_the_old_weights(model, folder, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("models.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        save_model(model, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+class Canary:
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(save, published_state, tmp_path):
+    canary, path = tmp_path / "canary", tmp_path / "weights.pt"
+    save({**published_state, "baseBackbone.extra": Canary(canary)}, path)
+    assert "holds more than tensors, or is damaged" in refused(path, 64)
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(Canary(canary)))
+    assert canary.exists(), "the canary does sing when it is let out"
+
+
+def test_a_whole_pickled_model_is_refused(model, tmp_path):
+    torch.save(model, tmp_path / "w.pt")
+    assert "holds more than tensors" in refused(tmp_path / "w.pt", 64)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damaged_files_are_told_in_one_line_wherever_they_are_cut(legacy, tmp_path):
+    path = tmp_path / "w.pt"
+    small = {"baseBackbone.classifier.1.weight": torch.rand(14, 4), "baseBackbone.features.0.0.weight": torch.rand(32)}
+    torch.save(small, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for cut in [0, 1, 2, 10, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(60))]:
+        path.write_bytes(whole[:cut])
+        refused(path, 64)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for _ in range(5):
+            broken[draw.randrange(len(whole))] = draw.randrange(256)
+        path.write_bytes(broken)
+        refused(path, 64)  # what survives the damage is still no network
+
+
+def test_a_damaged_safetensors_file_is_told(folder):
+    weights = folder / WEIGHTS_NAME
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "not a readable safetensors file" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [torch.rand(3), [torch.rand(3)], {"epoch": 3, "weight": torch.rand(3)}, {0: torch.rand(3)}],
+    ids=["tensor", "list", "numbers beside tensors", "numbers as names"],
+)
+def test_files_that_are_no_state_dict_are_told(content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
+    assert "not a state dict" in refused(tmp_path / "w.pt", 64)
+
+
+def test_a_missing_file_and_an_empty_folder_are_told(tmp_path):
+    assert "no such file or folder of weights" in refused(tmp_path / "nothing.pt")
+    assert f"no {CONFIG_NAME} in this folder" in refused(tmp_path)
+
+
+def test_a_published_file_needs_its_patch_size_told(published_state, tmp_path):
+    torch.save(published_state, tmp_path / "w.pt")
+    assert "give --patch-size 64 for MedicalPatchNet or 512 for the baseline" in refused(tmp_path / "w.pt")
+    assert "patch size 100 does not divide image size 512" in refused(tmp_path / "w.pt", 100)
+
+
+def test_another_patch_size_than_the_folders_own_is_refused(folder):
+    assert "these weights have patch size 32, not 64" in refused(folder, 64)
+    assert load_model(folder, patch_size=32).patch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"baseBackbone.classifier.1.weight": torch.zeros(5, 1280)}, "5 outputs, where the 14 CheXpert labels"),
+        ({"baseBackbone.classifier.1.bias": torch.zeros(13)}, r"'head.bias' has shape (13,), the network needs (14,)"),
+        ({"baseBackbone.features.0.0.weight": torch.zeros(32, 3, 3, 3)}, "has shape (32, 3, 3, 3), the network needs"),
+        ({"baseBackbone.features.0.0.weight": torch.zeros(64, 1, 3, 3)}, "a stem of 64 channels is neither"),
+        ({"baseBackbone.features.0.0.weight": torch.zeros(24, 1, 3, 3)}, "the network needs"),
+        ({"baseBackbone.features.0.0.weight": torch.tensor(1.0)}, "the network needs"),
+        ({"baseBackbone.classifier.1.weight": torch.tensor(1.0)}, "the network needs"),
+        ({"baseBackbone.features.8.0.weight": None}, "tensor 'features.8.0.weight' is missing"),
+        ({"optimizer.step": torch.zeros(1)}, "1 tensors that the network does not have, such as 'optimizer.step'"),
+        ({"baseBackbone.features.0.0.weight": None}, "neither the published layout"),
+    ],
+)
+def test_weights_of_another_network_are_told_by_their_tensor(change, told, published_state, tmp_path):
+    state = {name: tensor for name, tensor in (published_state | change).items() if tensor is not None}
+    torch.save(state, tmp_path / "w.pt")
+    assert told in refused(tmp_path / "w.pt", 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"backbone": "resnet50"}, "unknown backbone 'resnet50'"),
+        ({"backbone": 3}, CONFIG_NAME),
+        ({"backbone": None}, "no entry 'backbone'"),
+        ({"patch_size": "32"}, CONFIG_NAME),
+        ({"patch_size": 32.0}, CONFIG_NAME),
+        ({"patch_size": 48}, "patch size 48 does not divide image size 64"),
+        ({"labels": ["Edema"]}, "'head.bias' has shape (2,), the network needs (1,)"),
+        ({"labels": []}, "labels are empty"),
+        ({"labels": "ab"}, CONFIG_NAME),
+        ({"labels": [1, 2]}, CONFIG_NAME),
+        ({"labels": ["Edema", "Edema"]}, CONFIG_NAME),
+        ({"labels": 2}, CONFIG_NAME),
+        ({"details": [1, 2]}, CONFIG_NAME),
+    ],
+)
+def test_a_config_that_does_not_fit_is_told_by_its_entry(change, told, folder):
+    config = json.loads((folder / CONFIG_NAME).read_text()) | change
+    (folder / CONFIG_NAME).write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    assert told in refused(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"backbone"', "\xff"])
+def test_a_config_that_is_no_json_object_is_told(text, folder):
+    (folder / CONFIG_NAME).write_text(text, encoding="latin-1")
+    assert CONFIG_NAME in refused(folder)
