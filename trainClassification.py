@@ -3,6 +3,9 @@
 AdamW, OneCycle, binary cross entropy, as published. The last weights are written after every epoch into the output
 folder, those of the best validation AUROC into its `best/`. At the end the last weights (the published choice) are
 evaluated on validation and, once, on test.
+
+A run that was killed, or asked to stop (SIGTERM, Ctrl-C, SIGUSR1), goes on where it was when it is started again.
+Under `torchrun`, or `srun` with the same variables, several processes train as one and share the films of every step.
 """
 
 from __future__ import annotations
@@ -10,58 +13,86 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 import cli
-from chexpert.dataset import CheXpertDataset, read_films, training_csv
+from chexpert.dataset import CheXpertDataset, Films, read_films, training_csv
 from chexpert.files import InputError, read_json, sha256, write_json
 from chexpert.labels import LABELS
+from chexpert.packed import open_packed
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
 from models.patch_net import MedicalPatchNet
-from training.augment import EpochSampler, TrainingSet
-from training.engine import OnStep, Precision, predict, readable_errors, train_one_epoch
-from training.state import History
+from reporting.learning_curves import draw_learning_curves
+from training.checkpoints import Checkpoints
+from training.distributed import Peers, peers
+from training.engine import Precision, Stepper, predict_films
+from training.films import PartSampler, TrainingSet, collate
+from training.run import Run, Surroundings
+from training.signals import EXIT_CODES, StopSignals
+from training.tracking import SERVICES, open_trackers
+from training.workers import ignore_signals
 
 EXAMPLES = """
 python trainClassification.py --data CheXpert-1024 --output savedModels/MedicalPatchNet
 python trainClassification.py --data CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
 python trainClassification.py --data demo/CheXpert-256 --output savedModels/tiny --init random \\
     --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --device cpu
+torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --output savedModels/MedicalPatchNet
 """
 
 FINISHED = "training.json"
 
+SETTINGS = """backbone init patch_size image_size lr batch_size epochs uncertain frontal_only fraction seed
+    precision compile no_deterministic on_bad_image""".split()
+"""Options that decide about the weights; a run is only continued with the same."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    settings = _settings(args)
-    if not _is_finished(args.output, settings):
-        cli.set_seed(args.seed)
-        device = cli.pick_device(args.device)
-        started = time.monotonic()
-        best = _train(args, device)
-        facts = cli.run_facts(args, device) | {"settings": settings, "best": best}
-        write_json(args.output / FINISHED, facts | {"seconds": round(time.monotonic() - started, 1)})
-    if args.no_evaluation:
-        return 0
-    import evalClassification  # its heat maps need packages that training alone does not
+    device = cli.pick_device(args.device)
+    with peers(device) as group:
+        settings = _settings(args, group)
+        if not _is_finished(args, settings, group):
+            signal = _train(args, settings, device, group)
+            if signal:
+                print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
+                return EXIT_CODES[Signals(signal)]
+        if args.no_evaluation:
+            return 0
+        import evalClassification  # its heat maps need packages that training alone does not
 
-    evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
-    return evalClassification.main([*evaluation, "--output", str(args.results or Path("results") / args.output.name)])
+        evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
+        results = args.results or Path("results") / args.output.name
+        return evalClassification.main([*evaluation, "--output", str(results)])
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    add = parser.add_argument
+    _add_published_options(parser.add_argument)
+    _add_running_options(parser.add_argument)
+    cli.add_device(parser)
+    cli.add_seed(parser)
+    args = parser.parse_args(argv)
+    if args.output.suffix == ".pt":  # as the published scripts name it
+        args.output = args.output.with_suffix("")
+    for name in ("lr", "batch_size", "epochs", "accumulate"):
+        if getattr(args, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be greater than 0")
+    return args
+
+
+def _add_published_options(add: Callable[..., Any]) -> None:
     add("--data", type=Path, required=True, help="preprocessed CheXpert: train.csv, valid.csv, train/, valid/, ...")
     add("--output", "-savePath", type=Path, default=Path("savedModels/MedicalPatchNet"), help="folder of the weights")
     add("--results", type=Path, help="where the final evaluation goes; results/<name of the output folder> by default")
@@ -70,102 +101,182 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--patch-size", "-patchSize", type=int, default=64, help="equal to the image size for the baseline")
     add("--image-size", "-imgSize", type=int, default=512, help="side of the film that the network sees")
     add("--lr", "-lr", type=float, default=1e-4, help="highest learning rate of the OneCycle schedule")
-    add("--batch-size", "-bs", type=int, default=16, help="films per step")
+    add("--batch-size", "-bs", type=int, default=16, help="films per step, over all processes")
     add("--epochs", "-ep", type=int, default=20)
     add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="what the label -1 is taken for")
     add("--frontal-only", action="store_true", help="leave lateral films out of training")
     add("--fraction", type=float, default=1.0, help="share of the training patients to use")
     add("--workers", "-pr", type=int, default=min(os.cpu_count() or 1, 16), help="processes that read films")
     add("--no-evaluation", action="store_true", help="only train")
-    cli.add_device(parser)
-    cli.add_seed(parser)
-    args = parser.parse_args(argv)
-    if args.output.suffix == ".pt":  # as the published scripts name it
-        args.output = args.output.with_suffix("")
-    for name in ("lr", "batch_size", "epochs"):
-        if getattr(args, name) <= 0:
-            parser.error(f"--{name.replace('_', '-')} must be greater than 0")
-    return args
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
+def _add_running_options(add: Callable[..., Any]) -> None:
+    add("--resume", choices=("auto", "never"), default="auto", help="auto goes on with a run that did not end")
+    add("--checkpoint-minutes", type=float, default=10.0, help="between two checkpoints; one is made after every epoch")
+    add("--keep-checkpoints", type=int, default=2, help="how many training states to keep")
+    add("--accumulate", type=int, default=1, help="parts of a step that a process takes one by one, to save memory")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 where the GPU has it")
+    add("--compile", action="store_true", help="compile the network first: some minutes, then faster on a GPU")
+    add(
+        "--no-deterministic",
+        action="store_true",
+        help="faster cuDNN algorithms; a resumed run then differs in its bits",
+    )
+    add("--on-bad-image", choices=("stop", "skip"), default="stop", help="skip leaves up to 0.1%% of the films out")
+    add("--worker-timeout", type=float, default=300.0, help="seconds without a film after which a worker hangs")
+    add("--track", choices=SERVICES, action="append", default=[], help="on top of CSV and JSONL; may be repeated")
+
+
+def _settings(args: argparse.Namespace, group: Peers) -> dict[str, Any]:
     """What decides about the weights: two runs with the same settings make the same network."""
-    names = ("backbone init patch_size image_size lr batch_size epochs uncertain frontal_only fraction seed").split()
     csv = training_csv(args.data)
     if not csv.is_file():
         raise InputError(f"--data {args.data}: neither train_visualCheXbert.csv nor train.csv is in this folder")
-    return {name: getattr(args, name) for name in names} | {"labels": csv.name, "labels_sha256": sha256(csv)}
+    valid = args.data / "valid.csv"
+    if not valid.is_file():
+        raise InputError(f"--data {args.data}: no valid.csv in this folder")
+    parts = args.accumulate * group.world
+    if args.batch_size % parts:
+        raise InputError(f"--batch-size {args.batch_size} is no multiple of {parts} (--accumulate x processes)")
+    packed = open_packed(args.data)
+    return {name: getattr(args, name) for name in SETTINGS} | {
+        "parts_per_step": parts,
+        "labels": csv.name,
+        "labels_sha256": sha256(csv),
+        "validation_sha256": sha256(valid),
+        "label_set": list(LABELS),
+        "packed_films": None if packed is None else packed.fingerprint("train"),
+    }
 
 
-def _is_finished(output: Path, settings: dict[str, Any]) -> bool:
-    if not (output / FINISHED).is_file():
+def _is_finished(args: argparse.Namespace, settings: dict[str, Any], group: Peers) -> bool:
+    finished = args.output / FINISHED
+    if args.resume == "never" or not group.share(finished.is_file()):
         return False
-    done = read_json(output / FINISHED).get("settings")
-    if done != settings:
-        changed = ", ".join(name for name in settings if (done or {}).get(name) != settings[name])
-        raise InputError(f"{output}: holds a run with other settings ({changed}); delete it or choose another --output")
-    print(f"{output}: training is complete")
+    _refuse_others(finished, read_json(finished).get("settings") or {}, settings)
+    if group.first:
+        print(f"{args.output}: training is complete")
     return True
 
 
-def _train(args: argparse.Namespace, device: str) -> dict[str, Any]:
-    """Trains to the end; returns the epoch and mean AUROC of the best weights."""
-    train_loader, valid_loader = _loaders(args, device)
-    sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
-    model = build_model(args.backbone, **sizes, labels=LABELS, init=args.init)
-    model = model.to(device=device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, fused=device == "cuda")
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=args.lr, total_steps=args.epochs * len(train_loader), pct_start=0.05
+def _refuse_others(path: Path, known: dict[str, Any], settings: dict[str, Any]) -> None:
+    changed = [name for name in settings if known.get(name) != settings[name]]
+    if changed:
+        values = ", ".join(f"{name} was {known.get(name)} and is {settings[name]}" for name in changed)
+        raise InputError(f"{path}: of a run with other settings ({values}); choose another --output, or --resume never")
+
+
+def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers) -> int:
+    """Trains to the end, or until a signal, which is returned."""
+    started = time.monotonic()
+    checkpoints = Checkpoints(args.output, args.keep_checkpoints)
+    content = _checkpoint(args, checkpoints, settings, group)
+    run, loader, valid = _build(args, settings, device, group, fresh=content is None)
+    if content is not None:
+        run.restore(content)
+        if group.first:
+            print(f"going on after step {run.stepper.steps}, in epoch {run.epoch}")
+    done = (run.stepper.steps, len(run.history.epochs))
+    trackers = open_trackers(args.track, args.output, settings, *done) if group.first else []
+    validating = {"batch_size": args.batch_size, "workers": args.workers, "peers": group}
+    around = Surroundings(
+        folder=args.output,
+        checkpoints=checkpoints,
+        seconds_between_checkpoints=60 * args.checkpoint_minutes,
+        trackers=trackers,
+        validate=lambda: _mean_auroc(predict_films(run.net, valid, device, **validating), valid.films),
+        keep_weights=lambda best: _keep_weights(run.net, args.output, best),
     )
-    precision = Precision(device)
-    history = History()
-    for epoch in range(1, args.epochs + 1):
-        train_loader.sampler.epoch = epoch
-        with tqdm(total=len(train_loader), desc=f"epoch {epoch}/{args.epochs}", unit="step") as bar:
-            on_step = _recorder(history, epoch, bar)
-            train_one_epoch(model, readable_errors(train_loader), optimizer, scheduler, precision, on_step)
-        history.add_epoch(epoch, _mean_auroc(model, valid_loader, device))
-        save_model(model, args.output)
-        if history.best["epoch"] == epoch:
-            save_model(model, args.output / "best")
-        history.write(args.output)
-    return history.best
+    with StopSignals() as stop:
+        signal = run.train(args.epochs, loader, around, stop)
+    for tracker in trackers:
+        tracker.close()
+    if group.first and not signal:
+        facts = cli.run_facts(args, device) | {"settings": settings, "processes": group.world}
+        _report(args.output, run, facts | {"seconds": round(time.monotonic() - started, 1)})
+    return signal
 
 
-def _loaders(args: argparse.Namespace, device: str) -> tuple[DataLoader, DataLoader]:
+def _checkpoint(
+    args: argparse.Namespace, checkpoints: Checkpoints, settings: dict[str, Any], group: Peers
+) -> dict[str, Any] | None:
+    """What to go on from, read by the first process for all; None for a fresh start."""
+    if args.resume == "never":
+        if group.first:
+            (args.output / FINISHED).unlink(missing_ok=True)
+            checkpoints.clear()
+        return None
+    content = group.share(checkpoints.load() if group.first else None)
+    if content is not None:
+        _refuse_others(checkpoints.newest, content["settings"], settings)
+    return content
+
+
+def _build(
+    args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers, fresh: bool
+) -> tuple[Run, DataLoader, CheXpertDataset]:
+    """The run at its start, the loader of its films, and the validation films."""
+    cli.set_seed(args.seed)
+    torch.backends.cudnn.deterministic = not args.no_deterministic
+    torch.backends.cudnn.benchmark = args.no_deterministic
+    films, valid = _films(args, group)
+    sampler = PartSampler(
+        len(films), args.batch_size, args.seed, settings["parts_per_step"], rank=group.rank, world=group.world
+    )
+    loader = DataLoader(
+        TrainingSet(CheXpertDataset(films, args.image_size), args.seed, args.on_bad_image),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=args.workers,
+        worker_init_fn=ignore_signals,
+        timeout=args.worker_timeout if args.workers else 0,
+        pin_memory=device == "cuda",
+        persistent_workers=args.workers > 0,
+    )
+    sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
+    net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if fresh else "random")
+    net = net.to(device=device, memory_format=torch.channels_last)
+    model = group.parallel(torch.compile(net) if args.compile else net, device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, fused=True)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=args.lr, total_steps=args.epochs * sampler.steps, pct_start=0.05
+    )
+    stepper = Stepper(model, optimizer, scheduler, Precision(device, args.precision), args.seed, group)
+    return Run(net, stepper, films, sampler, settings), loader, CheXpertDataset(valid, args.image_size)
+
+
+def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
     csv = training_csv(args.data)
     chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
-    train_films = read_films(csv, args.data, **chosen)
-    valid_films = read_films(args.data / "valid.csv", args.data)
-    print(f"training labels: {csv.name}; {len(train_films)} films for training, {len(valid_films)} for validation")
-    if len(train_films) < args.batch_size:
-        raise InputError(f"{csv}: {len(train_films)} films are fewer than one batch; lower --batch-size")
-    loading = {"batch_size": args.batch_size, "num_workers": args.workers, "pin_memory": device == "cuda"}
-    train_loader = DataLoader(
-        TrainingSet(CheXpertDataset(train_films, args.image_size), args.seed),
-        sampler=EpochSampler(len(train_films), args.seed),
-        drop_last=True,
-        persistent_workers=args.workers > 0,
-        **loading,
-    )
-    return train_loader, DataLoader(CheXpertDataset(valid_films, args.image_size), **loading)
+    films = read_films(csv, args.data, **chosen)
+    valid = read_films(args.data / "valid.csv", args.data)
+    if group.first:
+        print(f"training labels: {csv.name}; {len(films)} films for training, {len(valid)} for validation")
+    if len(films) < args.batch_size:
+        raise InputError(f"{csv}: {len(films)} films are fewer than one batch; lower --batch-size")
+    return films, valid
 
 
-def _recorder(history: History, epoch: int, bar: tqdm) -> OnStep:
-    def on_step(loss: float, learning_rate: float) -> None:
-        history.add_step(epoch, loss, learning_rate)
-        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        bar.update()
-
-    return on_step
+def _keep_weights(net: MedicalPatchNet, output: Path, best: bool) -> None:
+    save_model(net, output)
+    if best:
+        save_model(net, output / "best")
 
 
-def _mean_auroc(model: MedicalPatchNet, loader: DataLoader, device: str) -> float:
-    """Mean validation AUROC over the labels for which it is defined; NaN where it is for none."""
-    logits, labels = predict(model, readable_errors(loader), device)
-    values = np.array([auroc(labels[:, c].numpy(), logits[:, c].numpy()) for c in range(len(LABELS))])
+def _mean_auroc(logits: Tensor, films: Films) -> float:
+    """Mean AUROC over the labels for which it is defined; NaN where it is for none."""
+    values = np.array([auroc(films.labels[:, c], logits[:, c].numpy()) for c in range(len(LABELS))])
     return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+def _report(output: Path, run: Run, facts: dict[str, Any]) -> None:
+    """`training.json`, which says that the run is complete, and the learning curves."""
+    draw_learning_curves(output)
+    unreadable = [
+        {"csv": str(run.films.csv), "row": run.films.rows[film], "path": run.films.paths[film], "reason": reason}
+        for film, reason in sorted(run.unreadable.items())
+    ]
+    write_json(output / FINISHED, facts | {"best": run.history.best, "unreadable_films": unreadable})
 
 
 if __name__ == "__main__":

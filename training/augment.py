@@ -2,21 +2,21 @@
 
 RandomResizedCrop(scale 0.5 to 1, aspect ratio 3/4 to 4/3), rotation by up to 5 degrees, brightness by up to 30%. As no
 global generator is involved, neither the number of workers nor the order of the films changes what a film gets.
+
+The work is shared: whoever reads a film crops and resizes it in 8 bit (`crop_and_resize`), and what is left is done for
+a whole batch where the network is (`rotate_and_brighten`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.nn.functional import grid_sample
 from torchvision.transforms.v2 import functional as F
-
-from chexpert.dataset import CheXpertDataset
 
 CROP_AREA = (0.5, 1.0)
 CROP_ASPECT = (3 / 4, 4 / 3)
@@ -26,7 +26,7 @@ BRIGHTNESS = 0.3
 
 @dataclass(frozen=True)
 class Draw:
-    """What happens to one film: a crop in its pixels, a rotation in degrees, a factor on its brightness."""
+    """What happens to one film: a crop in its pixels, a rotation in degrees (counterclockwise), a brightness factor."""
 
     top: int
     left: int
@@ -57,41 +57,23 @@ def _crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, 
     return 0, 0, height, width
 
 
-def augment(image: Tensor, drawn: Draw, size: int) -> Tensor:
-    """(1, H, W) float in [0, 1] -> (1, size, size) in [0, 1]."""
-    crop = F.resized_crop(image, drawn.top, drawn.left, drawn.height, drawn.width, [size, size], antialias=True)
-    return F.adjust_brightness(F.rotate(crop, drawn.degrees), drawn.brightness).clamp_(0, 1)
+def crop_and_resize(pixels: np.ndarray, drawn: Draw, size: int) -> Tensor:
+    """(H, W) uint8 -> (1, size, size) uint8: the drawn crop, antialiased bilinear, rounded."""
+    crop = pixels[drawn.top : drawn.top + drawn.height, drawn.left : drawn.left + drawn.width]
+    return F.resize(torch.from_numpy(crop.copy()).unsqueeze(0), [size, size], antialias=True)
 
 
-class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented films under the keys (epoch, index): (1, S, S) float32 in [0, 1] and labels (14,) float32."""
+def rotate_and_brighten(images: Tensor, degrees: Tensor, brightness: Tensor) -> Tensor:
+    """(B, 1, S, S) uint8 on any device -> float32 in [0, 1]; `degrees` and `brightness` are (B,) float32.
 
-    def __init__(self, dataset: CheXpertDataset, seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key
-        image, _ = self.dataset.square(index)
-        drawn = draw(self.seed, epoch, index, *image.shape[-2:])
-        labels = torch.from_numpy(self.dataset.films.labels[index])
-        return augment(image, drawn, self.dataset.image_size), labels
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Every film once per epoch, as keys (epoch, index), in an order that depends on (seed, epoch) alone."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        return iter([(self.epoch, int(index)) for index in order])
+    As published: rotation to the nearest pixel, black where nothing was, then the factor, clamped.
+    """
+    size = images.shape[-1]
+    centres = (2 * torch.arange(size, device=images.device) + 1) / size - 1  # of the pixels, in [-1, 1]
+    angles = torch.deg2rad(degrees).unsqueeze(1)  # (B, 1)
+    cos, sin = angles.cos() * centres, angles.sin() * centres  # (B, S)
+    x = cos.unsqueeze(1) - sin.unsqueeze(2)  # (B, S, S): where the pixel of row i, column j comes from
+    y = sin.unsqueeze(1) + cos.unsqueeze(2)
+    grid = torch.stack([x, y], dim=-1)  # (B, S, S, 2)
+    rotated = grid_sample(images.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return rotated.mul_((brightness / 255).view(-1, 1, 1, 1)).clamp_(0, 1)

@@ -1,36 +1,46 @@
-"""The only loops over a loader: one training epoch, and prediction."""
+"""One training step, and prediction: what runs on the device."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
-from chexpert.files import InputError
+from training.augment import rotate_and_brighten
+from training.distributed import ALONE, BatchNormStatistics, Peers
+from training.films import Batch
+from training.workers import readable_errors
 
-OnStep = Callable[[float, float], None]
-"""Called after each step with the loss and the learning rate that was used."""
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Batches of images (B, 1, S, S) in [0, 1] and labels (B, C)."""
+SMALLEST_LOSS_SCALE = 2.0**-14
+"""Below it even a loss of 1 vanishes in float16: the gradients are not finite at any scale."""
 
 
 class Precision:
-    """Half precision on CUDA: bfloat16 where the GPU has it, else float16 with a loss scaler. float32 on the CPU."""
+    """Autocast to bfloat16 where the GPU has it, else float16 with a loss scaler; float32 on the CPU. Or as named."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, name: PrecisionName = "auto") -> None:
+        if name == "auto":
+            bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            name = "bf16" if bf16 else "fp16" if device == "cuda" else "fp32"
+        self.name = name
         self.device = device
-        self.half = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-        self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda" and self.half is torch.float16)
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self.scaler = torch.amp.GradScaler(device, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", dtype=self.half) if self.device == "cuda" else nullcontext()
+        return nullcontext() if self.name == "fp32" else torch.autocast(self.device, dtype=self.dtype)
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -40,42 +50,148 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def train_one_epoch(
-    model: nn.Module,
-    batches: Batches,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    precision: Precision,
-    on_step: OnStep,
-) -> None:
-    """One pass over `batches`, one optimiser and one scheduler step per batch.
+class StepRow(NamedTuple):
+    """What is known of a step, counted from 1: the loss and gradient norm before its update, the rate of the update."""
 
-    Raises FloatingPointError, before the update, when the loss is not finite.
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient that is not finite; no update was made with it or after it."""
+
+    def __init__(self, row: StepRow, films: list[int]) -> None:
+        super().__init__(f"step {row.step}: loss {row.loss}, gradient norm {row.grad_norm}")
+        self.row = row
+        self.films = films
+
+
+class _Unread(NamedTuple):
+    step: int
+    loss: Tensor
+    learning_rate: float
+    grad_norm: Tensor
+    films: list[Tensor]
+
+
+class Stepper:
+    """Training steps, without waiting for the device: losses stay there until `read`.
+
+    A step takes this process's parts of the batch one after the other, each with random numbers (dropout, stochastic
+    depth) of its own that depend on (seed, step, part) alone; so parts may be spread over processes, and no generator
+    has to be saved. From the first loss or gradient that is not finite on, updates are left out on the device; `read`
+    raises NotFiniteError for it. `optimizer` must be of the fused kind, which can leave out an update.
     """
-    model.train()
-    for images, labels in batches:
-        images = images.to(precision.device, non_blocking=True)
-        labels = labels.to(precision.device, non_blocking=True)
-        with precision.autocast():
-            logits = model(images)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        precision: Precision,
+        seed: int,
+        peers: Peers = ALONE,
+    ) -> None:
+        self.model, self.optimizer, self.scheduler, self.precision = model, optimizer, scheduler, precision
+        self.seed, self.peers = seed, peers
+        self.steps = 0
+        self._statistics = BatchNormStatistics(model, peers)
+        self._broken = torch.zeros((), device=precision.device)
+        self._unread: list[_Unread] = []
+
+    @property
+    def unread(self) -> int:
+        """Steps that have not been read."""
+        return len(self._unread)
+
+    def step(self, batches: Sequence[Batch]) -> None:
+        """One update with the mean gradient of all parts, of which `batches` are this process's."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for number, batch in enumerate(batches):
+            self._seed_part(self.peers.rank + number * self.peers.world)
+            with self._gradients_meet(at=number == len(batches) - 1), self._statistics.in_turn():
+                losses.append(self._backward(batch, share=1 / len(batches)))
+        loss = torch.stack(losses).mean()
+        learning_rate = float(self.scheduler.get_last_lr()[0])
+        grad_norm = self._update(loss)
+        self.scheduler.step()
+        self.steps += 1
+        self._unread.append(_Unread(self.steps, loss, learning_rate, grad_norm, [batch.films for batch in batches]))
+
+    def read(self) -> list[StepRow]:
+        """The steps since the last time, losses averaged over all processes. Waits for the device.
+
+        Raises NotFiniteError for the first loss or gradient norm of this process that is not finite.
+        """
+        if not self._unread:
+            return []
+        unread, self._unread = self._unread, []
+        losses = torch.stack([row.loss for row in unread]).double().cpu()
+        norms = torch.stack([row.grad_norm for row in unread]).double().cpu()
+        overflow_is_normal = self.precision.scaler.is_enabled()  # the scaler left that update out, and lowers the scale
+        broken = ~losses.isfinite() | (~norms.isfinite() & (not overflow_is_normal))
+        if broken.any():
+            first = int(broken.nonzero()[0])
+            row, films = unread[first], torch.cat(unread[first].films).tolist()
+            raise NotFiniteError(StepRow(row.step, float(losses[first]), row.learning_rate, float(norms[first])), films)
+        if overflow_is_normal and self.precision.scaler.get_scale() < SMALLEST_LOSS_SCALE:
+            row = unread[-1]
+            raise NotFiniteError(StepRow(row.step, float(losses[-1]), row.learning_rate, float("inf")), [])
+        losses = self.peers.mean(losses)
+        return [
+            StepRow(row.step, float(loss), row.learning_rate, float(norm))
+            for row, loss, norm in zip(unread, losses, norms, strict=True)
+        ]
+
+    def _seed_part(self, part: int) -> None:
+        entropy = np.random.SeedSequence((self.seed, self.steps, part))
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    def _gradients_meet(self, at: bool) -> AbstractContextManager[object]:
+        """Gradients are averaged over processes in the last backward pass of a step only."""
+        if at or not isinstance(self.model, DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
+
+    def _backward(self, batch: Batch, share: float) -> Tensor:
+        device = self.precision.device
+        images, degrees, brightness, labels = (
+            tensor.to(device, non_blocking=True)
+            for tensor in (batch.images, batch.degrees, batch.brightness, batch.labels)
+        )
+        with self.precision.autocast():
+            logits = self.model(rotate_and_brighten(images, degrees, brightness))
         loss = masked_bce(logits.float(), labels)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the training loss became {value}; a smaller --lr may help")
-        optimizer.zero_grad(set_to_none=True)
-        precision.scaler.scale(loss).backward()
-        precision.scaler.step(optimizer)
-        precision.scaler.update()
-        learning_rate = float(scheduler.get_last_lr()[0])
-        scheduler.step()
-        on_step(value, learning_rate)
+        self.precision.scaler.scale(loss * share).backward()
+        return loss.detach()
+
+    def _update(self, loss: Tensor) -> Tensor:
+        """Updates the weights unless something is not finite; returns the norm of all gradients."""
+        scaler = self.precision.scaler
+        if scaler.is_enabled():
+            scaler.unscale_(self.optimizer)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm(gradients)
+        if scaler.is_enabled():
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            finite = (loss + grad_norm).isfinite()
+            self._broken = torch.maximum(self._broken, (~finite).float())
+            self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # as a GradScaler tells a fused one
+            self.optimizer.step()
+        return grad_norm
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Batches, device: str) -> tuple[Tensor, Tensor]:
+def predict(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: str) -> tuple[Tensor, Tensor]:
     """Logits (N, C) float32 and labels (N, C) of all films, on the CPU, in the order of `batches`.
 
-    Always in single precision: what is reported should not depend on how a network was trained.
+    `batches` are images (B, 1, S, S) in [0, 1] and labels (B, C). Always in single precision: what is reported should
+    not depend on how a network was trained.
     """
     model.eval()
     logits, labels = [], []
@@ -85,9 +201,22 @@ def predict(model: nn.Module, batches: Batches, device: str) -> tuple[Tensor, Te
     return torch.cat(logits), torch.cat(labels)
 
 
-def readable_errors(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Passes batches on; an InputError that comes out of a worker wrapped in its traceback becomes one line again."""
-    try:
-        yield from batches
-    except InputError as error:
-        raise InputError(str(error).rstrip().splitlines()[-1].rpartition("InputError: ")[2]) from None
+def predict_films(
+    model: nn.Module,
+    dataset: Dataset[tuple[Tensor, Tensor]],
+    device: str,
+    *,
+    batch_size: int,
+    workers: int,
+    peers: Peers = ALONE,
+    title: str | None = None,
+) -> Tensor:
+    """Logits (N, C) of all films of `dataset`, in its order, on every process; each predicts its share of the batches.
+
+    `title` names the first process's progress bar; None: no bar.
+    """
+    own = peers.own_batches(len(dataset), batch_size)  # type: ignore[arg-type]  # torch's Dataset has no __len__
+    loader = DataLoader(dataset, batch_sampler=own, num_workers=workers, pin_memory=device == "cuda")
+    shown = tqdm(readable_errors(loader), total=len(own), desc=title, disable=title is None or not peers.first)
+    logits = predict(model, shown, device)[0] if own else torch.empty(0)
+    return peers.gather(logits, [index for batch in own for index in batch], len(dataset))  # type: ignore[arg-type]

@@ -1,49 +1,15 @@
-"""Augmentation: torchvision's distribution, and a draw that depends on (seed, epoch, index) alone."""
+"""Augmentation: torchvision's distribution and torchvision's pixels, film by film."""
 
 import numpy as np
+import pytest
 import torch
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from chexpert.dataset import CheXpertDataset, read_films
-from training.augment import Draw, EpochSampler, TrainingSet, augment, draw
+from training.augment import Draw, crop_and_resize, draw, rotate_and_brighten
 
 
-def epoch_of(root, seed, epoch, workers):
-    films = read_films(root / "train.csv", root)
-    sampler = EpochSampler(len(films), seed)
-    sampler.epoch = epoch
-    loader = DataLoader(TrainingSet(CheXpertDataset(films, 32), seed), 4, sampler=sampler, num_workers=workers)
-    images, labels = zip(*loader, strict=True)
-    return torch.cat(images), torch.cat(labels)
-
-
-def test_worker_count_changes_nothing(tiny_chexpert):
-    alone, shared = epoch_of(tiny_chexpert, 1, 3, workers=0), epoch_of(tiny_chexpert, 1, 3, workers=2)
-    assert torch.equal(alone[0], shared[0])
-    assert torch.equal(alone[1], shared[1])
-
-
-def test_order_changes_no_draw_but_epoch_and_seed_do(tiny_chexpert):
-    films = read_films(tiny_chexpert / "train.csv", tiny_chexpert)
-    dataset = TrainingSet(CheXpertDataset(films, 32), seed=1)
-    forwards = [dataset[3, i][0] for i in range(len(films))]
-    backwards = [dataset[3, i][0] for i in reversed(range(len(films)))][::-1]
-    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
-    assert not torch.equal(dataset[4, 0][0], forwards[0])
-    assert not torch.equal(TrainingSet(dataset.dataset, seed=2)[3, 0][0], forwards[0])
-
-
-def test_every_film_once_per_epoch_in_changing_order():
-    sampler = EpochSampler(50, seed=7)
-    orders = []
-    for epoch in (1, 2, 1):
-        sampler.epoch = epoch
-        keys = list(sampler)
-        assert {e for e, _ in keys} == {epoch}
-        orders.append([index for _, index in keys])
-    assert sorted(orders[0]) == list(range(50))
-    assert orders[0] == orders[2] != orders[1]
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def test_crops_are_distributed_as_torchvisions():
@@ -63,15 +29,43 @@ def test_crops_are_distributed_as_torchvisions():
     assert 0.7 <= brightness.min() < 0.71 and 1.29 < brightness.max() <= 1.3
 
 
+def test_a_draw_depends_on_seed_epoch_and_film():
+    assert draw(1, 2, 3, 64, 64) == draw(1, 2, 3, 64, 64)
+    assert len({draw(*key, 64, 64) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]}) == 5
+
+
 def test_a_crop_that_never_fits_gives_the_whole_film():
     # 10 x 1000 pixels: no crop of at least half the area has an aspect ratio within [3/4, 4/3]
     drawn = draw(0, 0, 0, 10, 1000)
     assert (drawn.top, drawn.left, drawn.height, drawn.width) == (0, 0, 10, 1000)
 
 
-def test_the_neutral_draw_only_resizes_and_brightness_multiplies():
-    image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5
-    expected = v2.functional.resize(image, [32, 32], antialias=True)
-    torch.testing.assert_close(augment(image, Draw(0, 0, 64, 64, 0.0, 1.0), 32), expected)
-    torch.testing.assert_close(augment(image, Draw(0, 0, 64, 64, 0.0, 1.2), 32), expected * 1.2)
-    assert augment(image + 0.5, Draw(0, 0, 64, 64, 0.0, 1.3), 32).max() == 1
+@pytest.mark.parametrize("size", [24, 64])  # smaller and larger than the crop
+def test_eight_bit_crops_are_those_of_the_published_float_transform(size):
+    pixels = noise(60, 50)
+    drawn = Draw(7, 5, 41, 38, 0.0, 1.0)
+    film = torch.from_numpy(pixels).unsqueeze(0).float()
+    expected = v2.functional.resized_crop(film, 7, 5, 41, 38, [size, size], antialias=True)
+    got = crop_and_resize(pixels, drawn, size)
+    assert got.dtype == torch.uint8
+    assert got.shape == (1, size, size)
+    assert (got.float() - expected).abs().max() < 1  # the rounding
+
+
+@pytest.mark.parametrize("size", [33, 64])
+def test_a_batch_is_rotated_and_brightened_as_torchvision_does_film_by_film(size):
+    images = torch.from_numpy(noise(5, 1, size, size))
+    degrees = torch.tensor([-5.0, -1.3, 0.0, 0.7, 5.0])
+    brightness = torch.tensor([0.7, 1.0, 1.3, 1.1, 0.9])
+    got = rotate_and_brighten(images, degrees, brightness)
+    for image, angle, factor, result in zip(images, degrees, brightness, got, strict=True):
+        unit = v2.functional.rotate(image.float() / 255, angle.item())
+        expected = v2.functional.adjust_brightness(unit, factor.item()).clamp(0, 1)
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+
+
+def test_the_neutral_draw_is_the_identity_and_a_quarter_turn_is_counterclockwise():
+    images = torch.from_numpy(noise(2, 1, 8, 8))
+    turned = rotate_and_brighten(images, torch.tensor([0.0, 90.0]), torch.ones(2))
+    torch.testing.assert_close(turned[0], images[0] / 255)
+    torch.testing.assert_close(turned[1], torch.rot90(images[1], 1, dims=(1, 2)) / 255)

@@ -1,15 +1,20 @@
-"""The loops: the loss by hand, one step by hand, order of predictions, errors of workers."""
+"""The step and prediction: the loss by hand, updates against a plain loop, errors before an update."""
 
 import math
+import os
+import time
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from chexpert.dataset import CheXpertDataset, read_films
 from chexpert.files import InputError
-from training.engine import Precision, masked_bce, predict, readable_errors, train_one_epoch
+from training.augment import rotate_and_brighten
+from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films, readable_errors
+from training.films import Batch
 
 
 def test_masked_bce_by_hand_and_without_known_labels():
@@ -30,36 +35,159 @@ def test_without_unknown_labels_it_is_torchs_loss():
     torch.testing.assert_close(masked_bce(logits, labels), nn.BCEWithLogitsLoss()(logits, labels))
 
 
-def linear_parts(learning_rate=0.1):
+def white(count, labels, first=0):
+    """A batch of white films, which stay white: not rotated, not brightened."""
+    return Batch(
+        images=torch.full((count, 1, 2, 2), 255, dtype=torch.uint8),
+        labels=labels,
+        degrees=torch.zeros(count),
+        brightness=torch.ones(count),
+        films=torch.arange(first, first + count),
+        unreadable={},
+        seconds=0.0,
+    )
+
+
+def linear_stepper(rate=0.1):
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     nn.init.zeros_(net[1].weight)
     nn.init.zeros_(net[1].bias)
-    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate)
-    return net, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate, fused=True)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    return net, Stepper(net, optimizer, scheduler, Precision("cpu"), seed=0)
 
 
 def test_two_steps_by_hand():
-    net, optimizer, scheduler = linear_parts()
-    batch = (torch.ones(1, 1, 2, 2), torch.ones(1, 1))
-    seen = []
-    train_one_epoch(net, [batch, batch], optimizer, scheduler, Precision("cpu"), lambda *row: seen.append(row))
+    net, stepper = linear_stepper()
+    for _ in range(2):
+        stepper.step([white(1, torch.ones(1, 1))])
+    assert stepper.unread == 2
+    rows = stepper.read()
+    assert stepper.unread == 0
     # gradient of every weight and of the bias is sigmoid(z) - 1, with z = sum of weights + bias
     first = 0.1 * 0.5
     z = 5 * first
-    second = 0.05 * (1 - 1 / (1 + math.exp(-z)))
-    assert net[1].bias.item() == pytest.approx(first + second, rel=1e-6)
-    losses, rates = zip(*seen, strict=True)
-    assert losses == pytest.approx([math.log(2), math.log(1 + math.exp(-z))])
-    assert rates == (0.1, 0.05)
+    gradient = 1 - 1 / (1 + math.exp(-z))
+    assert net[1].bias.item() == pytest.approx(first + 0.05 * gradient, rel=1e-6)
+    assert [row.step for row in rows] == [1, 2]
+    assert [row.loss for row in rows] == pytest.approx([math.log(2), math.log(1 + math.exp(-z))])
+    assert [row.learning_rate for row in rows] == [0.1, 0.05]
+    assert [row.grad_norm for row in rows] == pytest.approx([math.sqrt(5) * 0.5, math.sqrt(5) * gradient])
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update():
-    net, optimizer, scheduler = linear_parts()
-    batch = (torch.full((1, 1, 2, 2), float("inf")), torch.ones(1, 1))
-    net[1].weight.data.fill_(-1.0)
-    with pytest.raises(FloatingPointError, match="became nan"):
-        train_one_epoch(net, [batch], optimizer, scheduler, Precision("cpu"), lambda *row: None)
-    assert torch.equal(net[1].weight, torch.full((1, 4), -1.0))
+def test_parts_count_alike_and_make_one_update():
+    net, stepper = linear_stepper()
+    stepper.step([white(1, torch.ones(1, 1)), white(3, torch.zeros(3, 1))])
+    (row,) = stepper.read()
+    assert net[1].bias.item() == 0  # the mean of -0.5 and +0.5
+    assert row.step == 1
+    assert row.grad_norm == 0
+
+
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 1),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 3),
+    )
+
+
+def random_batch(seed, labels=3):
+    drawn = torch.Generator().manual_seed(seed)
+    return Batch(
+        images=torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8, generator=drawn),
+        labels=torch.randint(0, 2, (6, labels), generator=drawn).float(),
+        degrees=torch.linspace(-5, 5, 6),
+        brightness=torch.linspace(0.7, 1.3, 6),
+        films=torch.arange(6),
+        unreadable={},
+        seconds=0.0,
+    )
+
+
+def adamw_stepper(net, total=5, **options):
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, fused=True)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=total)
+    return Stepper(net, optimizer, scheduler, Precision("cpu", **options), seed=3)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_steps_are_those_of_a_plain_loop(memory_format):
+    net, plain = small_net().to(memory_format=memory_format), small_net()
+    stepper = adamw_stepper(net)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, foreach=False)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=5)
+    for step in range(4):
+        batch = random_batch(step)
+        stepper.step([batch])
+        logits = plain(rotate_and_brighten(batch.images, batch.degrees, batch.brightness))
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        assert stepper.read()[0].loss == pytest.approx(loss.item(), rel=1e-5)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(net.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before():
+    weights = []
+    for draws in (0, 5):
+        net = nn.Sequential(small_net(), nn.Dropout(0.5))
+        stepper = adamw_stepper(net)
+        for step in range(2):
+            torch.rand(draws)
+            stepper.step([random_batch(step), random_batch(step + 10)])
+        weights.append(net.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_the_update_and_names_step_and_films(broken):
+    net, stepper = linear_stepper()
+    stepper.step([white(1, torch.ones(1, 1))])
+    kept = net[1].weight.clone()
+    if broken == "loss":
+        bad = white(2, torch.tensor([[float("inf")], [0.0]]), first=5)
+    else:
+        net[1].bias.register_hook(lambda gradient: gradient * float("inf") if stepper.steps == 1 else gradient)
+        bad = white(2, torch.ones(2, 1), first=5)
+    stepper.step([bad])
+    stepper.step([white(1, torch.ones(1, 1), first=9)])  # a step later, before anybody has looked
+    with pytest.raises(NotFiniteError, match="step 2: loss") as caught:
+        stepper.read()
+    assert caught.value.films == [5, 6]
+    assert torch.equal(net[1].weight, kept)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_half_precision_learns_as_single_precision_does(name):
+    losses = {}
+    for precision in ("fp32", name):
+        stepper = adamw_stepper(small_net(), total=31, name=precision)
+        for _ in range(30):
+            stepper.step([random_batch(0)])
+        losses[precision] = [row.loss for row in stepper.read()]
+    assert losses["fp32"][-1] < 0.2 * losses["fp32"][0]
+    assert losses[name][0] == pytest.approx(losses["fp32"][0], rel=0.02)
+    assert losses[name][-1] < 0.3 * losses["fp32"][0]
+
+
+def test_an_overflow_in_float16_lowers_the_scale_and_leaves_the_update_out():
+    net = small_net()
+    stepper = adamw_stepper(net, name="fp16")
+    stepper.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    before = net[0].weight.clone()
+    stepper.step([random_batch(0)])
+    (row,) = stepper.read()
+    assert not math.isfinite(row.grad_norm)
+    assert torch.equal(net[0].weight, before)
+    assert stepper.precision.scaler.get_scale() == 2.0**59
 
 
 def test_predictions_keep_the_order_and_the_mode_is_evaluation():
@@ -68,6 +196,16 @@ def test_predictions_keep_the_order_and_the_mode_is_evaluation():
     logits, labels = predict(net, batches, "cpu")
     assert labels.flatten().tolist() == [0, 0, 1, 1, 2, 2]
     assert torch.equal(logits, net(torch.cat([images for images, _ in batches])))
+
+
+def test_films_are_predicted_in_the_order_of_the_dataset(tiny_chexpert):
+    films = read_films(tiny_chexpert / "valid.csv", tiny_chexpert)
+    dataset = CheXpertDataset(films, 16)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    logits = predict_films(net, dataset, "cpu", batch_size=4, workers=1)
+    with torch.no_grad():
+        expected = torch.cat([net(dataset.image(i)[0].unsqueeze(0)) for i in range(len(dataset))])
+    torch.testing.assert_close(logits, expected)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -82,3 +220,30 @@ def test_a_bad_film_stops_with_its_row_in_one_line(tiny_chexpert, tmp_path, work
     assert "\n" not in str(caught.value)
     assert "valid.csv, row 5" in str(caught.value)
     assert str(bad) in str(caught.value)
+
+
+class Troubled(Dataset):
+    """Its worker dies, or hangs, at film 2."""
+
+    def __init__(self, trouble):
+        self.trouble = trouble
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            os._exit(1) if self.trouble == "dies" else time.sleep(600)
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "words"), [("dies", ChildProcessError, "died"), ("hangs", TimeoutError, "hangs")]
+)
+def test_a_worker_that_dies_or_hangs_is_one_line(trouble, error, words):
+    loader = DataLoader(Troubled(trouble), batch_size=1, num_workers=1, timeout=2)
+    started = time.monotonic()
+    with pytest.raises(error, match=words) as caught:
+        list(readable_errors(loader))
+    assert "\n" not in str(caught.value).strip()
+    assert time.monotonic() - started < 30

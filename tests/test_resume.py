@@ -1,0 +1,203 @@
+"""A run that is killed, or asked to stop, at any moment ends with the very bits of one that never was.
+
+RESUME_KILLS=10 kills every combination ten times instead of once: python -m pytest tests/test_resume.py
+"""
+
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from training_runs import Death, arguments, assert_same_run, run, state
+
+import cli
+import trainClassification
+from preprocessing import preProcCheXpert
+
+KILLS = int(os.environ.get("RESUME_KILLS", "1"))
+STEPS = 18
+OFTEN = ("--checkpoint-minutes", "0")
+NOW_AND_THEN = ("--checkpoint-minutes", "0.0008")  # every 50 ms: steps are lost, and done again
+
+
+@pytest.fixture(scope="module")
+def packed_chexpert(tiny_chexpert, tmp_path_factory):
+    packed = tmp_path_factory.mktemp("packed")
+    made = ["--chexpert", str(tiny_chexpert), "--output", str(packed), "--packed", "--size", "64", "--workers", "1"]
+    assert cli.guarded(preProcCheXpert.main, made) == 0
+    return packed
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_chexpert, packed_chexpert, tmp_path_factory):
+    """The output folder of a run that nobody disturbs, by form of the films and number of processes; made once."""
+    made = {}
+
+    def folder(form="jpeg", world=1):
+        if (form, world) not in made:
+            output = tmp_path_factory.mktemp("uninterrupted") / "run"
+            data = {"jpeg": tiny_chexpert, "packed": packed_chexpert}[form]
+            job = run(arguments(data, output), output.with_suffix(".log"), world=world)
+            assert job.wait() == [0] * world, job.said()
+            made[form, world] = output
+        return made[form, world]
+
+    return folder
+
+
+def finish(command, tmp_path, **options):
+    job = run(command, tmp_path / "finish", **options)
+    assert set(job.wait()) == {0}, job.said()
+    return job
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("form", ["jpeg", "packed"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_random_steps(workers, form, world, tiny_chexpert, packed_chexpert, uninterrupted, tmp_path):
+    data = {"jpeg": tiny_chexpert, "packed": packed_chexpert}[form]
+    command = arguments(data, tmp_path / "run", "--workers", str(workers), *NOW_AND_THEN)
+    rng = np.random.default_rng((workers, len(form), world))
+    for step in sorted(rng.choice(np.arange(2, STEPS + 1), KILLS, replace=False).tolist()):
+        death = Death(str(rng.choice(["step", "updated"])), step)
+        job = run(command, tmp_path / "killed", world=world, death=death, dying_rank=int(rng.integers(world)))
+        assert -signal.SIGKILL in job.wait(), job.said()
+    finish(command, tmp_path, world=world)
+    assert_same_run(tmp_path / "run", uninterrupted(form, world))
+
+
+@pytest.mark.parametrize("when", ["half written", "before rename", "after rename"])
+def test_killed_inside_the_writing_of_a_checkpoint(when, tiny_chexpert, uninterrupted, tmp_path):
+    command = arguments(tiny_chexpert, tmp_path / "run", *OFTEN)
+    job = run(command, tmp_path / "killed", death=Death(when, 9))
+    assert job.wait() == [-signal.SIGKILL], job.said()
+    assert state(tmp_path / "run")["step"] == 8 + (when == "after rename") - (8 >= 6)  # one more at the end of epoch 1
+    finish(command, tmp_path)
+    assert_same_run(tmp_path / "run", uninterrupted())
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 0), (0, 1)])
+def test_another_number_of_workers_changes_nothing(first, second, tiny_chexpert, uninterrupted, tmp_path):
+    command = arguments(tiny_chexpert, tmp_path / "run", *OFTEN)
+    run([*command, "--workers", str(first)], tmp_path / "killed", death=Death("updated", 8))
+    finish([*command, "--workers", str(second)], tmp_path)
+    assert_same_run(tmp_path / "run", uninterrupted())
+
+
+def test_dropout_and_stochastic_depth_go_on_too(tiny_chexpert, tmp_path):
+    for name in ("whole", "killed"):
+        command = arguments(tiny_chexpert, tmp_path / name, *OFTEN, "--backbone", "efficientnet_b0", "--epochs", "1")
+        if name == "killed":
+            job = run(command, tmp_path / "killed.log", death=Death("updated", 3))
+            assert job.wait() == [-signal.SIGKILL], job.said()
+        finish(command, tmp_path)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "world"),
+    [(signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 1), (signal.SIGUSR1, 0, 1), (signal.SIGTERM, 143, 2)],
+)
+def test_a_signal_finishes_the_step_saves_and_exits(number, code, world, tiny_chexpert, uninterrupted, tmp_path):
+    command = arguments(tiny_chexpert, tmp_path / "run", "--workers", "1")
+    death = Death("step", 8, number)  # sent to the last process only; the others stop with it, at the same step
+    job = run(command, tmp_path / "stopped", world=world, death=death, dying_rank=world - 1)
+    assert job.wait() == [code] * world, job.said()
+    assert f"stopped by {number.name}; the same command goes on from here" in job.said()
+    assert state(tmp_path / "run")["step"] == 8
+    assert not (tmp_path / "run/training.json").exists()
+    said = finish(command, tmp_path, world=world).said()
+    assert "going on after step 8, in epoch 2" in said
+    assert_same_run(tmp_path / "run", uninterrupted("jpeg", world))
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny_chexpert, tmp_path_factory):
+    """The output folder of a run that was stopped after step 8, with the state of step 7 kept beside."""
+    output = tmp_path_factory.mktemp("stopped") / "run"
+    command = arguments(tiny_chexpert, output, *OFTEN)
+    job = run(command, output.with_suffix(".log"), death=Death("step", 8, signal.SIGTERM))
+    assert job.wait() == [143], job.said()
+    return output
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(stopped, tiny_chexpert, uninterrupted, tmp_path):
+    output = shutil.copytree(stopped, tmp_path / "run")
+    with open(output / "training_state.pt", "r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    said = finish(arguments(tiny_chexpert, output), tmp_path).said()
+    assert "training_state.pt: damaged" in said
+    assert "going on after step 7, in epoch 2" in said
+    assert_same_run(output, uninterrupted())
+
+
+def test_never_starts_over(stopped, tiny_chexpert, uninterrupted, tmp_path):
+    output = shutil.copytree(stopped, tmp_path / "run")
+    assert "going on" not in finish(arguments(tiny_chexpert, output, "--resume", "never"), tmp_path).said()
+    assert_same_run(output, uninterrupted())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--seed", "6"], "seed was 5 and is 6"),
+        (["--lr", "1e-4"], "lr was 0.001 and is 0.0001"),
+        (["--backbone", "timm/test_resnet"], "backbone was timm/test_efficientnet and is timm/test_resnet"),
+        (["--patch-size", "32"], "patch_size was 16 and is 32"),
+        (["--accumulate", "2"], "parts_per_step was 1 and is 2"),
+        (["--precision", "bf16"], "precision was auto and is bf16"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(options, named, stopped, tiny_chexpert, capsys):
+    before = state(stopped)["step"]
+    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, stopped, *options)) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"({named})" in message
+    assert state(stopped)["step"] == before
+
+
+@pytest.mark.parametrize(
+    ("csv", "named"), [("train.csv", "labels_sha256 was "), ("valid.csv", "validation_sha256 was ")]
+)
+def test_a_changed_label_file_is_refused_by_name(csv, named, stopped, tiny_chexpert, tmp_path, capsys):
+    data = shutil.copytree(tiny_chexpert, tmp_path / "data")
+    (data / csv).write_text((data / csv).read_text().replace("0.0", "1.0", 1))
+    assert cli.guarded(trainClassification.main, arguments(data, stopped)) == 2
+    assert f"({named}" in capsys.readouterr().err
+
+
+def test_other_labels_and_other_pixels_are_refused_by_name(
+    stopped, tiny_chexpert, packed_chexpert, capsys, monkeypatch
+):
+    assert cli.guarded(trainClassification.main, arguments(packed_chexpert, stopped)) == 2
+    assert "(packed_films was None and is " in capsys.readouterr().err
+    monkeypatch.setattr(trainClassification, "LABELS", trainClassification.LABELS[:13])
+    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, stopped)) == 2
+    assert "(label_set was [" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_left_alone(uninterrupted, tiny_chexpert, capsys):
+    output = uninterrupted()
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, output)) == 0
+    assert "training is complete" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, output, "--epochs", "4")) == 2
+    assert "epochs was 3 and is 4" in capsys.readouterr().err
+
+
+def test_the_comparison_sees_a_single_bit(uninterrupted, tmp_path):
+    """assert_same_run, on which this file rests, must be able to fail."""
+    from training.checkpoints import sealed
+
+    other = shutil.copytree(uninterrupted(), tmp_path / "other")
+    content = state(other)
+    weight = next(iter(content["optimizer"]["state"].values()))["exp_avg"]
+    weight.view(torch.int32).view(-1)[0] ^= 1
+    (other / "training_state.pt").write_bytes(sealed(content))
+    with pytest.raises(AssertionError):
+        assert_same_run(other, uninterrupted())
