@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Set up, then the whole chain on a small synthetic CheXpert, on a CPU: films, preprocessing, training of both models,
 # evaluation, heat maps, localization, tables and figures. Everything lies in demo/; what is complete is not done again.
+#   ./runDemo.sh
+#   PATIENTS=40 EPOCHS=1 ./runDemo.sh     # smaller and quicker, into an empty demo/
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
+: "${PATIENTS:=500}" "${EPOCHS:=6}" "${STEPS_PER_PATCH:=4}"
 
 echo "== drawing the demo films"
-python preprocessing/makeDemoDataset.py --output demo/data --patients 500 --seed 0
+python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0
 
+export EPOCHS STEPS_PER_PATCH
 export BACKBONE=timm/test_efficientnet INIT=random IMAGE_SIZE=256 PATCH_SIZE=64 PREPROCESSED_SIZE=256
-export LR=5e-3 EPOCHS=6 BATCH_SIZE=16 STEPS_PER_PATCH=4 DEVICE=cpu
+export LR=5e-3 BATCH_SIZE=16 DEVICE=cpu
 export MODELS=demo/savedModels RESULTS=demo/results DATASET_NAME="synthetic demo films"
 ./runTraining.sh demo/data
 ./runEval.sh demo/data

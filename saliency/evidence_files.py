@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,24 +84,39 @@ class EvidenceFolder:
 
     def load(self, image_id: str, task: str) -> HeatMap:
         """Makes one map. Raises InputError when the file is missing or damaged."""
-        path = self.folder / f"{image_id}{SUFFIX}"
-        facts, values = _read(path, f"{_kind_of(self.method)} {task}")
-        try:
-            crop = Crop(**facts["crop"])
-            grid, cams = (values, {}) if self.method in PATCH_METHODS else (None, {self.method: values})
-            evidence = Evidence(crop, facts["patch_size"], facts["steps_per_patch"], facts["image_size"], grid, cams)
+        evidence, facts = self._evidence(image_id, task)
+        with self._naming(image_id):
             map = film_maps(evidence, [self.method], self.protocol)[self.method][0].numpy()
             probability, ground_truth = float(facts["probability"][task]), int(facts["ground_truth"][task])
+        film_size = (evidence.crop.film_width, evidence.crop.film_height)
+        return HeatMap(image_id, task, map, probability, ground_truth, film_size)
+
+    def evidence(self, image_id: str, task: str) -> Evidence:
+        """What one map follows from, with C = 1. Raises InputError when the file is missing or damaged."""
+        return self._evidence(image_id, task)[0]
+
+    def _evidence(self, image_id: str, task: str) -> tuple[Evidence, dict[str, Any]]:
+        facts, values = _read(self._path(image_id), f"{_kind_of(self.method)} {task}")
+        with self._naming(image_id):
+            grid, cams = (values, {}) if self.method in PATCH_METHODS else (None, {self.method: values})
+            patch_size, steps, image_size = (facts[name] for name in ("patch_size", "steps_per_patch", "image_size"))
+            return Evidence(Crop(**facts["crop"]), patch_size, steps, image_size, grid, cams), facts
+
+    @contextmanager
+    def _naming(self, image_id: str) -> Iterator[None]:
+        """What does not fit together in a film's file becomes an error that names the file."""
+        try:
+            yield
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(
-                f"{path}: not an evidence file of this program ({error}); delete it and run again"
-            ) from None
-        return HeatMap(image_id, task, map, probability, ground_truth, (crop.film_width, crop.film_height))
+            reason = f"not an evidence file of this program ({error})"
+            raise InputError(f"{self._path(image_id)}: {reason}; delete it and run again") from None
+
+    def _path(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}{SUFFIX}"
 
     def film_pixels(self, image_id: str) -> np.ndarray:
         """(h, w) float32 in [0, 1]: the whole film, or under published maps the crop that they show."""
-        path = self.folder / f"{image_id}{SUFFIX}"
-        facts, film = _read(path, "film")
+        facts, film = _read(self._path(image_id), "film")
         pixels = film.float() / 255  # (1, h, w)
         if self.protocol == "published":
             crop = Crop.centred(pixels.shape[2], pixels.shape[1])

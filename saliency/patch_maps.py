@@ -103,7 +103,7 @@ def maps_from_grid(
     raw, scaled = torch.empty(2, len(grid), image_size, image_size, device=grid.device)
     for label, logits in enumerate(grid.double()):  # label by label: one alone gives the very same map
         raw[label] = shifts.pixel_means(logits, protocol)
-        scaled[label] = shifts.pixel_means(_scaled(logits, shifts, protocol), protocol)
+        scaled[label] = shifts.pixel_means(scaled_logits(logits, shifts, protocol), protocol)
     return {"raw": raw, "scaled": scaled}
 
 
@@ -112,8 +112,8 @@ def to_unit(logits: Tensor) -> Tensor:
     return logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT) / (2 * LOGIT_LIMIT) + 0.5
 
 
-def _scaled(logits: Tensor, shifts: ShiftGrid, protocol: Protocol) -> Tensor:
-    """Patch logits (n, n) times the film's probability as each shift sees it, (n, n)."""
+def scaled_logits(logits: Tensor, shifts: ShiftGrid, protocol: Protocol) -> Tensor:
+    """Patch logits (n, n) times the film's probability as each shift sees it, (n, n); `published` with its slip."""
     patches = shifts.by_shift(logits)  # (shifts, k, k)
     probability = torch.sigmoid(patches.mean(dim=(1, 2), keepdim=True))  # (shifts, 1, 1)
     if protocol == "published":

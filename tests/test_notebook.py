@@ -1,0 +1,20 @@
+"""The notebook runs from its first cell to its last, on films that it draws itself."""
+
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_quickstart_runs_and_its_patches_add_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICKSTART_DIR", str(tmp_path))
+    notebook = nbformat.read(ROOT / "notebooks/quickstart.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    printed = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output
+    )
+    assert "mean of the 16 patch logits" in printed
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 1

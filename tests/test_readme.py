@@ -1,0 +1,69 @@
+"""The README's commands run as written: in a copy of the project, one after the other, with a smaller demo.
+
+A block that starts with a comment `<!-- not run: REASON -->` in the line above is left out.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REASONS = {"needs CheXpert", "needs the internet", "needs GPUs", "needs conda", "runs this test"}
+SMALL = {"PATIENTS": "40", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
+
+_BLOCK = re.compile(r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(commands, reason not to run them or "") of every block, in order."""
+    return [(match["commands"], match["reason"] or "") for match in _BLOCK.finditer(README)]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """What a clone would hold, uncommitted changes included, and this environment as its `.venv`."""
+    folder = tmp_path_factory.mktemp("clone") / "MedicalPatchNet"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def test_blocks_that_are_not_run_say_why():
+    found = blocks()
+    assert {reason for _, reason in found} - {""} <= REASONS
+    assert sum(not reason for _, reason in found) >= 3
+    assert README.count("```bash") == len(found)
+
+
+def test_every_command_runs_as_written(copy):
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")}
+    for commands, reason in blocks():
+        if not reason:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", commands],
+                cwd=copy, env=environment | SMALL, capture_output=True, text=True, timeout=900,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{commands}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    made = {path.relative_to(copy / "demo").as_posix() for path in (copy / "demo").rglob("*") if path.is_file()}
+    assert {"results/report/table1.md", "results/report/report.html", "predicted/predictions.csv"} <= made
+
+
+def test_the_file_tree_names_what_is_there():
+    tree = README.split("## What lies where", 1)[1].split("```", 2)[1]
+    names = [line.split()[0] for line in tree.splitlines()[1:] if line and not line.startswith(" ")]
+    assert len(names) > 15
+    missing = [name for name in names if not (ROOT / name).exists()]
+    assert not missing
