@@ -96,7 +96,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], "python -m benchmarks.bench_train")
     add = parser.add_argument
     add("--backbones", nargs="+", help="B0 and V2-S on a GPU, B0 on a CPU")
-    add("--batches", type=int, nargs="+", help="films per step; 16 64 128 on a GPU, 4 on a CPU")
+    add("--batches", type=int, nargs="+", help="films per step; 16 64 128 on a GPU, 2 on a CPU")
     add("--steps", type=int, help="timed per row; more where many workers read ahead")
     add("--films", type=int, help="different films on the disk")
     add("--workers", type=int, help="that read films; all cores with a GPU, none with a CPU")
@@ -125,7 +125,7 @@ FEASIBLE = {
     },
     "cpu": {
         "backbones": ["efficientnet_b0"],
-        "batches": [4],
+        "batches": [2],
         "steps": 2,
         "films": 48,
         "workers": 0,

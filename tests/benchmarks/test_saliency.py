@@ -13,13 +13,15 @@ NETWORK = "timm/test_efficientnet"
 
 
 def test_rows_ratios_and_the_last_line(tmp_path, capsys):
-    tiny = ["--image-size", "128", "--steps", "2", "--memory-patches", "64", "--out", str(tmp_path / "out.csv")]
-    assert bench_saliency.main(["--backbone", NETWORK, "--cam-backbones", NETWORK, *tiny]) == 0
+    tiny = ["--image-size", "128", "--steps", "2", "--memory-patches", "64", "--cam-labels", "2"]
+    out = ["--out", str(tmp_path / "out.csv")]
+    assert bench_saliency.main(["--backbone", NETWORK, "--cam-backbones", NETWORK, *tiny, *out]) == 0
     table = pd.read_csv(tmp_path / "out.csv")
     assert len(table) == 5 + 2 + 2 and (table["backbone"] == NETWORK).all()
     memory, timed = table[:5], table[5:]
     assert (memory["peak_mib"] > 0).all() and timed["peak_mib"].isna().all()
     assert list(timed["way"]) == ["published", "ours"] * 2
+    assert timed["how"].iloc[2] == "extrapolated from 2 of 14 labels"
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     for (_, published), (_, ours) in zip(timed[::2].iterrows(), timed[1::2].iterrows(), strict=True):
         ratio = published["seconds"] / ours["seconds"]

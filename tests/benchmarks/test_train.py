@@ -80,7 +80,7 @@ def test_each_device_is_asked_for_what_it_can_do(device):
     batches = {case.batch for case in cases if case.what == "network"}
     backbones = {case.backbone for case in cases if case.backbone}
     if device == "cpu":
-        assert (modes, batches, backbones) == ({"nchw", "channels_last"}, {4}, {"efficientnet_b0"})
+        assert (modes, batches, backbones) == ({"nchw", "channels_last"}, {2}, {"efficientnet_b0"})
     else:
         assert {"nchw", "channels_last", "compiled"} < modes and batches == {16, 64, 128}
         assert backbones == {"efficientnet_b0", "efficientnet_v2_s"}
