@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from chexpert.dataset import Films, read_films
 from chexpert.labels import LABELS
 from preprocessing import preProcCheXpert
+
+JPEGS = "JPEG"
 
 GRAIN = 4.0
 """Standard deviation of the finest noise, in grey values: a JPEG of 1024 px then takes some 550 kB, as those of
 CheXpert's films do."""
+
+
+def draw_films(folder: Path, count: int, size: int, packed_sizes: Sequence[int]) -> dict[str, Films]:
+    """{JPEGS or `packed <size>`: the same `count` films}, in folders below `folder`."""
+    roots = {JPEGS: folder / "jpegs"}
+    write_jpegs(roots[JPEGS], count, size)
+    for packed in packed_sizes:
+        roots[f"packed {packed}"] = folder / str(packed)
+        pack(roots[JPEGS], folder / str(packed), packed)
+    return {name: read_films(root / "train.csv", root) for name, root in roots.items()}
 
 
 def write_jpegs(folder: Path, count: int, size: int) -> None:
@@ -33,10 +47,9 @@ def write_jpegs(folder: Path, count: int, size: int) -> None:
     table.to_csv(folder / "train.csv", index=False)
 
 
-def pack(jpegs: Path, folder: Path, size: int, workers: int) -> None:
+def pack(jpegs: Path, folder: Path, size: int) -> None:
     """The same films as one array of `size` x `size` pixels."""
-    options = ["--packed", "--size", str(size), "--workers", str(max(1, workers))]
-    if preProcCheXpert.main(["--chexpert", str(jpegs), "--output", str(folder), *options]):
+    if preProcCheXpert.main(["--chexpert", str(jpegs), "--output", str(folder), "--packed", "--size", str(size)]):
         raise RuntimeError(f"the films of {jpegs} could not be packed")
 
 

@@ -55,6 +55,16 @@ class Loop(Protocol):
     def finish(self) -> None: ...
 
 
+class Idle:
+    """A loop that leaves its batches alone."""
+
+    def step(self, batch: Any) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
 class PublishedLoop:
     """Float16 with a loss scaler on a GPU, float32 elsewhere; the loss is read at every step."""
 
@@ -121,7 +131,10 @@ def timed(loop: Loop, batches: Iterable[Any], warm_up: int) -> dict[str, float]:
 
 
 def synchronisations(loop: Loop, batch: Any, steps: int) -> dict[str, float]:
-    """How often a step waits for the device, by torch's profiler; what the profiler itself does is taken off."""
+    """How often a step waits for the device, by torch's profiler; what the profiler itself does is taken off.
+
+    `aten::item` counts more than that: optimisers read step counters that lie on the CPU so.
+    """
 
     def counts(steps: int) -> dict[str, int]:
         with torch.profiler.profile() as profiler:

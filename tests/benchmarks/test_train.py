@@ -80,7 +80,7 @@ def test_each_device_is_asked_for_what_it_can_do(device):
     batches = {case.batch for case in cases if case.what == "network"}
     backbones = {case.backbone for case in cases if case.backbone}
     if device == "cpu":
-        assert (modes, batches, backbones) == ({"nchw", "channels_last"}, {2}, {"efficientnet_b0"})
+        assert (modes, batches, backbones) == ({"nchw", "channels_last"}, {8}, {"efficientnet_b0"})
     else:
         assert {"nchw", "channels_last", "compiled"} < modes and batches == {16, 64, 128}
         assert backbones == {"efficientnet_b0", "efficientnet_v2_s"}
@@ -90,7 +90,7 @@ def test_each_device_is_asked_for_what_it_can_do(device):
 
 def test_both_loaders_read_the_same_films(tmp_path):
     write_jpegs(tmp_path / "jpegs", 5, 96)
-    pack(tmp_path / "jpegs", tmp_path / "packed", 96, workers=1)
+    pack(tmp_path / "jpegs", tmp_path / "packed", 96)
     jpegs, packed = (read_films(tmp_path / form / "train.csv", tmp_path / form) for form in ("jpegs", "packed"))
     published = PublishedSet(jpegs, 96)
     published.augment = nn.Identity()
