@@ -11,13 +11,7 @@ calibration error and no means. It can run in several processes: divide its seco
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import resource
-import shlex
-import sys
-import time
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import cli
-from chexpert.files import write_csv
+from benchmarks.measure import Timer, load, machine, report
 from chexpert.labels import LABELS
 from chexpert.predictions import Predictions
 from evaluation.classification import Thresholds, classification_table, youden_thresholds
@@ -43,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench_bootstrap.csv"), help="result file")
     arguments = parser.parse_args(argv)
 
-    load = round(os.getloadavg()[0], 1)  # wall seconds mean little when others use the cores
+    facts = {"films": arguments.films, "resamples": arguments.resamples, "machine": machine(), "load_before": load()}
     predictions = simulated(arguments.films)
     thresholds = youden_thresholds(predictions)
     ours = time_ours(predictions, thresholds, arguments.resamples)
@@ -61,13 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             pd.DataFrame([{"what": "published, all", "how": "sum of these", **total}]),
         ]
     )[["what", "how", "calls", "seconds", "cpu_seconds"]].astype({"calls": int})
-    print(table.to_string(index=False, float_format="%.2f"))
-
-    command = shlex.join(["python", "-m", "benchmarks.bench_bootstrap", *sys.argv[1:]])
-    facts = {"films": arguments.films, "resamples": arguments.resamples, "machine": machine(), "load_before": load}
-    write_csv(arguments.out, table.assign(peak_rss_mib=ours["peak_rss_mib"], **facts, command=command))
     ratios = {f"ratio_{name}": total[name] / ours[name] for name in ("seconds", "cpu_seconds")}
-    print(json.dumps({name: round(value, 2) for name, value in (ours | ratios).items()} | facts))
+    summary = {name: round(value, 2) for name, value in (ours | ratios).items()}
+    report("bench_bootstrap", table.assign(peak_rss_mib=ours["peak_rss_mib"]), arguments.out, summary, facts)
     return 0
 
 
@@ -80,16 +70,6 @@ def simulated(films: int) -> Predictions:
     probabilities = 1 / (1 + np.exp(1.5 - 1.6 * labels - rng.normal(size=labels.shape)))
     paths = tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(films))
     return Predictions(paths, probabilities, labels)
-
-
-class Timer:
-    """Wall and CPU seconds since it was made; the latter say more on a machine that others use as well."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter(), time.process_time()
-
-    def seconds(self) -> dict[str, float]:
-        return {"seconds": time.perf_counter() - self.start[0], "cpu_seconds": time.process_time() - self.start[1]}
 
 
 def time_ours(predictions: Predictions, thresholds: Thresholds, resamples: int) -> dict[str, float]:
@@ -125,15 +105,6 @@ def time_published(predictions: Predictions, thresholds: Thresholds, sample: int
             per_call = {key: seconds / sample for key, seconds in timer.seconds().items()}
             rows.append({"what": f"published, {name} {rule}", **per_call})
     return pd.DataFrame(rows)
-
-
-def machine() -> str:
-    """Cores and processor, as the system names them."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{os.cpu_count()}-core {model}, no GPU used"
 
 
 if __name__ == "__main__":

@@ -12,11 +12,7 @@ ends for every threshold. Its thresholds are checked against `--search ternary`,
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,8 +26,7 @@ from pycocotools import mask as coco
 from torch.nn.functional import interpolate
 
 import cli
-from benchmarks.bench_bootstrap import Timer, machine
-from chexpert.files import write_csv
+from benchmarks.measure import Timer, load, machine, report
 from chexpert.labels import TASKS
 from chexpert.localize import HeatMapFolder, heat_map_name, write_heat_map
 from chexpert.masks import GroundTruth, encode_mask
@@ -49,18 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     torch.set_num_threads(1)
-    load = round(os.getloadavg()[0], 1)
+    facts = {"film": f"{args.height}x{args.width}", "machine": machine(), "load_before": load()}
     rows: list[dict[str, Any]] = []
     for films, positive, true_pos_only in CASES:
         with tempfile.TemporaryDirectory() as folder:
             codes = simulate(Path(folder), films, positive, (args.height, args.width))
             rows += compare(Path(folder), codes, true_pos_only, f"{positive} of 10 maps have a mask")
     table = pd.DataFrame(rows)
-    print(table.to_string(index=False, float_format="%.2f"))
-    facts = {"film": f"{args.height}x{args.width}", "machine": machine(), "load_before": load}
-    command = shlex.join(["python", "-m", "benchmarks.bench_thresholds", *sys.argv[1:]])
-    write_csv(args.out, table.assign(**facts, command=command))
-    print(json.dumps({"cpu_ratios": table["cpu_ratio"].dropna().round(1).to_list()} | facts))
+    summary = {"cpu_ratios": table["cpu_ratio"].dropna().round(1).to_list()}
+    report("bench_thresholds", table, args.out, summary, facts)
     return 0
 
 

@@ -1,8 +1,11 @@
 import json
+import os
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import cli
 import evalLocalization
@@ -101,14 +104,62 @@ def test_human_points(study, capsys):
     assert list(hits["img_id"]) == FILMS and hits["Edema"].sum() == 0 and hits[TASKS[-1]].isna().all()
 
 
+class Deadly:
+    """Makes a folder when it is unpickled by anything but an allow-list."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+def rewrite(path, **changes):
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | changes))
+
+
+HOSTILE = {
+    "a call in the pickle": (lambda path: rewrite(path, gt=Deadly(path.parents[1] / "canary")), "nothing run: it asks"),
+    "a truncated pickle": (lambda path: path.write_bytes(path.read_bytes()[:500]), "not a readable heat map"),
+    "a map of wrong shape": (lambda path: rewrite(path, map=torch.rand(2, 3)), "map has shape (2, 3)"),
+    "an unknown task": (
+        lambda path: path.rename(path.with_name(f"{FILMS[2]}_Spleen_map.pkl")),
+        "unknown task 'Spleen'",
+    ),
+    "another film size": (lambda path: rewrite(path, cxr_dims=(21, 24)), "its film is 21 x 24"),
+}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("script", [tune_heatmap_threshold_opt, evalLocalization])
-def test_a_mistake_is_one_line_and_exit_code_2(study, capsys, script):
+def test_a_hostile_map_is_one_line_and_exit_code_2(study, capsys, script, kind, workers):
     metric = ["--metric", "iou"] if script is evalLocalization else []
-    victim = study / "maps" / heat_map_name(FILMS[2], "Edema")
-    victim.write_bytes(victim.read_bytes()[:500])
+    damage, words = HOSTILE[kind]
+    damage(study / "maps" / heat_map_name(FILMS[2], "Edema"))
+    arguments = options(study, *metric, "--save_dir", str(study / "out"), "--workers", workers)
+    assert cli.guarded(script.main, arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{FILMS[2]}_" in said and words in said and "Traceback" not in said
+    assert not (study / "out").exists() and not (study / "canary").exists()
+
+
+def test_the_deadly_map_is_deadly_elsewhere(study):
+    path = study / "maps" / heat_map_name(FILMS[2], "Edema")
+    rewrite(path, gt=Deadly(study / "canary"))
+    pickle.loads(path.read_bytes())
+    assert (study / "canary").exists()
+
+
+@pytest.mark.parametrize("script", [tune_heatmap_threshold_opt, evalLocalization])
+def test_ground_truth_of_another_size_is_one_line_and_exit_code_2(study, capsys, script):
+    metric = ["--metric", "iou"] if script is evalLocalization else []
+    truth = json.loads((study / "gt.json").read_text())
+    truth[FILMS[3]] = {task: encode_mask(np.ones((24, 22), dtype=bool)) for task in TASKS}
+    (study / "gt.json").write_text(json.dumps(truth))
     assert cli.guarded(script.main, options(study, *metric, "--save_dir", str(study / "out"))) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and str(victim) in said and "Traceback" not in said
+    assert said.count("\n") == 1 and FILMS[3] in said and "20 x 24" in said and "22 x 24" in said
     assert not (study / "out").exists()
 
 

@@ -50,6 +50,18 @@ def random_case(seed):
     return Maps(maps), GroundTruth(truth)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_every_random_case_holds_what_is_hard(seed):
+    source, truth = random_case(seed)
+    maps = [source.load(*key) for key in source.entries]
+    with_truth = [heat_map for heat_map in maps if heat_map.image_id in truth]
+    assert len({heat_map.image_id for heat_map in maps}) - len(truth.image_ids) == 1
+    assert any(heat_map.film_size[0] != heat_map.film_size[1] for heat_map in with_truth)
+    areas = {truth.area(heat_map.image_id, heat_map.task) for heat_map in with_truth if np.ptp(heat_map.map) == 0}
+    assert 0 in areas and max(areas) > 0, "constant maps, with and without a mask"
+    assert any(truth.area(heat_map.image_id, heat_map.task) == 0 for heat_map in with_truth if np.ptp(heat_map.map))
+
+
 def stretched(heat_map):
     width, height = heat_map.film_size
     plane = torch.from_numpy(heat_map.map)[None, None]

@@ -1,11 +1,12 @@
 import pytest
 import torch
-from tests.networks import calibrate
 from torch import nn
 from toy_networks import ToyNetwork
 
+from benchmarks.published_maps import package_cam
 from models.checkpoint import build_model
 from saliency.cam import CAM_METHODS, cam_grids, class_activation_maps, upsample
+from tests.networks import calibrate
 
 LABELS = ("a", "b", "c")
 
@@ -18,19 +19,13 @@ def random_network(backbone: str, patch_size: int, image_size: int) -> nn.Module
 
 
 def package_maps(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Class by class, as the published code calls the package."""
-    package = pytest.importorskip("pytorch_grad_cam")
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    maps = {}
-    for method, algorithm in zip(
-        CAM_METHODS, (package.GradCAM, package.GradCAMPlusPlus, package.EigenCAM), strict=True
-    ):
-        with algorithm(model=model, target_layers=[layer]) as cam:
-            labels = [0] if method == "eigencam" else range(len(LABELS))  # slow there, and the same for all
-            planes = [cam(input_tensor=image, targets=[ClassifierOutputTarget(label)])[0] for label in labels]
-        maps[method] = torch.stack([torch.from_numpy(plane) for plane in planes])
-    return maps
+    """Class by class, as the published code calls the package; of Eigen-CAM, the same for all, one."""
+    pytest.importorskip("pytorch_grad_cam")
+    labels = {"eigencam": [0]}
+    return {
+        method: package_cam(model, layer, image, method, labels.get(method, range(len(LABELS))))
+        for method in CAM_METHODS
+    }
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "efficientnet_v2_s"])

@@ -1,0 +1,173 @@
+"""The two training loops that are measured against each other: ours and, written plainly, the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.functional import to_tensor
+
+from benchmarks.measure import Timer
+from chexpert.dataset import Films
+from training.engine import Precision, Stepper
+from training.films import Batch
+from training.run import READ_EVERY
+
+RATE = 1e-4
+MANY_STEPS = 10_000
+"""Of the schedule; no loop here gets that far."""
+
+SYNCHRONISING = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "aten::item")
+
+
+class PublishedSet(Dataset[tuple[Tensor, Tensor]]):
+    """A film from its JPEG, augmented in floating point, as the published loader's workers do."""
+
+    def __init__(self, films: Films, image_size: int) -> None:
+        self.films = films
+        self.augment = v2.Compose(
+            [
+                v2.RandomResizedCrop((image_size, image_size), scale=(0.5, 1), antialias=True),
+                v2.RandomRotation(5),
+                v2.ColorJitter(brightness=0.3),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        with Image.open(self.films.files[index]) as image:
+            film = to_tensor(image.convert("L"))
+        return self.augment(film), torch.from_numpy(self.films.labels[index])
+
+
+class Loop(Protocol):
+    """A training loop from its batch on. `finish` waits for the device."""
+
+    def step(self, batch: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Idle:
+    """A loop that leaves its batches alone."""
+
+    def step(self, batch: Any) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class PublishedLoop:
+    """Float16 with a loss scaler on a GPU, float32 elsewhere; the loss is read at every step."""
+
+    def __init__(self, model: nn.Module, device: str) -> None:
+        self.model, self.device = model.train(), device
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+        self.scheduler = one_cycle(self.optimizer)
+        self.criterion = nn.BCEWithLogitsLoss()
+        self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
+        self.losses: list[float] = []
+
+    def step(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
+            loss = self.criterion(self.model(images), labels)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.losses.append(loss.item())
+
+    def finish(self) -> None:
+        wait_for(self.device)
+
+
+class OurLoop:
+    """As `trainClassification.py` trains: the losses are read now and then."""
+
+    def __init__(self, model: nn.Module, device: str) -> None:
+        self.device = device
+        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+        self.stepper = Stepper(model.train(), optimizer, one_cycle(optimizer), Precision(device), seed=0)
+        self.losses: list[float] = []
+
+    def step(self, batch: Batch) -> None:
+        self.stepper.step([batch])
+        if self.stepper.unread >= READ_EVERY:
+            self._read()
+
+    def finish(self) -> None:
+        self._read()
+        wait_for(self.device)
+
+    def _read(self) -> None:
+        self.losses += [row.loss for row in self.stepper.read()]
+
+
+def one_cycle(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=MANY_STEPS, pct_start=0.05)
+
+
+def timed(loop: Loop, batches: Iterable[Any], warm_up: int) -> dict[str, float]:
+    """Seconds from the first batch after `warm_up` ones to the last, waiting for batches included."""
+    batches = iter(batches)
+    for _ in range(warm_up):
+        loop.step(next(batches))
+    loop.finish()
+    timer = Timer()
+    for batch in batches:
+        loop.step(batch)
+    loop.finish()
+    return timer.seconds()
+
+
+def synchronisations(loop: Loop, batch: Any, steps: int) -> dict[str, float]:
+    """How often a step waits for the device, by torch's profiler; what the profiler itself does is taken off.
+
+    `aten::item` counts more than that: optimisers read step counters that lie on the CPU so.
+    """
+
+    def counts(steps: int) -> dict[str, int]:
+        with torch.profiler.profile() as profiler:
+            for _ in range(steps):
+                loop.step(batch)
+        events = {event.key: event.count for event in profiler.key_averages()}
+        return {name: events.get(name, 0) for name in SYNCHRONISING}
+
+    loop.finish()
+    few, many = counts(steps), counts(2 * steps)
+    return {name: (many[name] - few[name]) / steps for name in SYNCHRONISING}
+
+
+def wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def copy_bandwidth(gibibytes: int = 2, times: int = 10) -> float:
+    """GB/s that the GPU's memory moves, reading and writing, in copies of a large array."""
+    source = torch.empty(gibibytes * 2**30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+
+    def copies(times: int) -> float:
+        torch.cuda.synchronize()
+        timer = Timer()
+        for _ in range(times):
+            target.copy_(source)
+        torch.cuda.synchronize()
+        return timer.seconds()["seconds"]
+
+    copies(2)
+    return 2 * source.nbytes * times / copies(times) / 1e9
+
+
+LOOPS: dict[str, Callable[[nn.Module, str], Loop]] = {"published": PublishedLoop, "ours": OurLoop}
