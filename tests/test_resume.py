@@ -10,11 +10,11 @@ import signal
 import numpy as np
 import pytest
 import torch
-from training_runs import Death, arguments, assert_same_run, run, state
 
 import cli
 import trainClassification
 from preprocessing import preProcCheXpert
+from tests.training_runs import Death, arguments, assert_same_run, run, state
 
 KILLS = int(os.environ.get("RESUME_KILLS", "1"))
 STEPS = 18

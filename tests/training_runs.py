@@ -27,7 +27,7 @@ from training.engine import Stepper
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["training_runs"])
+SERVER.set_forkserver_preload(["tests.training_runs"])
 SECONDS = 120
 
 
@@ -57,7 +57,7 @@ class Job:
     processes: list[Any] = field(default_factory=list)
 
     def start(self) -> Job:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # for the server
+        os.environ["PYTHONPATH"] = str(ROOT)  # for the server
         port = _free_port() if self.world > 1 else 0
         for rank in range(self.world):
             several = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.world, "MASTER_ADDR": "127.0.0.1"}
@@ -98,6 +98,7 @@ def _free_port() -> int:
 
 def _run(arguments: list[str], environment: dict[str, str], log: Path, death: Death | None) -> None:
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # the film readers' as in a script, not this process's own
     torch.set_num_threads(1)
     with open(log, "w", buffering=1) as out:
         os.dup2(out.fileno(), 1)
@@ -209,7 +210,7 @@ def arguments(data: Path, output: Path, *more: str) -> list[str]:
 
 def together(function: Callable[[Peers], Any], world: int, folder: Path) -> list[Any]:
     """What a function of a test module gives in each of `world` processes that know each other."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    os.environ["PYTHONPATH"] = str(ROOT)
     port = _free_port()
     files = [folder / f"result{rank}.pt" for rank in range(world)]
     processes = [SERVER.Process(target=_call, args=(function, rank, world, port, files[rank])) for rank in range(world)]
