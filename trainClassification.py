@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
         results = args.results or Path("results") / args.output.name
-        return evalClassification.main([*evaluation, "--output", str(results)])
+        return evalClassification.main([*evaluation, "--output", str(results), "--heatmaps", "none"])
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,10 +1,11 @@
-"""Runs of trainClassification.py in processes of their own that can be killed, started within milliseconds.
+"""Runs of trainClassification.py, or another script, in processes that can be killed, started within milliseconds.
 
 A server process imports everything once and is forked for every run; `rank` and `world` make several runs one job.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 
 import cli
-import trainClassification
+import evalClassification  # noqa: F401
+import trainClassification  # noqa: F401
 import training.checkpoints
 import training.run
 from training.checkpoints import unsealed
@@ -46,14 +48,15 @@ class Death:
 
 @dataclass
 class Job:
-    """A command in `world` processes; `wait` gives their exit codes."""
+    """A command in `world` processes, each in its own of `folders` where these are given; `wait` gives exit codes."""
 
     arguments: list[str]
     log: Path
     world: int = 1
     death: Death | None = None
     dying_rank: int = 0
-    environment: dict[str, str] = field(default_factory=dict)
+    script: str = "trainClassification"
+    folders: list[Path] = field(default_factory=list)
     processes: list[Any] = field(default_factory=list)
 
     def start(self) -> Job:
@@ -62,10 +65,11 @@ class Job:
         for rank in range(self.world):
             several = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.world, "MASTER_ADDR": "127.0.0.1"}
             environment = {name: str(value) for name, value in (several | {"MASTER_PORT": port}).items()}
-            environment = (environment if self.world > 1 else {}) | self.environment
+            environment = environment if self.world > 1 else {}
             death = self.death if rank == self.dying_rank else None
-            log = self.log.with_suffix(f".{rank}")
-            process = SERVER.Process(target=_run, args=(self.arguments, environment, log, death), daemon=False)
+            folder = self.folders[rank] if self.folders else Path.cwd()
+            work = (self.script, self.arguments, environment, folder, self.log.with_suffix(f".{rank}"), death)
+            process = SERVER.Process(target=_run, args=work, daemon=False)
             process.start()
             self.processes.append(process)
         return self
@@ -96,8 +100,11 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _run(arguments: list[str], environment: dict[str, str], log: Path, death: Death | None) -> None:
+def _run(
+    script: str, arguments: list[str], environment: dict[str, str], folder: Path, log: Path, death: Death | None
+) -> None:
     os.environ.update(environment)
+    os.chdir(folder)
     multiprocessing.set_start_method(None, force=True)  # the film readers' as in a script, not this process's own
     torch.set_num_threads(1)
     with open(log, "w", buffering=1) as out:
@@ -106,7 +113,7 @@ def _run(arguments: list[str], environment: dict[str, str], log: Path, death: De
         sys.stdout, sys.stderr = out, out
         if death is not None:
             _arrange(death)
-        code = cli.guarded(trainClassification.main, arguments)
+        code = cli.guarded(importlib.import_module(script).main, arguments)
     os._exit(code)  # as at the end of a script, where worker processes have been left alone
 
 

@@ -102,12 +102,7 @@ class Peers:
         if self.world == 1:
             return model
         devices = [torch.cuda.current_device()] if device == "cuda" else None
-        return DistributedDataParallel(
-            model,
-            device_ids=devices,
-            broadcast_buffers=False,  # BatchNormStatistics keeps them the same
-            gradient_as_bucket_view=True,
-        )
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
 ALONE = Peers()
