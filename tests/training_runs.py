@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,24 +28,38 @@ import training.run
 from training.checkpoints import unsealed
 from training.distributed import Peers, peers
 from training.engine import Stepper
+from training.films import TrainingSet
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.training_runs"])
 SECONDS = 120
+DISK = 50_000
 
 
 @dataclass(frozen=True)
 class Death:
-    """Where a run kills itself with SIGKILL, or sends itself another `signal`.
+    """Where a run kills itself with SIGKILL, sends itself another `signal`, or meets another `fate`.
 
-    when: `step` (before the step of that number), `updated` (after it), or within the `number`th writing of a
-    checkpoint: `half written`, `before rename`, `after rename`.
+    when: `step` (before the step of that number), `updated` (after it), `read` (when film `number` is read in epoch 2),
+    or within the `number`th writing of a checkpoint: `half written`, `before rename`, `after rename`.
+    fate: `full disk` (no file can grow beyond DISK bytes any more), `worker dies`, `hangs` (for ten minutes).
     """
 
     when: str
     number: int
     signal: int = signal.SIGKILL
+    fate: str = ""
+
+    def strike(self) -> None:
+        if self.fate == "full disk":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        elif self.fate == "worker dies":
+            multiprocessing.active_children()[0].kill()
+        elif self.fate == "hangs":
+            time.sleep(600)
+        else:
+            os.kill(os.getpid(), self.signal)
 
 
 @dataclass
@@ -118,18 +134,25 @@ def _run(
 
 
 def _arrange(death: Death) -> None:
-    def die() -> None:
-        os.kill(os.getpid(), death.signal)
+    if death.when == "read":
+        read = TrainingSet.__getitem__
 
+        def dying_read(self: TrainingSet, key: tuple[int, int]) -> Any:
+            if key == (2, death.number):
+                death.strike()
+            return read(self, key)
+
+        TrainingSet.__getitem__ = dying_read
+        return
     if death.when in ("step", "updated"):
         step = Stepper.step
 
         def dying_step(self: Stepper, batches: Any) -> None:
             if (death.when, death.number) == ("step", self.steps + 1):
-                die()
+                death.strike()
             step(self, batches)
             if (death.when, death.number) == ("updated", self.steps):
-                die()
+                death.strike()
 
         Stepper.step = dying_step
         return
@@ -138,7 +161,7 @@ def _arrange(death: Death) -> None:
     def dying_replacing(target: Path) -> Any:
         nonlocal count
         count += 1
-        return _Dying(replacing(target), death.when, die) if count == death.number else replacing(target)
+        return _Dying(replacing(target), death) if count == death.number else replacing(target)
 
     training.checkpoints.replacing = dying_replacing
 
@@ -146,21 +169,21 @@ def _arrange(death: Death) -> None:
 class _Dying:
     """Around `replacing`."""
 
-    def __init__(self, inner: Any, when: str, die: Any) -> None:
-        self.inner, self.when, self.die = inner, when, die
+    def __init__(self, inner: Any, death: Death) -> None:
+        self.inner, self.death = inner, death
 
     def __enter__(self) -> Any:
         self.path = self.inner.__enter__()
         return self
 
     def write_bytes(self, data: bytes) -> None:
-        self.path.write_bytes(data[: len(data) // 2] if self.when == "half written" else data)
-        if self.when != "after rename":
-            self.die()
+        self.path.write_bytes(data[: len(data) // 2] if self.death.when == "half written" else data)
+        if self.death.when != "after rename":
+            self.death.strike()
 
     def __exit__(self, *error: Any) -> None:
         self.inner.__exit__(*error)
-        self.die()
+        self.death.strike()
 
 
 def state(folder: Path) -> dict[str, Any]:

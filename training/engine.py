@@ -19,7 +19,7 @@ from tqdm import tqdm
 from training.augment import rotate_and_brighten
 from training.distributed import ALONE, BatchNormStatistics, Peers
 from training.films import Batch
-from training.workers import ignore_signals, readable_errors
+from training.workers import ignore_signals, plain_failures
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -226,6 +226,7 @@ def predict_films(
         timeout=worker_timeout if workers else 0,
         pin_memory=device == "cuda",
     )
-    shown = tqdm(readable_errors(loader), total=len(own), desc=title, disable=title is None or not peers.first)
-    logits = predict(model, shown, device)[0] if own else torch.empty(0)
+    shown = tqdm(loader, desc=title, disable=title is None or not peers.first)
+    with plain_failures():
+        logits = predict(model, shown, device)[0] if own else torch.empty(0)
     return peers.gather(logits, [index for batch in own for index in batch], len(dataset))  # type: ignore[arg-type]
