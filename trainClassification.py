@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_finished(args, settings, group):
             signal = _train(args, settings, device, group)
             if signal:
-                print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
+                if group.first:
+                    print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
                 return EXIT_CODES[Signals(signal)]
         if args.no_evaluation:
             return 0
