@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import cli
@@ -42,7 +41,8 @@ from saliency.cam import CAM_METHODS
 from saliency.export import HeatMapExport, export_film
 from saliency.patch_maps import PATCH_METHODS, evidence_grid
 from saliency.protocols import PROTOCOLS
-from training.engine import predict, readable_errors
+from training.distributed import Peers, peers
+from training.engine import predict_films
 
 EXAMPLES = """
 python evalClassification.py --weights savedModels/MedicalPatchNet --data CheXpert-1024 --chexlocalize chexlocalize
@@ -60,12 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     if args.weights is not None:
         folder = args.output or Path("results") / args.weights.stem
-        _run_network(args, folder)
     else:
         folder = args.predictions
-    _statistics(args, folder)
-    if args.compare is not None:
-        _comparison(args, folder, args.compare)
+    with peers(cli.pick_device(args.device)) as group:
+        if args.weights is not None:
+            _run_network(args, folder, group)
+        if group.first:
+            _statistics(args, folder)
+            if args.compare is not None:
+                _comparison(args, folder, args.compare)
     return 0
 
 
@@ -103,12 +106,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 # ---------------------------------------------------------------------------------------------- what needs the network
 
 
-def _run_network(args: argparse.Namespace, folder: Path) -> None:
+def _run_network(args: argparse.Namespace, folder: Path, group: Peers) -> None:
     device = cli.pick_device(args.device)
     model = load_model(args.weights, patch_size=args.patch_size, device=device)
     model = model.to(memory_format=torch.channels_last)
-    record = RunRecord(folder)
+    record = RunRecord(folder, writes=group.first)
     weights = {"path": str(args.weights), "sha256": sha256(weights_file(args.weights))}
+    group.agree(f"--weights {args.weights}", weights)
     record.belongs_to(weights["sha256"])
     record.note(cli.run_facts(args, device) | {"model": config_of(model), "weights": weights})
     methods = _methods(args, model)
@@ -116,38 +120,53 @@ def _run_network(args: argparse.Namespace, folder: Path) -> None:
     if not found:
         raise InputError(f"--data {args.data}: neither valid.csv nor test_labels.csv is in this folder")
     for split, csv in found.items():
-        _predict_split(args, model, split, csv, record)
+        _predict_split(args, model, split, csv, record, group)
     if methods and args.chexlocalize is None:
-        print("no heat maps: --chexlocalize is not given")
+        group.say("no heat maps: --chexlocalize is not given")
     elif methods:
         for split, name in CHEXLOCALIZE_SPLITS.items():
             csv = args.chexlocalize / "CheXpert" / name
             if csv.is_file():
-                _heat_maps(args, model, split, csv, methods, record)
+                _heat_maps(args, model, split, csv, methods, record, group)
             else:
-                print(f"no heat maps of {split}: {csv} is not there")
+                group.say(f"no heat maps of {split}: {csv} is not there")
 
 
-def _predict_split(args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, record: RunRecord) -> None:
+def _predict_split(
+    args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, record: RunRecord, group: Peers
+) -> None:
+    """The predictions file of one split; its films are shared over the processes."""
     target = record.folder / f"predictions_{split}.csv"
     made_from = {"csv": str(csv), "csv_sha256": sha256(csv)}
-    if record.is_done(f"predictions_{split}", made_from, [target]):
-        print(f"{target}: complete")
+    if group.share(record.is_done(f"predictions_{split}", made_from, [target])):
+        group.say(f"{target}: complete")
         return
     films = read_films(csv, args.data)
     dataset = CheXpertDataset(films, model.image_size)
-    device = str(next(model.parameters()).device)
+    device = next(model.parameters()).device.type
+    reading = {"batch_size": args.batch_size, "workers": args.workers, "title": f"predict {split}"}
     with record.stage(f"predictions_{split}", made_from):
-        loader = DataLoader(dataset, batch_size=args.batch_size, num_workers=args.workers)
-        logits, _ = predict(model, tqdm(readable_errors(loader), total=len(loader), desc=f"predict {split}"), device)
-        probabilities = torch.sigmoid(logits.double()).numpy()
-        write_predictions(target, Predictions(films.paths, probabilities, films.labels.astype(np.int8), LABELS))
+        logits = predict_films(model, dataset, device, peers=group, **reading)
+        if group.first:
+            probabilities = torch.sigmoid(logits.double()).numpy()
+            write_predictions(target, Predictions(films.paths, probabilities, films.labels.astype(np.int8), LABELS))
+    if group.first:
+        _describe(model, dataset, logits, record, split)
+
+
+def _describe(
+    model: MedicalPatchNet, dataset: CheXpertDataset, logits: torch.Tensor, record: RunRecord, split: str
+) -> None:
+    """Notes the films of a split, and how exactly the network's patches add up."""
+    films = dataset.films
     counts = {label: int(films.labels[:, column].sum()) for column, label in enumerate(LABELS)}
-    data = record.content.get("data", {}) | {split: {"csv": str(csv), "films": len(films), "positives": counts}}
+    facts = {"csv": str(films.csv), "films": len(films), "positives": counts}
+    data = record.content.get("data", {}) | {split: facts}
     error = _additivity_error(model, dataset, logits)
     additivity = record.content.get("additivity", {}) | {split: error}
     record.note({"data": data, "additivity": additivity})
-    print(f"{target}: {len(films)} films; the patches' logits average to the film's within {error['max_error']:.1e}")
+    exact = f"the patches' logits average to the film's within {error['max_error']:.1e}"
+    print(f"{record.folder}, {split}: {len(films)} films; {exact}")
 
 
 def _additivity_error(model: MedicalPatchNet, dataset: CheXpertDataset, logits: torch.Tensor) -> dict[str, Any]:
@@ -179,9 +198,15 @@ def _methods(args: argparse.Namespace, model: MedicalPatchNet) -> tuple[str, ...
 
 
 def _heat_maps(
-    args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, methods: Sequence[str], record: RunRecord
+    args: argparse.Namespace,
+    model: MedicalPatchNet,
+    split: str,
+    csv: Path,
+    methods: Sequence[str],
+    record: RunRecord,
+    group: Peers,
 ) -> None:
-    """Maps of CheXlocalize's own full-size films, for every method and protocol."""
+    """Maps of CheXlocalize's own full-size films, for every method and protocol; each process takes its share."""
     films = read_films(csv, csv.parent)
     tasks = tuple(task_of(label) for label in LABELS) if args.all_labels else TASKS
     made_from = {"csv_sha256": sha256(csv), "steps_per_patch": args.steps_per_patch}
@@ -196,15 +221,17 @@ def _heat_maps(
         batch_size=args.batch_size,
         pickles=args.pickles,
     )
-    written = 0
+    left = group.share([index for index in range(len(films)) if not export.is_complete(films.image_id(index))])
+    own = left[group.rank :: group.world]
     with record.stage(f"heat_maps_{split}", made_from):
-        for index in tqdm(range(len(films)), desc=f"heat maps {split}", unit="film"):
-            name = films.image_id(index)
-            if not export.is_complete(name):
-                film = to_unit(open_film(films.files[index]))
-                export_film(export, model, film, name, dict(zip(LABELS, films.labels[index], strict=True)))
-                written += 1
-    print(f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {written} of them new")
+        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.first):
+            film = to_unit(open_film(films.files[index]))
+            labels = dict(zip(LABELS, films.labels[index], strict=True))
+            export_film(export, model, film, films.image_id(index), labels)
+        group.wait()
+    group.say(
+        f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {len(left)} of them new"
+    )
 
 
 # ------------------------------------------------------------------------------------------ what needs predictions only

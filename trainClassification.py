@@ -62,19 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     device = cli.pick_device(args.device)
     with peers(device) as group:
-        settings = _settings(args, group)
+        settings = _settings(args, device, group)
         if not _is_finished(args, settings, group):
             signal = _train(args, settings, device, group)
             if signal:
-                print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
+                if group.first:
+                    print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
                 return EXIT_CODES[Signals(signal)]
         if args.no_evaluation:
             return 0
+        group.wait()  # the first process writes the weights, all read them
         import evalClassification  # its heat maps need packages that training alone does not
 
         evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
         results = args.results or Path("results") / args.output.name
-        return evalClassification.main([*evaluation, "--output", str(results)])
+        return evalClassification.main([*evaluation, "--output", str(results), "--heatmaps", "none"])
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -127,7 +129,7 @@ def _add_running_options(add: Callable[..., Any]) -> None:
     add("--track", choices=SERVICES, action="append", default=[], help="on top of CSV and JSONL; may be repeated")
 
 
-def _settings(args: argparse.Namespace, group: Peers) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, device: str, group: Peers) -> dict[str, Any]:
     """What decides about the weights: two runs with the same settings make the same network."""
     csv = training_csv(args.data)
     if not csv.is_file():
@@ -139,7 +141,8 @@ def _settings(args: argparse.Namespace, group: Peers) -> dict[str, Any]:
     if args.batch_size % parts:
         raise InputError(f"--batch-size {args.batch_size} is no multiple of {parts} (--accumulate x processes)")
     packed = open_packed(args.data)
-    return {name: getattr(args, name) for name in SETTINGS} | {
+    settings = {name: getattr(args, name) for name in SETTINGS} | {
+        "precision": Precision(device, args.precision).name,
         "parts_per_step": parts,
         "labels": csv.name,
         "labels_sha256": sha256(csv),
@@ -147,6 +150,8 @@ def _settings(args: argparse.Namespace, group: Peers) -> dict[str, Any]:
         "label_set": list(LABELS),
         "packed_films": None if packed is None else packed.fingerprint("train"),
     }
+    group.agree(f"--data {args.data}: options and label files", settings)
+    return settings
 
 
 def _is_finished(args: argparse.Namespace, settings: dict[str, Any], group: Peers) -> bool:
@@ -154,8 +159,7 @@ def _is_finished(args: argparse.Namespace, settings: dict[str, Any], group: Peer
     if args.resume == "never" or not group.share(finished.is_file()):
         return False
     _refuse_others(finished, read_json(finished).get("settings") or {}, settings)
-    if group.first:
-        print(f"{args.output}: training is complete")
+    group.say(f"{args.output}: training is complete")
     return True
 
 
@@ -170,28 +174,23 @@ def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, grou
     """Trains to the end, or until a signal, which is returned."""
     started = time.monotonic()
     checkpoints = Checkpoints(args.output, args.keep_checkpoints)
-    content = _checkpoint(args, checkpoints, settings, group)
-    run, loader, valid = _build(args, settings, device, group, fresh=content is None)
-    if content is not None:
-        run.restore(content)
-        if group.first:
-            print(f"going on after step {run.stepper.steps}, in epoch {run.epoch}")
+    run, loader, valid = _build(args, settings, device, group, _checkpoint(args, checkpoints, settings, group))
     done = (run.stepper.steps, len(run.history.epochs))
     trackers = open_trackers(args.track, args.output, settings, *done) if group.first else []
-    validating = {"batch_size": args.batch_size, "workers": args.workers, "peers": group}
+    validating = {"batch_size": args.batch_size, "workers": args.workers, "worker_timeout": args.worker_timeout}
     around = Surroundings(
         folder=args.output,
         checkpoints=checkpoints,
         seconds_between_checkpoints=60 * args.checkpoint_minutes,
         trackers=trackers,
-        validate=lambda: _mean_auroc(predict_films(run.net, valid, device, **validating), valid.films),
+        validate=lambda: _mean_auroc(predict_films(run.net, valid, device, peers=group, **validating), valid.films),
         keep_weights=lambda best: _keep_weights(run.net, args.output, best),
     )
     with StopSignals() as stop:
         signal = run.train(args.epochs, loader, around, stop)
     for tracker in trackers:
         tracker.close()
-    if group.first and not signal:
+    if group.first and run.is_over(args.epochs):
         facts = cli.run_facts(args, device) | {"settings": settings, "processes": group.world}
         _report(args.output, run, facts | {"seconds": round(time.monotonic() - started, 1)})
     return signal
@@ -213,9 +212,9 @@ def _checkpoint(
 
 
 def _build(
-    args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers, fresh: bool
+    args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers, content: dict[str, Any] | None
 ) -> tuple[Run, DataLoader, CheXpertDataset]:
-    """The run at its start, the loader of its films, and the validation films."""
+    """The run, at its start or where `content` leaves it, the loader of its films, and the validation films."""
     cli.set_seed(args.seed)
     torch.backends.cudnn.deterministic = not args.no_deterministic
     torch.backends.cudnn.benchmark = args.no_deterministic
@@ -234,7 +233,7 @@ def _build(
         persistent_workers=args.workers > 0,
     )
     sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
-    net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if fresh else "random")
+    net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if content is None else "random")
     net = net.to(device=device, memory_format=torch.channels_last)
     model = group.parallel(torch.compile(net) if args.compile else net, device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, fused=True)
@@ -242,7 +241,11 @@ def _build(
         optimizer, max_lr=args.lr, total_steps=args.epochs * sampler.steps, pct_start=0.05
     )
     stepper = Stepper(model, optimizer, scheduler, Precision(device, args.precision), args.seed, group)
-    return Run(net, stepper, films, sampler, settings), loader, CheXpertDataset(valid, args.image_size)
+    run = Run(net, stepper, films, sampler, settings)
+    if content is not None:
+        run.restore(content)
+        group.say(f"going on after step {run.stepper.steps}, in epoch {run.epoch}")
+    return run, loader, CheXpertDataset(valid, args.image_size)
 
 
 def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
@@ -250,8 +253,7 @@ def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
     chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
     films = read_films(csv, args.data, **chosen)
     valid = read_films(args.data / "valid.csv", args.data)
-    if group.first:
-        print(f"training labels: {csv.name}; {len(films)} films for training, {len(valid)} for validation")
+    group.say(f"training labels: {csv.name}; {len(films)} films for training, {len(valid)} for validation")
     if len(films) < args.batch_size:
         raise InputError(f"{csv}: {len(films)} films are fewer than one batch; lower --batch-size")
     return films, valid

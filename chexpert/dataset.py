@@ -24,6 +24,7 @@ from chexpert.files import InputError, csv_row, read_csv
 from chexpert.images import Crop, open_film, read_square, resize, to_unit
 from chexpert.labels import LABELS
 from chexpert.packed import PackedFilms, open_packed
+from chexpert.patients import patient_of
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 
@@ -71,12 +72,6 @@ class Films:
 def image_id(path: str) -> str:
     """CheXlocalize's name of a film: patient, study and view joined by `_`, without the file's ending."""
     return "_".join(PurePosixPath(path).with_suffix("").parts[-3:])
-
-
-def patient_of(path: str) -> str:
-    """The `patient…` part of a film's path, or the folder of the film where there is none."""
-    parts = PurePosixPath(path).parts
-    return next((part for part in parts if part.startswith("patient")), str(PurePosixPath(path).parent))
 
 
 def training_csv(root: Path) -> Path:
@@ -141,7 +136,8 @@ def check_paths(paths: pd.Series, csv: Path) -> None:
 def _chosen_patients(paths: pd.Series, patients: slice, fraction: float) -> np.ndarray:
     if not 0 < fraction <= 1:
         raise InputError(f"fraction of patients {fraction} is not in (0, 1]")
-    codes, names = pd.factorize(paths.map(patient_of))  # numbered in the order of first appearance
+    units = [patient_of(path) or str(PurePosixPath(path).parent) for path in paths]  # else the films of one folder
+    codes, names = pd.factorize(np.array(units, dtype=object))  # numbered in the order of first appearance
     in_range = np.zeros(len(names), dtype=bool)
     in_range[patients] = True
     position = np.cumsum(in_range)

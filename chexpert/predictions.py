@@ -1,8 +1,7 @@
-"""The predictions file: a probability and a true label for every film and label, and the patient a film belongs to."""
+"""The predictions file: a probability and a true label for every film and label."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ import pandas as pd
 
 from chexpert.files import InputError, csv_row, read_csv, write_csv
 from chexpert.labels import LABELS
-
-_PATIENT = re.compile(r"(?<![A-Za-z])patient\d+")
 
 
 @dataclass(frozen=True)
@@ -68,17 +65,6 @@ def read_predictions(path: Path) -> Predictions:
     _refuse(path, table, probability_columns, ~_is_probability(probabilities), "a probability must lie in [0, 1]")
     _refuse(path, table, label_columns, ~np.isin(labels, (0, 1)), "a label must be 0 or 1")
     return Predictions(tuple(table["Path"]), probabilities, labels.astype(np.int8))
-
-
-def image_patient(path: str) -> str:
-    """The patient of a film, `patient64541` of `CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg`.
-
-    Raises InputError for a path without one: films cannot be grouped by patient then.
-    """
-    found = _PATIENT.search(path)
-    if found is None:
-        raise InputError(f"{path}: no patientNNNNN in this path; name the films so, or resample by film")
-    return found.group()
 
 
 def _is_probability(values: np.ndarray) -> np.ndarray:

@@ -14,10 +14,13 @@ NAME = "run.json"
 
 
 class RunRecord:
-    """Remembers stages, so that a script that is started again does only what is missing."""
+    """Remembers stages, so that a script that is started again does only what is missing.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    writes: False for all but one of several processes that make the same results together.
+    """
+
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.folder, self.writes = Path(folder), writes
         path = self.folder / NAME
         self.content: dict[str, Any] = read_json(path) if path.is_file() else {}
 
@@ -30,7 +33,8 @@ class RunRecord:
     def note(self, facts: Mapping[str, Any]) -> None:
         """Adds or replaces entries, and writes the file."""
         self.content |= facts
-        write_json(self.folder / NAME, self.content)
+        if self.writes:
+            write_json(self.folder / NAME, self.content)
 
     def is_done(self, stage: str, made_from: Mapping[str, Any], files: Iterable[Path]) -> bool:
         """Whether `stage` was finished from just these inputs and settings, and its files are still there."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from chexpert.predictions import image_patient
+from chexpert.files import InputError
+from chexpert.patients import patient_of
 from evaluation.metrics import SUMS, LabelSums, PanelSums, panel_sums
 
 UNITS = ("film", "patient")
@@ -28,7 +29,14 @@ def film_units(paths: Sequence[str], unit: str) -> np.ndarray:
         raise ValueError(f"unit {unit!r} is none of {UNITS}")
     if unit == "film":
         return np.arange(len(paths))
-    return np.unique([image_patient(path) for path in paths], return_inverse=True)[1]
+    return np.unique([_patient(path) for path in paths], return_inverse=True)[1]
+
+
+def _patient(path: str) -> str:
+    patient = patient_of(path)
+    if patient is None:
+        raise InputError(f"{path}: no patientNNNNN in this path; name the films so, or resample by film")
+    return patient
 
 
 def resample_weights(units: np.ndarray, resamples: int, seed: int, chunk: int | None = None) -> Iterator[np.ndarray]:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.backbones import TORCHVISION, build_backbone
@@ -110,7 +110,8 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plain: Any = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
-    _replace(folder / WEIGHTS_NAME, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
+    content = save(state, metadata={"format": "pt"})  # save_file's error of a full disk is no OSError
+    _replace(folder / WEIGHTS_NAME, lambda temporary: temporary.write_bytes(content))
     write_description(folder, config_of(plain), plain.details)
 
 
@@ -277,6 +278,9 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, target)
+    except OSError as error:  # a full disk does not say which file it was
+        error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,9 +6,8 @@ Training and validation films come from CheXpert, test films from CheXlocalize. 
 again and goes on with the films that are missing. Films that cannot be read are listed in `preprocessing_errors.csv`.
 
 With `--packed` the squares go into one uint8 array per split instead, which is read many times faster and takes
-size x size bytes per film (CheXpert at 1024: 235 GB, at 640: 92 GB, at 512: 59 GB). 1024 is the published size; at
-512 the training crops are enlarged from 512 px films, at 640 hardly. A folder of copies may be packed as well: its
-films then keep the copies' very pixels.
+size x size bytes per film (CheXpert at 1024: 235 GB, at 640: 92 GB, at 512: 59 GB). A folder of copies may be packed
+as well: its films then keep the copies' very pixels.
 """
 
 from __future__ import annotations
@@ -44,6 +43,9 @@ python preprocessing/preProcCheXpert.py --chexpert CheXpert-1024 --output CheXpe
 python preprocessing/preProcCheXpert.py --output CheXpert-packed --verify
 """
 
+SIZES = """side of the square copies in pixels: 1024 as published; at 640 a network of 512 px sees the smallest training
+    crops (0.61 of the side) enlarged 1.3 times, at 512 1.6 times, and finer detail is lost"""
+
 RULE = {"crop": "centred square", "resampling": "Lanczos"}
 MANIFEST = "preprocessing.json"
 ERRORS = "preprocessing_errors.csv"
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chexpert", type=Path, help="folder with train.csv, valid.csv, train/, valid/")
     parser.add_argument("--chexlocalize", type=Path, help="folder with CheXpert/test_labels.csv (the test films)")
     parser.add_argument("--output", type=Path, required=True, help="where the copies go")
-    parser.add_argument("--size", type=int, default=1024, help="side of the square copies in pixels")
+    parser.add_argument("--size", type=int, default=1024, help=SIZES)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--packed", action="store_true", help="one uint8 array per split instead of JPEGs")
     parser.add_argument(

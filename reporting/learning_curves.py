@@ -55,8 +55,9 @@ def _auroc(axes: Axes, epochs: pd.DataFrame) -> None:
     if np.isfinite(values).any():
         best = values.idxmax()
         axes.plot(epochs["epoch"][best], values[best], "o", color=COLOURS["baseline"], markersize=5)
-        axes.annotate(f"{values[best]:.3f}", (epochs["epoch"][best], values[best]), xytext=(0, -12),
+        axes.annotate(f"{values[best]:.3f}", (epochs["epoch"][best], values[best]), xytext=(0, 6),
                       textcoords="offset points", ha="center")  # fmt: skip
+        axes.margins(y=0.15)
     _name(axes, "validation AUROC (mean)")
 
 

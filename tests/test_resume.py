@@ -10,11 +10,11 @@ import signal
 import numpy as np
 import pytest
 import torch
-from training_runs import Death, arguments, assert_same_run, run, state
 
 import cli
 import trainClassification
 from preprocessing import preProcCheXpert
+from tests.training_runs import Death, arguments, assert_same_run, run, state
 
 KILLS = int(os.environ.get("RESUME_KILLS", "1"))
 STEPS = 18
@@ -148,7 +148,7 @@ def test_never_starts_over(stopped, tiny_chexpert, uninterrupted, tmp_path):
         (["--backbone", "timm/test_resnet"], "backbone was timm/test_efficientnet and is timm/test_resnet"),
         (["--patch-size", "32"], "patch_size was 16 and is 32"),
         (["--accumulate", "2"], "parts_per_step was 1 and is 2"),
-        (["--precision", "bf16"], "precision was auto and is bf16"),
+        (["--precision", "bf16"], "precision was fp32 and is bf16"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(options, named, stopped, tiny_chexpert, capsys):

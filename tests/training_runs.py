@@ -1,15 +1,18 @@
-"""Runs of trainClassification.py in processes of their own that can be killed, started within milliseconds.
+"""Runs of trainClassification.py, or another script, in processes that can be killed, started within milliseconds.
 
 A server process imports everything once and is forked for every run; `rank` and `world` make several runs one job.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,54 +21,71 @@ from typing import Any
 import torch
 
 import cli
-import trainClassification
+import evalClassification  # noqa: F401
+import trainClassification  # noqa: F401
 import training.checkpoints
 import training.run
 from training.checkpoints import unsealed
 from training.distributed import Peers, peers
 from training.engine import Stepper
+from training.films import TrainingSet
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["training_runs"])
+SERVER.set_forkserver_preload(["tests.training_runs"])
 SECONDS = 120
+DISK = 50_000
 
 
 @dataclass(frozen=True)
 class Death:
-    """Where a run kills itself with SIGKILL, or sends itself another `signal`.
+    """Where a run kills itself with SIGKILL, sends itself another `signal`, or meets another `fate`.
 
-    when: `step` (before the step of that number), `updated` (after it), or within the `number`th writing of a
-    checkpoint: `half written`, `before rename`, `after rename`.
+    when: `step` (before the step of that number), `updated` (after it), `read` (when film `number` is read in epoch 2),
+    or within the `number`th writing of a checkpoint: `half written`, `before rename`, `after rename`.
+    fate: `full disk` (no file can grow beyond DISK bytes any more), `worker dies`, `hangs` (for ten minutes).
     """
 
     when: str
     number: int
     signal: int = signal.SIGKILL
+    fate: str = ""
+
+    def strike(self) -> None:
+        if self.fate == "full disk":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        elif self.fate == "worker dies":
+            multiprocessing.active_children()[0].kill()
+        elif self.fate == "hangs":
+            time.sleep(600)
+        else:
+            os.kill(os.getpid(), self.signal)
 
 
 @dataclass
 class Job:
-    """A command in `world` processes; `wait` gives their exit codes."""
+    """A command in `world` processes, each in its own of `folders` where these are given; `wait` gives exit codes."""
 
     arguments: list[str]
     log: Path
     world: int = 1
     death: Death | None = None
     dying_rank: int = 0
-    environment: dict[str, str] = field(default_factory=dict)
+    script: str = "trainClassification"
+    folders: list[Path] = field(default_factory=list)
     processes: list[Any] = field(default_factory=list)
 
     def start(self) -> Job:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # for the server
+        os.environ["PYTHONPATH"] = str(ROOT)  # for the server
         port = _free_port() if self.world > 1 else 0
         for rank in range(self.world):
             several = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.world, "MASTER_ADDR": "127.0.0.1"}
             environment = {name: str(value) for name, value in (several | {"MASTER_PORT": port}).items()}
-            environment = (environment if self.world > 1 else {}) | self.environment
+            environment = environment if self.world > 1 else {}
             death = self.death if rank == self.dying_rank else None
-            log = self.log.with_suffix(f".{rank}")
-            process = SERVER.Process(target=_run, args=(self.arguments, environment, log, death), daemon=False)
+            folder = self.folders[rank] if self.folders else Path.cwd()
+            work = (self.script, self.arguments, environment, folder, self.log.with_suffix(f".{rank}"), death)
+            process = SERVER.Process(target=_run, args=work, daemon=False)
             process.start()
             self.processes.append(process)
         return self
@@ -96,8 +116,12 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _run(arguments: list[str], environment: dict[str, str], log: Path, death: Death | None) -> None:
+def _run(
+    script: str, arguments: list[str], environment: dict[str, str], folder: Path, log: Path, death: Death | None
+) -> None:
     os.environ.update(environment)
+    os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # the film readers' as in a script, not this process's own
     torch.set_num_threads(1)
     with open(log, "w", buffering=1) as out:
         os.dup2(out.fileno(), 1)
@@ -105,23 +129,30 @@ def _run(arguments: list[str], environment: dict[str, str], log: Path, death: De
         sys.stdout, sys.stderr = out, out
         if death is not None:
             _arrange(death)
-        code = cli.guarded(trainClassification.main, arguments)
+        code = cli.guarded(importlib.import_module(script).main, arguments)
     os._exit(code)  # as at the end of a script, where worker processes have been left alone
 
 
 def _arrange(death: Death) -> None:
-    def die() -> None:
-        os.kill(os.getpid(), death.signal)
+    if death.when == "read":
+        read = TrainingSet.__getitem__
 
+        def dying_read(self: TrainingSet, key: tuple[int, int]) -> Any:
+            if key == (2, death.number):
+                death.strike()
+            return read(self, key)
+
+        TrainingSet.__getitem__ = dying_read
+        return
     if death.when in ("step", "updated"):
         step = Stepper.step
 
         def dying_step(self: Stepper, batches: Any) -> None:
             if (death.when, death.number) == ("step", self.steps + 1):
-                die()
+                death.strike()
             step(self, batches)
             if (death.when, death.number) == ("updated", self.steps):
-                die()
+                death.strike()
 
         Stepper.step = dying_step
         return
@@ -130,7 +161,7 @@ def _arrange(death: Death) -> None:
     def dying_replacing(target: Path) -> Any:
         nonlocal count
         count += 1
-        return _Dying(replacing(target), death.when, die) if count == death.number else replacing(target)
+        return _Dying(replacing(target), death) if count == death.number else replacing(target)
 
     training.checkpoints.replacing = dying_replacing
 
@@ -138,21 +169,21 @@ def _arrange(death: Death) -> None:
 class _Dying:
     """Around `replacing`."""
 
-    def __init__(self, inner: Any, when: str, die: Any) -> None:
-        self.inner, self.when, self.die = inner, when, die
+    def __init__(self, inner: Any, death: Death) -> None:
+        self.inner, self.death = inner, death
 
     def __enter__(self) -> Any:
         self.path = self.inner.__enter__()
         return self
 
     def write_bytes(self, data: bytes) -> None:
-        self.path.write_bytes(data[: len(data) // 2] if self.when == "half written" else data)
-        if self.when != "after rename":
-            self.die()
+        self.path.write_bytes(data[: len(data) // 2] if self.death.when == "half written" else data)
+        if self.death.when != "after rename":
+            self.death.strike()
 
     def __exit__(self, *error: Any) -> None:
         self.inner.__exit__(*error)
-        self.die()
+        self.death.strike()
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -209,7 +240,7 @@ def arguments(data: Path, output: Path, *more: str) -> list[str]:
 
 def together(function: Callable[[Peers], Any], world: int, folder: Path) -> list[Any]:
     """What a function of a test module gives in each of `world` processes that know each other."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    os.environ["PYTHONPATH"] = str(ROOT)
     port = _free_port()
     files = [folder / f"result{rank}.pt" for rank in range(world)]
     processes = [SERVER.Process(target=_call, args=(function, rank, world, port, files[rank])) for rank in range(world)]

@@ -53,8 +53,7 @@ class Checkpoints:
 
         Raises InputError when there are checkpoints and none is whole.
         """
-        for leftover in self.folder.glob(f".{NEWEST}.*.tmp"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
+        self._remove_leftovers()
         found = [path for path in (self.newest, *self._older()) if path.is_file()]
         for path in found:
             content = unsealed(path.read_bytes())
@@ -68,8 +67,15 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes all checkpoints, for a run that starts over."""
+        self._remove_leftovers()
         for path in (self.newest, *self._older()):
             path.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """What a run that was killed had half written: checkpoints, weights and tables."""
+        for folder in (self.folder, self.folder / "best"):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def _older(self) -> list[Path]:
         """Newest first."""
@@ -90,7 +96,7 @@ def sealed(content: dict[str, Any]) -> bytes:
     torch.save(content, buffer)
     archive = buffer.getvalue()
     if archive[-2:] != b"\0\0":
-        raise AssertionError("torch.save wrote no zip archive without a comment")
+        raise RuntimeError("torch.save no longer writes a zip archive without a comment; a seal would damage it")
     digest = hashlib.sha256(archive[:-2]).hexdigest().encode()
     return archive[:-2] + _COMMENT_LENGTH + digest
 

@@ -18,8 +18,10 @@ from chexpert.files import InputError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=10)
-"""For a process that is alive but silent; one that has ended is noticed at once."""
+TIMEOUT = timedelta(minutes=30)
+"""For one that is alive but silent: longer than anything it does alone. One that has ended is noticed at once."""
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Peers:
@@ -31,6 +33,21 @@ class Peers:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def say(self, text: str) -> None:
+        """Prints a line, once for all processes."""
+        if self.first:
+            print(text)
+
+    def wait(self) -> None:
+        """Until all processes are here: what the first one wrote before is there for all of them after."""
+        self.highest([0])
+
+    def agree(self, what: str, value: object) -> None:
+        """Raises InputError, naming `what` is not the same, unless all processes hold the same value."""
+        others = [rank for rank, of_rank in enumerate(self.all(value)) if of_rank != value]
+        if others:
+            raise InputError(f"{what}: process {others[0]} has others than process {self.rank}; do all see one folder?")
 
     def highest(self, values: Sequence[float]) -> list[float]:
         """The elementwise maximum over all processes."""
@@ -104,20 +121,33 @@ def peers(device: str) -> Iterator[Peers]:
     if dist.is_initialized():
         yield Peers(dist.get_rank(), dist.get_world_size())
         return
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    group = _meet(device)
+    try:
+        yield group
+        group.wait()
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
+        raise ConnectionError(f"process {group.rank}: another process of this run ended; see its message") from error
+    dist.destroy_process_group()
+
+
+def _meet(device: str) -> Peers:
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        raise InputError(f"WORLD_SIZE is set and {', '.join(missing)} is not; start with torchrun, or unset it")
     if device == "cuda":
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if local_rank >= torch.cuda.device_count():
             raise InputError(f"process {local_rank} of this machine has no GPU; start {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
-        yield Peers(rank, world)
-        dist.barrier()
     except RuntimeError as error:
-        if not _is_of_connection(error):
-            raise
-        raise ConnectionError(f"process {rank}: another process of this run has ended; see its message") from error
-    dist.destroy_process_group()
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(f"the processes of this run could not meet at {where} ({reason})") from error
+    return Peers(dist.get_rank(), dist.get_world_size())
 
 
 def _is_of_connection(error: RuntimeError) -> bool:

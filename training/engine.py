@@ -19,7 +19,7 @@ from tqdm import tqdm
 from training.augment import rotate_and_brighten
 from training.distributed import ALONE, BatchNormStatistics, Peers
 from training.films import Batch
-from training.workers import readable_errors
+from training.workers import ignore_signals, plain_failures
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -124,7 +124,8 @@ class Stepper:
     def read(self) -> list[StepRow]:
         """The steps since the last time, losses averaged over all processes. Waits for the device.
 
-        Raises NotFiniteError for the first loss or gradient norm of this process that is not finite.
+        Raises NotFiniteError for the first loss or gradient norm of this process that is not finite; in float16 also
+        for the last one when no loss scale is low enough.
         """
         if not self._unread:
             return []
@@ -133,13 +134,12 @@ class Stepper:
         norms = torch.stack([row.grad_norm for row in unread]).double().cpu()
         overflow_is_normal = self.precision.scaler.is_enabled()  # the scaler left that update out, and lowers the scale
         broken = ~losses.isfinite() | (~norms.isfinite() & (not overflow_is_normal))
+        if overflow_is_normal and self.precision.scaler.get_scale() < SMALLEST_LOSS_SCALE:
+            broken[-1] = True
         if broken.any():
             first = int(broken.nonzero()[0])
             row, films = unread[first], torch.cat(unread[first].films).tolist()
             raise NotFiniteError(StepRow(row.step, float(losses[first]), row.learning_rate, float(norms[first])), films)
-        if overflow_is_normal and self.precision.scaler.get_scale() < SMALLEST_LOSS_SCALE:
-            row = unread[-1]
-            raise NotFiniteError(StepRow(row.step, float(losses[-1]), row.learning_rate, float("inf")), [])
         losses = self.peers.mean(losses)
         return [
             StepRow(row.step, float(loss), row.learning_rate, float(norm))
@@ -209,14 +209,24 @@ def predict_films(
     batch_size: int,
     workers: int,
     peers: Peers = ALONE,
+    worker_timeout: float = 300.0,
     title: str | None = None,
 ) -> Tensor:
     """Logits (N, C) of all films of `dataset`, in its order, on every process; each predicts its share of the batches.
 
-    `title` names the first process's progress bar; None: no bar.
+    worker_timeout: seconds without a batch after which a worker hangs. `title` names the first process's progress bar;
+    None: no bar.
     """
     own = peers.own_batches(len(dataset), batch_size)  # type: ignore[arg-type]  # torch's Dataset has no __len__
-    loader = DataLoader(dataset, batch_sampler=own, num_workers=workers, pin_memory=device == "cuda")
-    shown = tqdm(readable_errors(loader), total=len(own), desc=title, disable=title is None or not peers.first)
-    logits = predict(model, shown, device)[0] if own else torch.empty(0)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=own,
+        num_workers=workers,
+        worker_init_fn=ignore_signals,
+        timeout=worker_timeout if workers else 0,
+        pin_memory=device == "cuda",
+    )
+    shown = tqdm(loader, desc=title, disable=title is None or not peers.first)
+    with plain_failures():
+        logits = predict(model, shown, device)[0] if own else torch.empty(0)
     return peers.gather(logits, [index for batch in own for index in batch], len(dataset))  # type: ignore[arg-type]

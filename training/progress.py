@@ -11,7 +11,7 @@ from training.engine import StepRow
 from training.films import Batch, PartSampler
 
 MEASURED_FROM, MEASURED_TO = 3, 20
-"""Steps between which speeds are taken: the first ones start workers, choose algorithms and compile."""
+"""Steps between which speeds are taken, fewer in a short run: the first ones start workers and choose algorithms."""
 
 
 class Progress:
@@ -45,11 +45,12 @@ class Speeds:
     """Films/s that the loader can deliver and the network can take, from the first steps of a run as they are.
 
     The loader's is what its workers need per film; the network's is the time of the steps less the time that was spent
-    waiting for films. Of this process; several have as many times as much.
+    waiting for films. Of this process; several have as many times as much. `steps`: how many are ahead.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, steps: int = MEASURED_TO) -> None:
         self.workers = workers
+        self._last = min(MEASURED_TO, steps)
         self._steps = self._films = 0
         self._reading = self._waiting = self._started = 0.0
 
@@ -66,7 +67,7 @@ class Speeds:
     @property
     def due(self) -> bool:
         """Whether it is time for the report, which is to be asked for when the device has finished the step."""
-        return self._steps == MEASURED_TO
+        return MEASURED_FROM < self._steps == self._last
 
     def report(self) -> str:
         elapsed = time.perf_counter() - self._started

@@ -89,17 +89,22 @@ class Run:
 
         Raises InputError, before the update, for a loss or gradient that is not finite, and for too many bad films.
         """
-        speeds = Speeds(loader.num_workers)
-        while self.epoch <= epochs:
-            began, already = time.monotonic(), self.steps_in_epoch
-            progress = Progress(f"epoch {self.epoch}/{epochs}", self.sampler, already, shown=self.peers.first)
-            with progress, plain_failures():
-                received = self._train_epoch(loader, around, stop, progress, speeds)
-            if received:
-                return received
-            films = (self.steps_in_epoch - already) * self.sampler.films_per_step
-            self._end_epoch(around, films / (time.monotonic() - began))
-        return 0
+        speeds = Speeds(loader.num_workers, steps=epochs * self.sampler.steps - self.stepper.steps)
+        received = 0
+        with plain_failures():
+            while not received and not self.is_over(epochs):
+                began, already = time.monotonic(), self.steps_in_epoch
+                with Progress(f"epoch {self.epoch}/{epochs}", self.sampler, already, self.peers.first) as progress:
+                    received = self._train_epoch(loader, around, stop, progress, speeds)
+                if not received:
+                    films = (self.steps_in_epoch - already) * self.sampler.films_per_step
+                    self._end_epoch(around, films / (time.monotonic() - began))
+                    received = int(self.peers.highest([stop.received])[0])
+        return received
+
+    def is_over(self, epochs: int) -> bool:
+        """Whether all epochs are done, also when a signal came in the last one's validation."""
+        return self.epoch > epochs
 
     def _train_epoch(
         self, loader: DataLoader, around: Surroundings, stop: StopSignals, progress: Progress, speeds: Speeds

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from chexpert.files import InputError, write_text
+from chexpert.files import InputError, naming, write_text
 
 JSONL_FILE = "history.jsonl"
 SERVICES = ("tensorboard", "wandb")
@@ -35,13 +35,14 @@ class JsonLines:
     """
 
     def __init__(self, folder: Path, steps: int, epochs: int) -> None:
-        path = folder / JSONL_FILE
+        self._path = path = folder / JSONL_FILE
         lines = path.read_text(encoding="utf-8").splitlines() if steps and path.is_file() else []
         write_text(path, "".join(f"{line}\n" for line in lines if _is_before(line, steps, epochs)))
         self._file = open(path, "a", buffering=1, encoding="utf-8", newline="\n")  # a line at a time
 
     def step(self, row: Row) -> None:
-        self._file.write(json.dumps({name: _plain(value) for name, value in row.items()}) + "\n")
+        with naming(self._path):
+            self._file.write(json.dumps({name: _plain(value) for name, value in row.items()}) + "\n")
 
     def epoch(self, row: Row) -> None:
         self.step(row)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from chexpert.files import InputError
 from training.signals import EXIT_CODES
-
-T = TypeVar("T")
 
 DIED = "a worker process died while reading films; was there enough memory?"
 
@@ -20,12 +17,6 @@ def ignore_signals(worker: int) -> None:
     """Start of a worker: Ctrl-C and batch systems signal all processes, but the last step still needs its films."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)
-
-
-def readable_errors(batches: Iterable[T]) -> Iterator[T]:
-    """Passes batches on; what goes wrong in a worker becomes an error of one line, as in `plain_failures`."""
-    with plain_failures():
-        yield from batches
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 
 from chexpert.files import InputError
 from chexpert.labels import LABELS
-from chexpert.predictions import Predictions, image_patient, read_predictions, write_predictions
+from chexpert.predictions import Predictions, read_predictions, write_predictions
 
 
 @pytest.fixture
@@ -113,11 +113,3 @@ def test_a_diverged_model_is_refused_before_it_is_written(predictions):
 def test_shapes_must_agree(predictions):
     with pytest.raises(ValueError, match="expected"):
         Predictions(predictions.paths[:-1], predictions.probabilities, predictions.labels)
-
-
-def test_patient_of_a_film():
-    assert image_patient("CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg") == "patient64541"
-    assert image_patient("patient7_study1_view1_frontal.png") == "patient7"
-    for path in ("mine/0001.png", "inpatient12/0001.png"):
-        with pytest.raises(InputError, match=f"{path}.*patient"):
-            image_patient(path)

@@ -124,6 +124,9 @@ def test_without_hard_links_the_one_before_is_copied(tmp_path, monkeypatch):
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     Checkpoints(tmp_path).save(1, CONTENT)
-    (tmp_path / ".training_state.pt.abc.tmp").write_bytes(b"half")
+    halves = [tmp_path / ".training_state.pt.abc.tmp", tmp_path / "best/.model.safetensors.xyz.tmp"]
+    (tmp_path / "best").mkdir()
+    for half in halves:
+        half.write_bytes(b"half")
     assert Checkpoints(tmp_path).load()["step"] == 1
-    assert names(tmp_path) == ["training_state.pt"]
+    assert not any(half.exists() for half in halves)

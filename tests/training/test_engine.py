@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from chexpert.dataset import CheXpertDataset, read_films
 from chexpert.files import InputError
 from training.augment import rotate_and_brighten
-from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films, readable_errors
+from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films
 from training.films import Batch
+from training.workers import plain_failures
 
 
 def test_masked_bce_by_hand_and_without_known_labels():
@@ -215,8 +216,8 @@ def test_a_bad_film_stops_with_its_row_in_one_line(tiny_chexpert, tmp_path, work
     bad.write_bytes(b"no film")
     broken = type(films)(films.csv, films.rows, films.paths, (*films.files[:3], bad, *films.files[4:]), films.labels)
     loader = DataLoader(CheXpertDataset(broken, 32), batch_size=2, num_workers=workers)
-    with pytest.raises(InputError) as caught:
-        list(readable_errors(loader))
+    with pytest.raises(InputError) as caught, plain_failures():
+        list(loader)
     assert "\n" not in str(caught.value)
     assert "valid.csv, row 5" in str(caught.value)
     assert str(bad) in str(caught.value)
@@ -243,7 +244,7 @@ class Troubled(Dataset):
 def test_a_worker_that_dies_or_hangs_is_one_line(trouble, error, words):
     loader = DataLoader(Troubled(trouble), batch_size=1, num_workers=1, timeout=2)
     started = time.monotonic()
-    with pytest.raises(error, match=words) as caught:
-        list(readable_errors(loader))
+    with pytest.raises(error, match=words) as caught, plain_failures():
+        list(loader)
     assert "\n" not in str(caught.value).strip()
     assert time.monotonic() - started < 30

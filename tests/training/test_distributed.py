@@ -1,0 +1,142 @@
+"""Several processes as one: what they tell each other, and that two halves of a step are the whole step."""
+
+import pytest
+import torch
+from torch import nn
+
+from chexpert.files import InputError
+from tests.training_runs import together
+from training.distributed import ALONE, BatchNormStatistics, Peers, peers
+from training.engine import Precision, Stepper
+from training.films import Batch
+
+
+def told(group):
+    """What every process hears of the others."""
+    refused = ""
+    try:
+        group.agree("--data x", group.rank)
+    except InputError as error:
+        refused = str(error)
+    group.agree("--data x", {"same": [1, 2]})
+    return {
+        "highest": group.highest([group.rank, -group.rank, 0.5]),
+        "mean": group.mean(torch.tensor([1.0, 2.0]) * (group.rank + 1)),
+        "all": group.all({"rank": group.rank}),
+        "share": group.share({"tensor": torch.arange(3) + group.rank})["tensor"],
+        "refused": refused,
+    }
+
+
+def test_processes_hear_each_other(tmp_path):
+    first, second = together(told, 2, tmp_path)
+    for heard, other in ((first, 1), (second, 0)):
+        assert heard["highest"] == [1, 0, 0.5]
+        assert heard["mean"].tolist() == [1.5, 3.0]
+        assert heard["all"] == [{"rank": 0}, {"rank": 1}]
+        assert heard["share"].tolist() == [0, 1, 2]
+        assert heard["refused"].startswith(f"--data x: process {other} has others than process {1 - other}")
+
+
+def test_one_process_alone_hears_itself():
+    assert ALONE.highest([3, 4]) == [3, 4]
+    assert ALONE.all("x") == ["x"]
+    assert ALONE.share("x") == "x"
+    assert torch.equal(ALONE.mean(torch.ones(2)), torch.ones(2))
+    ALONE.agree("nothing", 1)
+    ALONE.wait()
+
+
+@pytest.mark.parametrize("count", [1, 7, 12, 13])
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_every_film_is_predicted_once_in_the_batches_of_one_process(count, world):
+    alone = [list(range(start, min(start + 3, count))) for start in range(0, count, 3)]
+    shares = [Peers(rank, world).own_batches(count, 3) for rank in range(world)]
+    assert sorted(batch for share in shares for batch in share) == alone
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def gathered(group):
+    own = [[4, 0, 2], [1, 3], []][group.rank]
+    rows = torch.tensor([[10.0 * index, index] for index in own]).reshape(-1, 2)
+    result = group.gather(rows, own, 5)
+    twice = ""
+    try:
+        group.gather(rows[:1], own[:1], 5)
+    except ValueError as error:
+        twice = str(error)
+    return {"rows": result, "twice": twice}
+
+
+def test_rows_are_gathered_by_index_and_none_may_be_missing(tmp_path):
+    for result in together(gathered, 3, tmp_path):
+        assert torch.equal(result["rows"], torch.tensor([[10.0 * index, index] for index in range(5)]))
+        assert result["twice"] == "2 rows with 2 different numbers, where 5 are needed"
+
+
+def network():
+    """With all that makes a step more than a sum over films: batch statistics and dropped values."""
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4, momentum=0.3), nn.ReLU(), nn.Dropout(0.3))
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 36, 2))
+
+
+def part(step, number):
+    drawn = torch.Generator().manual_seed(100 * step + number)
+    films = 2 + number  # parts of different size count alike
+    return Batch(
+        images=torch.randint(0, 256, (films, 1, 8, 8), dtype=torch.uint8, generator=drawn),
+        labels=torch.randint(0, 2, (films, 2), generator=drawn).float(),
+        degrees=torch.zeros(films),
+        brightness=torch.ones(films),
+        films=torch.arange(films),
+        unreadable={},
+        seconds=0.0,
+    )
+
+
+def trained(group, parts=4, steps=3):
+    """Losses and network after some steps of `parts` parts, of which this process takes every `world`-th."""
+    net = network()
+    model = group.parallel(net, "cpu")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, fused=True)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps + 1)
+    stepper = Stepper(model, optimizer, scheduler, Precision("cpu"), seed=3, peers=group)
+    for step in range(steps):
+        stepper.step([part(step, number) for number in range(group.rank, parts, group.world)])
+    return {"losses": [row.loss for row in stepper.read()], "state": net.state_dict()}
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_make_the_step_of_one_that_takes_all_parts(world, tmp_path):
+    alone = trained(ALONE)
+    for result in together(trained, world, tmp_path):
+        assert result["losses"] == pytest.approx(alone["losses"], rel=0, abs=1e-6)
+        for name, tensor in alone["state"].items():
+            torch.testing.assert_close(result["state"][name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def statistics(group):
+    """Running statistics after each process has seen one part, its own."""
+    net = network()
+    with BatchNormStatistics(net, group).in_turn():
+        net(part(0, group.rank).images / 255)
+    return net.state_dict()
+
+
+def test_running_statistics_are_those_of_the_parts_one_after_the_other(tmp_path):
+    net = network()
+    for rank in range(3):
+        net(part(0, rank).images / 255)
+    for state in together(statistics, 3, tmp_path):
+        assert state["1.num_batches_tracked"] == 3
+        for name in ("1.running_mean", "1.running_var"):
+            torch.testing.assert_close(state[name], net.state_dict()[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_start_without_addresses_is_refused(monkeypatch):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="RANK, MASTER_ADDR, MASTER_PORT is not; start with torchrun"), peers("cpu"):
+        pass
