@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.backbones import TORCHVISION, build_backbone
@@ -113,7 +113,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     plain: Any = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
     write_description(folder, config_of(plain), plain.details)  # first: it is refused when the details are wrong
-    _replace(folder / WEIGHTS_NAME, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
+    _replace(folder / WEIGHTS_NAME, lambda temporary: temporary.write_bytes(save(state, {"format": "pt"})))
 
 
 def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[str, Any]) -> None:
