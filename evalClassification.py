@@ -36,6 +36,7 @@ from evaluation.classification import (
 )
 from evaluation.comparison import compare
 from models.checkpoint import config_of, load_model, weights_file
+from models.hub import resolve_weights, weights_name
 from models.patch_net import MedicalPatchNet
 from saliency.cam import CAM_METHODS
 from saliency.export import HeatMapExport, export_film
@@ -59,7 +60,7 @@ ADDITIVITY_FILMS = 8
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     if args.weights is not None:
-        folder = args.output or Path("results") / args.weights.stem
+        folder = args.output or Path("results") / weights_name(args.weights)
     else:
         folder = args.predictions
     with peers(cli.pick_device(args.device)) as group:
@@ -76,7 +77,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", "-loadPath", type=Path, help="folder of weights, or a published .pt file")
+    source.add_argument(
+        "--weights", "-loadPath", help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]"
+    )
     source.add_argument("--predictions", type=Path, metavar="DIR", help="work from DIR/predictions_*.csv alone")
     add("--data", type=Path, help="preprocessed CheXpert with valid.csv and test_labels.csv")
     add("--chexlocalize", type=Path, help="CheXlocalize's folder; its full-size films are needed for heat maps")
@@ -108,10 +111,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run_network(args: argparse.Namespace, folder: Path, group: Peers) -> None:
     device = cli.pick_device(args.device)
-    model = load_model(args.weights, patch_size=args.patch_size, device=device)
-    model = model.to(memory_format=torch.channels_last)
+    path = resolve_weights(args.weights)
+    model = load_model(path, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
     record = RunRecord(folder, writes=group.first)
-    weights = {"path": str(args.weights), "sha256": sha256(weights_file(args.weights))}
+    weights = {"path": args.weights, "sha256": sha256(weights_file(path))}
     group.agree(f"--weights {args.weights}", weights)
     record.belongs_to(weights["sha256"])
     record.note(cli.run_facts(args, device) | {"model": config_of(model), "weights": weights})

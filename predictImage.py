@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 import cli
 from chexpert.files import InputError, replacing, sha256, write_csv, write_json
-from chexpert.images import open_film, resize, to_unit
-from chexpert.loose_films import LooseFilm, LooseFilms, find_films
+from chexpert.images import Crop, resize, to_unit
+from chexpert.loose_films import LooseFilm, LooseFilms, find_films, network_input
 from models.checkpoint import config_of, load_model, weights_file
 from models.errors import WeightsError
 from models.hub import resolve_weights
@@ -67,12 +67,8 @@ class Decider:
 
     @classmethod
     def of(cls, model: MedicalPatchNet) -> Decider:
-        """Raises WeightsError when the weights' config.json holds something else than a probability or null."""
-        known = model.details.get("thresholds") or {}
+        known = model.details.get("thresholds", {})
         values = [DEFAULT_THRESHOLD if known.get(label) is None else known[label] for label in model.labels]
-        for label, value in zip(model.labels, values, strict=True):
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise WeightsError(f"config.json, thresholds, {label}: {value!r} is no probability and not null")
         missing = sum(known.get(label) is None for label in model.labels)
         source = f"{DEFAULT_THRESHOLD} for {missing} of {len(values)} labels, for which the weights carry none"
         return cls(model.labels, np.array(values, dtype=float), source if missing else "from the weights' config.json")
@@ -84,7 +80,7 @@ class Decider:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    files = find_films(args.films, anonymous=args.anonymous)
+    files = find_films(args.films, anonymous=args.anonymous, beside=args.output)
     device = cli.pick_device(args.device)
     weights = resolve_weights(args.weights)
     model = load_model(weights, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
@@ -96,11 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "thresholds": decider.source,
         "device": device,
     }
+    _make_folder(args.output)
     films = LooseFilms(files, model.image_size, anonymous=args.anonymous)
     predictions, unreadable = _predict_all(model, films, decider, args)
     _write(args.output, facts, decider, predictions, unreadable)
     if args.overlays != "none" and predictions:
-        _draw_all(model, grid, decider, predictions, args)
+        _draw_all(model, grid, decider, predictions, films, args)
         _write(args.output, facts, decider, predictions, unreadable)
     print(f"{args.output}: predictions.csv, predictions.json; {len(predictions)} of {len(films)} films predicted")
     return cli.EXIT_BAD_INPUT if unreadable else 0
@@ -124,6 +121,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.batch_size < 1 or args.workers < 0:
         parser.error("--batch-size must be 1 or more, --workers 0 or more")
     return args
+
+
+def _make_folder(output: Path) -> None:
+    """Before the films are predicted: who learns only then that nothing can be written has waited in vain."""
+    output.mkdir(parents=True, exist_ok=True)
+    if not os.access(output, os.W_OK):
+        raise InputError(f"--output {output}: this folder cannot be written to")
 
 
 def _shift_grid(model: MedicalPatchNet, steps_per_patch: int) -> patch_maps.ShiftGrid:
@@ -164,10 +168,13 @@ def _predict(films: list[LooseFilm], model: MedicalPatchNet) -> Iterator[Predict
         return
     images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
     logits = model(images.to(next(model.parameters()).device)).double().cpu().numpy()  # (B, C)
+    if not np.isfinite(logits).all():
+        raise WeightsError("the network's logits are no finite numbers; its weights are damaged")
     for film, image, film_logits in zip(films, images, logits, strict=True):
         assert film.crop is not None
         grid = patch_maps.evidence_grid(model, image, steps_per_patch=1, batch_size=1)  # (C, n, n)
-        yield Prediction(film, Votes(film_logits, grid.flatten(1).T.double().numpy(), film.crop))
+        votes = Votes(film_logits, grid.flatten(1).T.double().numpy(), film.crop)
+        yield Prediction(replace(film, image=None), votes)  # a folder's pixels need not fit into memory
 
 
 def _told(prediction: Prediction, decider: Decider) -> str:
@@ -193,20 +200,23 @@ def _draw_all(
     grid: patch_maps.ShiftGrid,
     decider: Decider,
     predictions: list[Prediction],
+    films: LooseFilms,
     args: argparse.Namespace,
 ) -> None:
     patches = grid.n**2 if grid.patch_size < grid.image_size else 1
     with tqdm(total=patches * len(predictions), desc="overlays", unit="patch") as bar:
         for prediction in predictions:
             labels = _drawn(prediction.votes, decider, args.overlays)
-            image = prediction.film.image
-            assert image is not None
+            film = films.read_again(prediction.film)
+            crop = Crop.centred(*film.size)
+            image = network_input(film, crop, model.image_size)
             if patches == 1:  # a baseline: no evidence by place, only where it looks
                 heat = class_activation_maps(model, image, methods=("gradcam",))["gradcam"]  # (C, S, S)
                 bar.update()
             else:
                 heat = _evidence(model, image, grid, args.batch_size, bar)
-            _draw(prediction, {decider.labels[i]: heat[i] for i in labels}, args.output, signed=patches > 1)
+            drawn = {decider.labels[i]: heat[i] for i in labels}
+            _draw(prediction, to_unit(film)[0].numpy(), crop, drawn, args.output, signed=patches > 1)
 
 
 def _drawn(votes: Votes, decider: Decider, wanted: str) -> list[int]:
@@ -226,11 +236,10 @@ def _evidence(model: MedicalPatchNet, image: Tensor, grid: patch_maps.ShiftGrid,
     return patch_maps.to_unit(patch_maps.maps_from_grid(logits, protocol="corrected", **sizes)["raw"])
 
 
-def _draw(prediction: Prediction, heat: dict[str, Tensor], output: Path, *, signed: bool) -> None:
-    """A picture per label, of the film's size: colours where the network saw it, the bare film around."""
-    crop = prediction.film.crop
-    assert crop is not None
-    film = to_unit(open_film(prediction.film.file))[0].numpy()  # (H, W)
+def _draw(
+    prediction: Prediction, film: np.ndarray, crop: Crop, heat: dict[str, Tensor], output: Path, *, signed: bool
+) -> None:
+    """A picture per label, of the film's size (H, W): colours where the network saw it, the bare film around."""
     seen = np.s_[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
     picture = np.repeat(np.rint(255 * film).astype(np.uint8)[..., None], 3, axis=2)  # (H, W, 3)
     for label, crop_heat in heat.items():

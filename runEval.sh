@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures.
 #   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
-# DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/. Settings are variables:
+# DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/; where it has none, the published
+# ones are downloaded from the Hugging Face hub, once. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
@@ -9,15 +10,15 @@ chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
 
-weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published file
+weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published file, else its name on the hub
   local name=$1 file
   if [ -f "$MODELS/$name/model.safetensors" ]; then echo "$MODELS/$name"; return; fi
   shift
   for file in "$@"; do
     if [ -f "$MODELS/$file" ]; then echo "$MODELS/$file"; return; fi
   done
-  echo "error: no weights of $name in $MODELS/: run ./runTraining.sh, or put $1 there (see savedModels/README.md)" >&2
-  return 2
+  echo "no weights of $name in $MODELS/ (./runTraining.sh trains some): taking the published ones" >&2
+  echo "hf://patrick-w/MedicalPatchNet/$1"
 }
 
 evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
@@ -35,6 +36,11 @@ evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_
 
 echo "== localization"
 python evalHeatmaps.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
+for name in MedicalPatchNet EfficientNetB0; do
+  if [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
+    python -m models.checkpoint describe "$MODELS/$name" --results "$RESULTS/$name"
+  fi
+done
 echo "== comparing the two"
 python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
   --resamples "$RESAMPLES" --seed "$SEED"

@@ -32,6 +32,7 @@ from chexpert.labels import LABELS
 from chexpert.packed import open_packed
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
+from models.commands import describe
 from models.patch_net import MedicalPatchNet
 from reporting.learning_curves import draw_learning_curves
 from training.checkpoints import Checkpoints
@@ -76,7 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
         results = args.results or Path("results") / args.output.name
-        return evalClassification.main([*evaluation, "--output", str(results), "--heatmaps", "none"])
+        code = evalClassification.main([*evaluation, "--output", str(results), "--heatmaps", "none"])
+        if group.first:
+            describe(args.output, results)
+        return code
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -234,6 +238,7 @@ def _build(
     )
     sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
     net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if content is None else "random")
+    net.details["training_data"] = _training_data(args, films)
     net = net.to(device=device, memory_format=torch.channels_last)
     model = group.parallel(torch.compile(net) if args.compile else net, device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, fused=True)
@@ -257,6 +262,12 @@ def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
     if len(films) < args.batch_size:
         raise InputError(f"{csv}: {len(films)} films are fewer than one batch; lower --batch-size")
     return films, valid
+
+
+def _training_data(args: argparse.Namespace, films: Films) -> dict[str, Any]:
+    """What travels with the weights of what they were trained on, and how."""
+    names = ("uncertain", "frontal_only", "fraction", "init", "epochs", "batch_size", "lr", "seed")
+    return {"labels": films.csv.name, "films": len(films)} | {name: getattr(args, name) for name in names}
 
 
 def _keep_weights(net: MedicalPatchNet, output: Path, best: bool) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from chexpert.files import InputError
+
+logging.getLogger("PIL").setLevel(logging.INFO)  # below, Pillow quotes what a file says in words
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def open_film(path: Path) -> Image.Image:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A film as a Pillow image of any mode, upright; of DICOM, what `chexpert.dicom.read_dicom` makes of it."""
+    """A film as a Pillow image of any mode, upright; of DICOM, what `chexpert.dicom.read_dicom` makes of it.
+
+    Raises InputError as `open_film` does, and for a file of several pages or frames.
+    """
     if is_dicom(path):
         from chexpert.dicom import read_dicom  # here, for pydicom takes a while and most films are not DICOM
 
@@ -65,17 +71,29 @@ def open_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and its previews
             white_is_zero = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     except FileNotFoundError:
         raise InputError(f"{path}: no such film") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from None
+    except Exception as error:  # whatever a damaged file makes of Pillow's readers
+        raise InputError(f"{path}: not a readable image ({_reason(error)})") from None
+    if frames > 1:
+        raise InputError(f"{path}: {frames} pages or frames; save the one to be read as a file of its own")
+    if upright.mode == "P" and "transparency" in upright.info:  # else Pillow warns when it becomes grey
+        return upright.convert("RGBA")
     if white_is_zero and upright.mode == "I;16":  # which Pillow turns over at 8 bit only
         return Image.fromarray(65535 - np.asarray(upright))
     return upright
 
 
 _TIFF_PHOTOMETRIC = 262
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, without the path that some of its messages repeat."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no format that is known"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
 def is_dicom(path: Path) -> bool:
@@ -93,11 +111,14 @@ def to_grey(image: Image.Image, path: Path) -> Image.Image:
     """An image of any mode in grey, `L` or `F`, as `open_film` returns it; `path` is for the error."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep_pixels(np.asarray(image), path)
-    return image.convert("L")
+    try:
+        return image.convert("L")
+    except ValueError:
+        raise InputError(f"{path}: colours of the kind {image.mode}; save it in grey or RGB") from None
 
 
 def _from_deep_pixels(pixels: np.ndarray, path: Path) -> Image.Image:
-    if pixels.min() < 0 or pixels.max() > 65535:
+    if not (pixels.min() >= 0 and pixels.max() <= 65535):  # put so that it is true of NaN
         raise InputError(f"{path}: pixel values from {pixels.min()} to {pixels.max()}; expected 8 or 16 bit grey")
     return Image.fromarray(pixels.astype(np.float32) * np.float32(255 / 65535))
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from chexpert.files import InputError
-from chexpert.images import Crop, is_dicom, open_image, resize, to_grey, to_unit
+from chexpert.images import Crop, is_dicom, open_film, open_image, resize, to_grey, to_unit
 from chexpert.plausibility import doubts
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
@@ -31,30 +32,41 @@ class LooseFilm:
     error: str = ""
 
 
-def find_films(given: Sequence[Path], *, anonymous: bool) -> list[Path]:
+def find_films(given: Sequence[Path], *, anonymous: bool, beside: Path | None = None) -> list[Path]:
     """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM, by name.
 
+    Left out of a folder: what is hidden, a DICOM medium's index, and what lies in `beside`, where results are written.
     Raises InputError when a path is not there, a folder holds no film, or a file is given twice.
     """
     files: list[Path] = []
     for number, path in enumerate(given, start=1):
-        called = f"argument {number}" if anonymous else path.name
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.is_file() and _is_film(file))
-            if not found:
-                raise InputError(f"{called}: no film in this folder; expected {', '.join(ENDINGS)}, or DICOM")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
+        called = f"argument {number}" if anonymous else path.name or str(path)
+        try:
+            found = _films_in(path, beside) if path.is_dir() else [path] if path.is_file() else None
+        except OSError as error:  # a name that is too long, a folder that must not be read
+            raise InputError(f"{called}: {error.strerror}") from None
+        if found is None:
             raise InputError(f"{called}: no such file or folder")
-    if len({file.resolve() for file in files}) < len(files):
-        raise InputError("a film is given twice; name each file or folder once")
+        if not found:
+            raise InputError(f"{called}: no film in this folder; expected {', '.join(ENDINGS)}, or DICOM")
+        files += found
+    seen: set[Path] = set()
+    for file in files:
+        if file.resolve() in seen:
+            raise InputError(f"{'a film' if anonymous else file.name}: given twice; name each file or folder once")
+        seen.add(file.resolve())
     return files
 
 
-def _is_film(file: Path) -> bool:
-    return not file.name.startswith(".") and (file.suffix.lower() in ENDINGS or is_dicom(file))
+def _films_in(folder: Path, beside: Path | None) -> list[Path]:
+    files = (file for file in folder.rglob("*") if not _is_hidden(file.relative_to(folder)) and file.is_file())
+    if beside is not None:
+        files = (file for file in files if beside.resolve() not in file.resolve().parents)
+    return sorted(file for file in files if file.suffix.lower() in ENDINGS or is_dicom(file))
+
+
+def _is_hidden(inside: Path) -> bool:
+    return inside.name == "DICOMDIR" or any(part.startswith(".") for part in inside.parts)
 
 
 def film_names(files: Sequence[Path], *, anonymous: bool) -> list[str]:
@@ -90,13 +102,24 @@ class LooseFilms(Dataset[LooseFilm]):
             stored = open_image(file)
             film = to_grey(stored, file)
         except InputError as error:
-            return LooseFilm(name, file, error=self._without_path(str(error), file))
+            return LooseFilm(name, file, error=self._reason(error, file))
         crop = Crop.centred(*film.size)
-        image = resize(to_unit(film.crop(crop.box)), self.image_size).clamp_(0, 1)
-        return LooseFilm(name, file, tuple(doubts(stored, film)), image, crop)
+        return LooseFilm(name, file, tuple(doubts(stored, film)), network_input(film, crop, self.image_size), crop)
 
-    def _without_path(self, error: str, file: Path) -> str:
+    def read_again(self, film: LooseFilm) -> Image.Image:
+        """The whole film in grey. Raises InputError, as silent about its path as everything here."""
+        try:
+            return open_film(film.file)
+        except InputError as error:
+            raise InputError(f"{film.name}: {self._reason(error, film.file)}") from None
+
+    def _reason(self, error: InputError, file: Path) -> str:
+        """What an error says of a film, without the path of its file."""
         if self.anonymous:
             return "not a readable film (without --anonymous the reason is given)"
-        reason = error.removeprefix(f"{file}: ")
-        return reason.replace(str(file), file.name)
+        return str(error).removeprefix(f"{file}: ")
+
+
+def network_input(film: Image.Image, crop: Crop, image_size: int) -> Tensor:
+    """The crop of a grey film as the network takes it: (1, S, S) in [0, 1], S = image_size."""
+    return resize(to_unit(film.crop(crop.box)), image_size).clamp_(0, 1)

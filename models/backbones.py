@@ -6,6 +6,7 @@ closed-form class activation maps exact.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
     try:
         if name in TORCHVISION:
             return _torchvision_backbone(name, pretrained)
-        if name.startswith("timm/"):
+        if re.fullmatch(r"timm/[\w.]+", name):  # timm's own prefixes, as in hf-hub:owner/name, would download
             return _timm_backbone(name.removeprefix("timm/"), pretrained)
     except (OSError, RuntimeError) as error:  # URLError and the hub's offline errors are OSErrors
         if not pretrained:

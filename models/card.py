@@ -27,6 +27,35 @@ _LICENCE = (
 _METRICS = {("auroc", "-"): "AUROC", ("sensitivity", "youden"): "sensitivity", ("specificity", "youden"): "specificity"}
 
 
+def check_details(details: Mapping[str, Any]) -> None:
+    """Raises WeightsError that names the entry when something else stands there than the project reads."""
+    for name, kind in _KINDS.items():
+        if type(details.get(name, kind())) is not kind:
+            raise WeightsError(f"details, {name}: {details[name]!r} is no {kind.__name__}")
+    for label, value in details.get("thresholds", {}).items():
+        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
+            raise WeightsError(f"details, thresholds, {label}: {value!r} is no probability and not null")
+    for name in ("classification", "localization"):
+        for row in details.get(name, ()):
+            if type(row) is not dict or not all(_is_number_or_null(row.get(column, "")) for column in _NUMBERS):
+                raise WeightsError(f"details, {name}: {row!r} is no row with {', '.join(_NUMBERS)}")
+
+
+_KINDS = {
+    "preprocessing": str,
+    "licence": str,
+    "training_data": dict,
+    "thresholds": dict,
+    "classification": list,
+    "localization": list,
+}
+_NUMBERS = ("value", "ci_low", "ci_high")
+
+
+def _is_number_or_null(value: object) -> bool:
+    return value is None or type(value) in (int, float)
+
+
 def standard_details() -> Details:
     """What is true of every network of this project; anything else a network's own details say comes on top."""
     return {"preprocessing": _PREPROCESSING, "licence": _LICENCE}
@@ -58,6 +87,18 @@ def measured_details(results: Path) -> Details:
     if not any(found.values()):
         raise WeightsError(f"{results}: no thresholds.json, classification_test.csv or localization/ in this folder")
     return found
+
+
+def measured_weights(results: Path) -> str | None:
+    """The sha256 of the weights that a results folder was measured with; None where it does not say."""
+    path = results / "run.json"
+    try:
+        sha256 = json.loads(path.read_text(encoding="utf-8"))["weights"]["sha256"]
+    except (FileNotFoundError, KeyError):  # of predictions that were made elsewhere
+        return None
+    except (ValueError, TypeError):
+        raise WeightsError(f"{path}: not the record that evalClassification.py writes") from None
+    return str(sha256)
 
 
 def _thresholds(path: Path) -> dict[str, float | None]:
@@ -97,7 +138,7 @@ def model_card(config: Mapping[str, Any], details: Mapping[str, Any]) -> str:
         f"A chest X-ray classifier with {len(config['labels'])} labels. {seen}\n",
         _USE.format(patch_argument="" if baseline else "\npatch_logits = model.patch_logits(images)  # (B, P, C)"),
         f"## Input\n\n{side} x {side} px. {details['preprocessing']}\n",
-        "## Labels and thresholds\n\n" + _labels(config["labels"], details.get("thresholds") or {}),
+        "## Labels and thresholds\n\n" + _labels(config["labels"], details.get("thresholds", {})),
         "## Measured on the test split\n\n" + _measured(details),
         "## Training data\n\n" + _facts(details.get("training_data")),
         f"## Licence\n\n{details['licence']}\n",

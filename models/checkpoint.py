@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.backbones import TORCHVISION, build_backbone
-from models.card import model_card
+from models.card import check_details, model_card
 from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
 
@@ -105,18 +104,22 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
-    """Writes `config.json`, `model.safetensors` and the model card into `folder`, each file whole or not at all."""
+    """Writes `config.json`, `model.safetensors` and the model card into `folder`, each file whole or not at all.
+
+    Raises WeightsError for details that are not of the form that `models.card` describes.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     plain: Any = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
     content = save(state, metadata={"format": "pt"})  # save_file's error of a full disk is no OSError
+    write_description(folder, config_of(plain), plain.details)  # first: it is refused when the details are wrong
     _replace(folder / WEIGHTS_NAME, lambda temporary: temporary.write_bytes(content))
-    write_description(folder, config_of(plain), plain.details)
 
 
 def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-    """Writes what stands beside the tensors: `config.json` and the model card."""
+    """Writes what stands beside the tensors: `config.json` and the model card. Raises WeightsError as `save_model`."""
+    check_details(details)
     content = json.dumps({**config, "details": details}, indent=2, ensure_ascii=False) + "\n"
     _replace(folder / CONFIG_NAME, lambda temporary: temporary.write_text(content, encoding="utf-8"))
     card = model_card(config, details)
@@ -230,9 +233,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         if type(config[name]) is not kind:
             raise WeightsError(f"{path}: {name}: {config[name]!r} is no {kind.__name__}")
     labels = config["labels"]
-    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
-        raise WeightsError(f"{path}: labels: expected names, each once")
+    if not all(_is_a_name(label) for label in labels) or len(set(labels)) < len(labels):
+        raise WeightsError(f"{path}: labels: expected names without / and \\, each once")
+    try:
+        check_details(config["details"])
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return {name: config[name] for name in _CONFIG_KINDS}
+
+
+def _is_a_name(label: object) -> bool:
+    """Whether a label can be a part of a file's name, as the pictures of `predictImage.py` are called."""
+    return isinstance(label, str) and bool(label.strip()) and label.isprintable() and not set(label) & set("/\\")
 
 
 def _from_shapes(path: Path, state: Mapping[str, Tensor], patch_size: int | None) -> MedicalPatchNet:
@@ -269,14 +281,11 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) ->
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         os.replace(temporary, target)
     except OSError as error:  # a full disk does not say which file it was
         error.filename = error.filename or str(target)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from models.card import measured_details
+from models.card import measured_details, measured_weights
 from models.checkpoint import (
     config_of,
     load_model,
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # disk full, no permission: a fact about the machine
+        print(f"error: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -80,10 +83,15 @@ _UNRECORDED = (
 
 
 def describe(folder: Path, results: Path) -> None:
-    """Adds what `results` measured to the description of the weights in `folder`. Raises WeightsError."""
+    """Adds what `results` measured to the description of the weights in `folder`.
+
+    Raises WeightsError when `folder` holds no weights, or `results` nothing measured or what other weights gave.
+    """
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder; a .pt carries no description: convert it first")
     model = load_model(folder)
+    if measured_weights(results) not in (None, _sha256(weights_file(folder))):
+        raise WeightsError(f"{results}: measured with other weights than those in {folder}")
     write_description(folder, config_of(model), model.details | measured_details(results))
     print(f"{folder}: config.json and README.md now carry what was measured in {results}")
 

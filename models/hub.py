@@ -56,6 +56,13 @@ def resolve_weights(spec: str | Path) -> Path:
     return path.with_name(found)
 
 
+def weights_name(spec: str) -> str:
+    """What results of these weights are called: the last part of the name, without ending and revision."""
+    repo = _SPEC.fullmatch(spec) if spec.startswith("hf:") else None
+    last = (repo["file"] or repo["repo"]) if repo else spec
+    return Path(last).stem
+
+
 def _names(file: str) -> list[str]:
     return [file, SAME_FILE[file]] if file in SAME_FILE else [file]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -13,13 +14,9 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 CANARY = "CANARYBIRD"
 
-WORDS = (
-    "PatientName PatientID OtherPatientIDs PatientBirthName PatientAddress PatientComments PatientTelephoneNumbers "
-    "InstitutionName InstitutionAddress ReferringPhysicianName PerformingPhysicianName OperatorsName StationName "
-    "StudyDescription SeriesDescription ProtocolName AccessionNumber StudyID ImageComments DeviceSerialNumber "
-    "Manufacturer ManufacturerModelName SoftwareVersions AdmittingDiagnosesDescription Occupation EthnicGroup "
-    "AdditionalPatientHistory MedicalAlerts RequestingPhysician ReasonForStudy DetectorID PlateID FilterType"
-).split()
+_WORDS = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
+_ODD = ("AS", "DA", "DT", "TM", "UI")
+_NEEDED = ("PhotometricInterpretation", "SpecificCharacterSet", "SOPClassUID")
 
 
 def write_dicom(
@@ -51,15 +48,15 @@ def write_dicom(
 
 
 def set_canaries(film: Dataset, *, odd: bool = False) -> None:
-    """A canary in every element of WORDS, in a nested item and in private tags; `odd` puts it where no word may be."""
-    for keyword in WORDS:
-        film[keyword] = DataElement(keyword, dictionary_VR(keyword), CANARY, validation_mode=0)
+    """A canary in every element of the standard that holds words, in a nested item, in private tags and in the file's
+    own header; `odd` puts it where no word may be: into dates, times and identifiers."""
+    for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
+        if vr in (_ODD if odd else _WORDS) and tag >> 16 > 4 and keyword not in _NEEDED:
+            film.add(DataElement(tag, vr, CANARY, validation_mode=0))
+    film.file_meta.SourceApplicationEntityTitle = film.file_meta.ImplementationVersionName = CANARY
     item = Dataset()
     item.CodeMeaning = CANARY
     film.ProcedureCodeSequence = [item]
     block = film.private_block(0x0011, CANARY, create=True)
     block.add_new(0x01, "LO", CANARY)
     block.add_new(0x02, "UN", CANARY.encode())
-    if odd:
-        for keyword in ("StudyDate", "StudyTime", "PatientAge", "StudyInstanceUID", "PatientBirthDate"):
-            film[keyword] = DataElement(keyword, dictionary_VR(keyword), CANARY, validation_mode=0)

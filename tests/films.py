@@ -31,3 +31,9 @@ def write_labels(csv: Path, paths: list[str], labels: np.ndarray, demographics: 
 def alternating_labels(count: int) -> np.ndarray:
     """(count, 14) of 0 and 1 in which every label has both."""
     return (np.arange(count)[:, None] + np.arange(len(LABELS)) % 2) % 2
+
+
+def film_pixels(height: int = 288, width: int = 384, seed: int = 0) -> np.ndarray:
+    """Blurred noise of large contrast, (height, width) uint8."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 16, width // 16), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BILINEAR))

@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 REASONS = {"needs CheXpert", "needs the internet", "needs GPUs", "needs conda", "runs this test"}
 SMALL = {"PATIENTS": "40", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
 
-_BLOCK = re.compile(r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```", re.DOTALL | re.MULTILINE
+)
 
 
 def blocks() -> list[tuple[str, str]]:

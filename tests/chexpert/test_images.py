@@ -53,6 +53,32 @@ def test_a_film_turned_by_exif_is_read_upright(tmp_path):
     assert (upright[4:] == 255).all()
 
 
+def test_colours_of_print_and_palettes_become_grey_without_a_warning(tmp_path, recwarn):
+    grey = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))
+    grey.convert("RGB").convert("CMYK").save(tmp_path / "print.jpg", quality=100, subsampling=0)
+    grey.convert("P").save(tmp_path / "palette.png", transparency=bytes(range(256)))
+    for name in ("print.jpg", "palette.png"):
+        np.testing.assert_allclose(np.asarray(open_film(tmp_path / name)).astype(int), np.asarray(grey), atol=2)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("pages.tif", {"save_all": True, "append_images": [Image.new("L", (8, 8), 9)]}, "2 pages or frames; save the"),
+        ("moving.gif", {"save_all": True, "append_images": [Image.new("L", (8, 8), 9)]}, "2 pages or frames; save the"),
+        ("lab.tif", {}, "colours of the kind LAB; save it in grey or RGB"),
+        ("undefined.tif", {}, "pixel values from nan to nan"),
+    ],
+)
+def test_what_is_no_single_picture_of_known_grey_is_refused(tmp_path, name, options, told):
+    pictures = {"lab.tif": Image.new("LAB", (8, 8)), "undefined.tif": Image.new("F", (8, 8), float("nan"))}
+    pictures.get(name, Image.new("L", (8, 8))).save(tmp_path / name, **options)
+    with pytest.raises(InputError) as caught:
+        open_film(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {told}")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "missing"])
 def test_damage_is_an_error_that_names_the_film(tmp_path, damage):
     path = tmp_path / "film.jpg"

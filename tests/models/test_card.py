@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -11,7 +12,6 @@ from huggingface_hub import ModelCard
 from models.card import measured_details, model_card, standard_details
 from models.checkpoint import build_model, load_model, save_model
 from models.commands import main
-from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
 
 DETAILS = {
@@ -84,10 +84,6 @@ def test_a_folder_of_before_the_details_still_loads(model, tmp_path):
     del config["details"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert load_model(tmp_path).details == standard_details()
-    config["details"] = [1, 2]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="config.json"):
-        load_model(tmp_path)
 
 
 def test_from_pretrained_refuses_a_network_with_a_missing_tensor(model, tmp_path):
@@ -99,29 +95,14 @@ def test_from_pretrained_refuses_a_network_with_a_missing_tensor(model, tmp_path
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(RuntimeError, match="head.weight"):
         MedicalPatchNet.from_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match="head.weight"):
-        load_model(tmp_path)
-
-
-def test_loading_never_fetches_imagenet_weights(model, tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
-        raise AssertionError("a download")
-
-    save_model(model, tmp_path / "timm")
-    vision = build_model("efficientnet_b0", patch_size=32, image_size=64, labels=("A",))
-    save_model(vision, tmp_path / "torchvision")
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    for name in ("timm", "torchvision"):
-        load_model(tmp_path / name)
-        MedicalPatchNet.from_pretrained(tmp_path / name)
 
 
 def test_describe_adds_what_was_measured(model, results, tmp_path, capsys):
     folder = tmp_path / "weights"
     save_model(model, folder)
     tensors = (folder / "model.safetensors").read_bytes()
+    sha256 = hashlib.sha256(tensors).hexdigest()
+    (results / "run.json").write_text(json.dumps({"weights": {"sha256": sha256}}))
     assert main(["describe", str(folder), "--results", str(results)]) == 0
     assert (folder / "model.safetensors").read_bytes() == tensors
     details = load_model(folder).details
@@ -165,15 +146,21 @@ def test_the_card_of_a_baseline_does_not_speak_of_votes(model):
     assert "No thresholds are recorded" in text and "Nothing is recorded" in text
 
 
-@pytest.mark.parametrize("damage", ["nothing", "thresholds", "table"])
+@pytest.mark.parametrize("damage", ["nothing", "thresholds", "values", "table", "weights"])
 def test_describe_refuses_what_is_no_result(model, results, tmp_path, capsys, damage):
     save_model(model, tmp_path / "weights")
     if damage == "nothing":
         results = tmp_path
     elif damage == "thresholds":
         (results / "thresholds.json").write_text("[1, 2")
+    elif damage == "values":
+        (results / "thresholds.json").write_text('{"Edema": {"threshold": 7}}')
+    elif damage == "weights":
+        (results / "run.json").write_text(json.dumps({"weights": {"sha256": "of others"}}))
     else:
         (results / "classification_test.csv").write_text(CLASSIFICATION.replace("0.91234", "much"))
+    before = (tmp_path / "weights/config.json").read_bytes()
     assert main(["describe", str(tmp_path / "weights"), "--results", str(results)]) == 2
+    assert (tmp_path / "weights/config.json").read_bytes() == before
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1

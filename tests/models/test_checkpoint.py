@@ -1,12 +1,13 @@
 import json
-import pickle
-import random
+import math
+import os
 import socket
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from chexpert.files import write_text
 from models.checkpoint import (
     CONFIG_NAME,
     PUBLISHED_LABELS,
@@ -19,6 +20,7 @@ from models.checkpoint import (
 )
 from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
+from tests.refusals import refused
 
 LABELS = ("Edema", "Fracture")
 
@@ -49,14 +51,6 @@ def offline(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
-def refused(path, patch_size=None) -> str:
-    """The one line that loading is refused with."""
-    with pytest.raises(WeightsError) as told:
-        load_model(path, patch_size=patch_size)
-    assert "\n" not in str(told.value)
-    return str(told.value)
 
 
 # ---------------------------------------------------------------------------------------------------------- what loads
@@ -94,11 +88,29 @@ def test_the_hubs_own_reader_takes_a_saved_folder(model, folder, offline):
     assert hub.labels == LABELS and torch.equal(hub.eval()(image), model(image))
 
 
-def test_a_published_file_may_be_safetensors_too(published_state, tmp_path):
+def test_a_published_file_may_be_safetensors_too(published_state, tmp_path, offline):
     save_file(published_state, tmp_path / "w.safetensors")
     loaded = load_model(tmp_path / "w.safetensors", patch_size=512)
     assert loaded.labels == PUBLISHED_LABELS and loaded.patch_size == 512
     assert torch.equal(loaded.head.weight, published_state["baseBackbone.classifier.1.weight"])
+
+
+def test_files_are_written_with_the_rights_that_other_files_get(model, tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_model(model, tmp_path / "saved")
+        write_text(tmp_path / "text", "as chexpert.files writes it")
+    finally:
+        os.umask(before)
+    rights = {path.name: path.stat().st_mode for path in (tmp_path / "saved").iterdir()}
+    assert rights == dict.fromkeys(rights, (tmp_path / "text").stat().st_mode)
+
+
+def test_wrong_details_are_refused_before_anything_is_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "details", model.details | {"thresholds": {"Edema": 7}})
+    with pytest.raises(WeightsError, match="details, thresholds, Edema: 7 is no probability and not null"):
+        save_model(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_save_leaves_the_old_weights(model, folder, monkeypatch):
@@ -112,51 +124,9 @@ def test_an_interrupted_save_leaves_the_old_weights(model, folder, monkeypatch):
 # ------------------------------------------------------------------------------------------------------ what is refused
 
 
-class Canary:
-    def __init__(self, path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(save, published_state, tmp_path):
-    canary, path = tmp_path / "canary", tmp_path / "weights.pt"
-    save({**published_state, "baseBackbone.extra": Canary(canary)}, path)
-    assert "holds more than tensors, or is damaged" in refused(path, 64)
-    assert not canary.exists()
-    pickle.loads(pickle.dumps(Canary(canary)))
-    assert canary.exists(), "the canary does sing when it is let out"
-
-
 def test_a_whole_pickled_model_is_refused(model, tmp_path):
     torch.save(model, tmp_path / "w.pt")
     assert "holds more than tensors" in refused(tmp_path / "w.pt", 64)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_damaged_files_are_told_in_one_line_wherever_they_are_cut(legacy, tmp_path):
-    path = tmp_path / "w.pt"
-    small = {"baseBackbone.classifier.1.weight": torch.rand(14, 4), "baseBackbone.features.0.0.weight": torch.rand(32)}
-    torch.save(small, path, _use_new_zipfile_serialization=not legacy)
-    whole = path.read_bytes()
-    draw = random.Random(0)
-    for cut in [0, 1, 2, 10, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(60))]:
-        path.write_bytes(whole[:cut])
-        refused(path, 64)
-    for _ in range(150):
-        broken = bytearray(whole)
-        for _ in range(5):
-            broken[draw.randrange(len(whole))] = draw.randrange(256)
-        path.write_bytes(broken)
-        refused(path, 64)  # what survives the damage is still no network
-
-
-def test_a_damaged_safetensors_file_is_told(folder):
-    weights = folder / WEIGHTS_NAME
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    assert "not a readable safetensors file" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -215,13 +185,26 @@ def test_weights_of_another_network_are_told_by_their_tensor(change, told, publi
         ({"patch_size": "32"}, CONFIG_NAME),
         ({"patch_size": 32.0}, CONFIG_NAME),
         ({"patch_size": 48}, "patch size 48 does not divide image size 64"),
-        ({"labels": ["Edema"]}, "'head.bias' has shape (2,), the network needs (1,)"),
+        ({"labels": ["Edema"]}, "'head.weight' has shape (2, 1280), the network needs (1, 1280)"),
         ({"labels": []}, "labels are empty"),
         ({"labels": "ab"}, CONFIG_NAME),
         ({"labels": [1, 2]}, CONFIG_NAME),
         ({"labels": ["Edema", "Edema"]}, CONFIG_NAME),
         ({"labels": 2}, CONFIG_NAME),
-        ({"details": [1, 2]}, CONFIG_NAME),
+        (
+            {"labels": ["Edema", "../Edema"]},
+            f"{CONFIG_NAME}: labels: expected names",
+        ),
+        ({"labels": ["Edema", "Ede\nma"]}, f"{CONFIG_NAME}: labels: expected names"),
+        ({"backbone": "timm/hf-hub:me/net"}, "unknown backbone 'timm/hf-hub:me/net'"),  # which would ask the hub
+        ({"details": [1, 2]}, f"{CONFIG_NAME}: details: [1, 2] is no dict"),
+        ({"details": {"thresholds": [0.5]}}, f"{CONFIG_NAME}: details, thresholds: [0.5] is no dict"),
+        *(
+            ({"details": {"thresholds": {"Edema": value}}}, f"details, thresholds, Edema: {value!r} is no probability")
+            for value in ("high", 1.5, -0.1, True, math.nan)
+        ),
+        ({"details": {"licence": 3}}, "details, licence: 3 is no str"),
+        ({"details": {"classification": [{"label": "Edema"}]}}, "is no row with value, ci_low, ci_high"),
     ],
 )
 def test_a_config_that_does_not_fit_is_told_by_its_entry(change, told, folder):
