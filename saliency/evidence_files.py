@@ -24,7 +24,7 @@ from chexpert.labels import TASKS
 from chexpert.localize import HeatMap, HeatMapFolder, HeatMapSource
 from saliency.cam import CAM_METHODS
 from saliency.film_maps import METHODS, Evidence, film_maps
-from saliency.patch_maps import PATCH_METHODS
+from saliency.patch_maps import PATCH_METHODS, ShiftGrid
 from saliency.protocols import PROTOCOLS, Protocol
 
 SUFFIX = ".npz"
@@ -92,9 +92,7 @@ class EvidenceFolder:
             map = film_maps(evidence, [self.method], self.protocol)[self.method][0].numpy()
             probability, ground_truth = float(facts["probability"][task]), int(facts["ground_truth"][task])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(
-                f"{path}: not an evidence file of this program ({error}); delete it and run again"
-            ) from None
+            raise _foreign(path, error) from None
         return HeatMap(image_id, task, map, probability, ground_truth, (crop.film_width, crop.film_height))
 
     def film_pixels(self, image_id: str) -> np.ndarray:
@@ -108,6 +106,19 @@ class EvidenceFolder:
             pixels = resize(pixels[:, top:bottom, left:right], facts["image_size"])
         return pixels[0].numpy()
 
+    def patch_logits(self, image_id: str, task: str) -> np.ndarray:
+        """(k, k) float32: the logits of the unshifted patches, whose mean is the film's logit.
+
+        Raises InputError when the file is missing, damaged, or holds no evidence grid of the task.
+        """
+        path = self.folder / f"{image_id}{SUFFIX}"
+        facts, grid = _read(path, f"{_GRID} {task}")
+        try:
+            shifts = ShiftGrid(facts["patch_size"], facts["steps_per_patch"], facts["image_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _foreign(path, error) from None
+        return shifts.unshifted(grid[0]).numpy()
+
     @staticmethod
     def kinds(folder: Path) -> list[tuple[str, str]]:
         """(protocol, method) of all maps that a folder gives, sorted. Raises InputError when there are none."""
@@ -116,15 +127,21 @@ class EvidenceFolder:
         return sorted((protocol, method) for protocol in PROTOCOLS for method in methods)
 
 
-def heat_map_source(results: Path, protocol: Protocol, split: str, method: str) -> HeatMapSource:
-    """The maps of a model's results folder: its pickles where there are some, else its evidence files.
+def _foreign(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not an evidence file of this program ({error}); delete it and run again")
+
+
+def heat_map_source(
+    results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str] = TASKS
+) -> HeatMapSource:
+    """The maps of a model's results folder: its pickles where there are some, else its evidence files of `tasks`.
 
     Raises InputError when it has neither.
     """
     pickles = results / "heatmaps" / protocol / split / method
     if pickles.is_dir():
         return HeatMapFolder(pickles)
-    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=TASKS)
+    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=tasks)
 
 
 def holds_evidence(path: Path, methods: Sequence[str], tasks: Sequence[str]) -> bool:

@@ -185,6 +185,10 @@ class ShiftGrid:
         k = self.image_size // self.patch_size
         return patches.reshape(self.steps, self.steps, k, k).permute(2, 0, 3, 1).reshape(self.n, self.n)
 
+    def unshifted(self, grid: Tensor) -> Tensor:
+        """(n, n) -> (k, k): the patches that the film is cut into without a shift."""
+        return grid[self.lead :: self.steps, self.lead :: self.steps]
+
     def pixel_means(self, grid: Tensor, protocol: Protocol) -> Tensor:
         """Values per patch (n, n) float64 -> (S, S) float32: the sum of those that cover a pixel, divided as told."""
         block = torch.arange(self.n, device=grid.device)  # pixels from block * stride on are covered alike
