@@ -8,8 +8,8 @@ needs no network; it also shows every case with its maps.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.figures:
         pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
     page = folder / "report.html"
-    for line in write_page(page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name):
+    with _one_thread():
+        missing = write_page(
+            page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name
+        )
+    for line in missing:
         print(f"missing: {line}")
     _print_summary(results, tables, pictures, folder)
     print(f"page: {page} (open it in a browser)")
@@ -95,6 +99,19 @@ def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: 
             else:
                 paths += save(figure, folder, f"cases_{protocol}", endings=("png",))
     return paths
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The page's maps are small: torch's threads would spend most of their time waiting for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:

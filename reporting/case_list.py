@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class CaseList:
         return f"{'T' if called == self.truth[film, label] else 'F'}{'P' if called else 'N'}"
 
     def content(self) -> dict[str, Any]:
-        """The list for json: numbers rounded to what is shown, undefined ones null."""
+        """The list for json, undefined numbers as null. Probabilities are the file's own, so that outcomes are too."""
         return {
             "films": self.films,
             "paths": self.paths,
@@ -52,25 +53,21 @@ class CaseList:
             "tasks": [label_of(task) for task in TASKS],
             "truth": ["".join(map(str, row)) for row in self.truth.tolist()],
             "models": [
-                {
-                    "name": name,
-                    "probability": _rounded(values, 4),
-                    "threshold": _rounded(self.thresholds[name], 6),
-                }
+                {"name": name, "probability": _listed(values), "threshold": _listed(self.thresholds[name])}
                 for name, values in self.probabilities.items()
             ],
             "scores": {
-                f"{protocol} {method}": {"hit": _rounded(hit, None), "iou": _rounded(iou, 3)}
+                f"{protocol} {method}": {"hit": _listed(hit), "iou": _listed(iou, "%.4g")}
                 for (protocol, method), (hit, iou) in self.scores.items()
             },
         }
 
 
-def _rounded(values: np.ndarray, digits: int | None) -> list[Any]:
-    """Nested lists with null for NaN; digits None: whole numbers."""
+def _listed(values: np.ndarray, form: str = "%.17g") -> list[Any]:
+    """Nested lists with None for NaN, whole numbers without a point."""
     if values.ndim > 1:
-        return [_rounded(row, digits) for row in values]
-    return [None if np.isnan(value) else round(float(value), digits) for value in values]
+        return [_listed(row, form) for row in values]
+    return [None if np.isnan(value) else json.loads(form % value) for value in values]
 
 
 def read_case_list(results: Results) -> CaseList | None:

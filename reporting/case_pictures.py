@@ -144,10 +144,11 @@ def _add_maps(
 ) -> None:
     """Adds a method's maps to the sheet, and their places to `maps`.
 
-    A CAM is the same in both protocols but for its place in the film, so its square is stored once.
+    A CAM is the same in both protocols but for its place in the film, so its square is stored once; the published one,
+    which needs no cutting out.
     """
     shared: dict[str, list[float]] = {}
-    for protocol in PROTOCOLS:
+    for protocol in ("published", "corrected"):
         key = protocol, method
         for task in (task_of(label) for label in LABELS):
             if key not in sources.maps or (name, task) not in sources.entries[key]:
@@ -224,7 +225,7 @@ def _jpeg(film: np.ndarray) -> bytes:
 
 
 def _png(plane: np.ndarray) -> bytes:
-    return _encoded(plane, format="PNG", optimize=True)
+    return _encoded(plane, format="PNG")
 
 
 def _encoded(plane: np.ndarray, **options: Any) -> bytes:

@@ -103,7 +103,8 @@ function showVerdict() {
   const { film, label } = state;
   const box = (title, ...lines) => {
     const element = document.createElement("div");
-    element.append(Object.assign(document.createElement("strong"), { textContent: title }), lines.join(" "));
+    element.append(Object.assign(document.createElement("strong"), { textContent: title }),
+      Object.assign(document.createElement("span"), { textContent: lines.join(" ") }));
     return element;
   };
   const models = content.models.map((model, place) => {

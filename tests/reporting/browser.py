@@ -1,0 +1,57 @@
+"""Debian's Chromium for the tests of the page: found by the variable CHROMIUM or in PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+
+def chromium_path():
+    """Skips the test where there is no Chromium; in CI, where `CI` is set, that is a failure."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        message = "no chromium in PATH; apt-get install chromium, or set CHROMIUM=/path/to/it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@contextmanager
+def running_chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def open_page(browser, path, **options):
+    """(page, complaints) of an html file, when its first case is drawn; console output, errors, dialogs and requests
+    for anything but the file itself and data in it are written down as complaints."""
+    page = browser.new_page(**({"viewport": {"width": 1400, "height": 1000}} | options))
+    complaints = []
+    own = path.as_uri()
+    page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("request", lambda request: complaints.append(request.url) if foreign(request.url, own) else None)
+
+    def refuse(dialog):
+        complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.goto(own)
+    return page, complaints
+
+
+def foreign(url, own):
+    return url.partition("#")[0] != own and not url.startswith("data:")
+
+
+def drawn(page):
+    """Waits until the case that was chosen last is drawn."""
+    page.wait_for_function("document.getElementById('viewer').dataset.drawn === String(drawing)")
