@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"missing: {line}")
     if not tables and not pictures:
         raise InputError(f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run")
-    sources = _sources(results, args.heatmaps or args.results_dir, args.gt_path)
+    sources = map_sources(results, args.heatmaps or args.results_dir, args.gt_path)
     if args.figures:
         pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
     page = folder / "report.html"
@@ -114,7 +114,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:
+def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:
     """Maps of the test films, evidence maps of the patch model and CAMs of the baseline; its patch logits; masks."""
     from chexpert.masks import read_ground_truth
     from reporting.case_pictures import MapSources

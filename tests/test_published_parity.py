@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from tests.networks import calibrate
 from torch import Tensor, nn
 
 from models.checkpoint import build_model, load_model
 from models.patch_net import MedicalPatchNet, split_patches
 from saliency.patch_maps import patch_maps
+from tests.networks import calibrate
 
 LABELS = tuple("abcde")
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.networks import calibrate
 
 from models.checkpoint import build_model
 from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet, split_patches
+from tests.networks import calibrate
 
 LABELS = ("a", "b", "c")
 

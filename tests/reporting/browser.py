@@ -33,6 +33,7 @@ def open_page(browser, path, **options):
     """(page, complaints) of an html file, when its first case is drawn; console output, errors, dialogs and requests
     for anything but the file itself and data in it are written down as complaints."""
     page = browser.new_page(**({"viewport": {"width": 1400, "height": 1000}} | options))
+    page.set_default_timeout(120_000)  # the cores may be busy with other things
     complaints = []
     own = path.as_uri()
     page.on("console", lambda message: complaints.append(f"console: {message.text}"))

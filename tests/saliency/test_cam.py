@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.networks import calibrate
 from torch import nn
 from toy_networks import ToyNetwork
 
 from models.checkpoint import build_model
 from saliency.cam import CAM_METHODS, cam_grids, class_activation_maps, upsample
+from tests.networks import calibrate
 
 LABELS = ("a", "b", "c")
 
