@@ -8,14 +8,15 @@ needs no network; it also shows every case with its maps.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cli
 from chexpert.files import InputError
 from chexpert.labels import LABELS, task_of
+from evaluation.map_pool import one_thread
 from reporting.classification_figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
 from reporting.html import write_page
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.figures:
         pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
     page = folder / "report.html"
-    with _one_thread():
+    with one_thread():
         missing = write_page(
             page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name
         )
@@ -99,19 +100,6 @@ def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: 
             else:
                 paths += save(figure, folder, f"cases_{protocol}", endings=("png",))
     return paths
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The page's maps are small: torch's threads would spend most of their time waiting for each other."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures.
+# Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures,
+# and one HTML page of all this, whose place is printed at the end.
 #   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
 # DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
@@ -38,6 +39,6 @@ python evalHeatmaps.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --ch
 echo "== comparing the two"
 python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
   --resamples "$RESAMPLES" --seed "$SEED"
-echo "== tables and figures"
+echo "== tables, figures and page"
 python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures \
   --gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from chexpert.labels import LABELS
+
+EVIL = """<script>alert("1")</script><img src=x onerror='alert(2)'>"""
+"""A path may hold it: its last three parts are the film's name, as ever."""
 
 
 def chromium_path():
@@ -30,7 +39,7 @@ def running_chromium():
 
 
 def open_page(browser, path, **options):
-    """(page, complaints) of an html file, when its first case is drawn; console output, errors, dialogs and requests
+    """(page, complaints) of an html file that is loaded; console output, errors, dialogs and requests
     for anything but the file itself and data in it are written down as complaints."""
     page = browser.new_page(**({"viewport": {"width": 1400, "height": 1000}} | options))
     page.set_default_timeout(120_000)  # the cores may be busy with other things
@@ -56,3 +65,21 @@ def foreign(url, own):
 def drawn(page):
     """Waits until the case that was chosen last is drawn."""
     page.wait_for_function("document.getElementById('viewer').dataset.drawn === String(drawing)")
+
+
+def state(page, name):
+    return page.locator("#viewer").get_attribute(f"data-{name}")
+
+
+def pixels(page, selector="#film"):
+    """(h, w, 3) int of a canvas."""
+    drawn(page)
+    uri = page.evaluate("selector => document.querySelector(selector).toDataURL()", selector)
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def choose(page, film, label):
+    page.locator("#choose-film").select_option(str(film))
+    page.locator("#choose-label").select_option(str(LABELS.index(label)))
+    drawn(page)
