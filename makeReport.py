@@ -1,7 +1,8 @@
-"""Tables and figures of a results folder, in the layout of the paper and beside its numbers. Reads files only.
+"""Tables, figures and one HTML page of a results folder, in the paper's layout, beside its numbers. Reads files only.
 
 RESULTS_DIR holds one folder per model, as evalClassification.py and evalLocalization.py fill them. Parts that are
-missing are named, with the command that makes them, and the rest is made.
+missing are named, with the command that makes them, and the rest is made. The page, `report.html`, is one file that
+needs no network; it also shows every case with its maps.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from typing import TYPE_CHECKING
 
 import cli
 from chexpert.files import InputError
+from chexpert.labels import LABELS, task_of
+from evaluation.map_pool import one_thread
 from reporting.classification_figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
-from reporting.localization_results import METHODS, PATCH_METHODS, PROTOCOLS
+from reporting.html import write_page
+from reporting.localization_results import METHODS, PROTOCOLS
 from reporting.localization_tables import mean_hit_rates, table2, table3
 from reporting.results import Results, read_paper, read_results
 from reporting.style import save, style
 from reporting.tables import comparison_table, table1, table1_per_label
 
 if TYPE_CHECKING:
-    from chexpert.localize import HeatMapSource
+    from reporting.case_pictures import MapSources
 
 EXAMPLES = """
 python makeReport.py results
@@ -42,11 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = classification_figures(results, folder, args.dataset_name)
     for line in results.missing:
         print(f"missing: {line}")
-    if args.figures:
-        pictures += _case_figures(args, results, folder / "figures")
     if not tables and not pictures:
         raise InputError(f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run")
+    sources = map_sources(results, args.heatmaps or args.results_dir, args.gt_path)
+    if args.figures:
+        pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
+    page = folder / "report.html"
+    with one_thread():
+        missing = write_page(
+            page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name
+        )
+    for line in missing:
+        print(f"missing: {line}")
     _print_summary(results, tables, pictures, folder)
+    print(f"page: {page} (open it in a browser)")
     return 0
 
 
@@ -58,11 +71,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat maps")
     parser.add_argument("--heatmaps", type=Path, metavar="DIR",
         help="where <model>/heatmaps or <model>/evidence lie; RESULTS_DIR by default")  # fmt: skip
-    parser.add_argument("--gt-path", type=Path, help="gt_segmentations_test.json; outlines masks in the grid of cases")
-    args = parser.parse_args(argv)
-    if not args.figures and (args.heatmaps or args.gt_path):
-        parser.error("--heatmaps and --gt-path are for --figures, which is not given")
-    return args
+    parser.add_argument("--gt-path", type=Path, help="gt_segmentations_test.json; outlines the masks of the cases")
+    return parser.parse_args(argv)
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
@@ -77,18 +87,14 @@ def _tables(results: Results, dataset: str) -> list[Table]:
     return tables
 
 
-def _case_figures(args: argparse.Namespace, results: Results, folder: Path) -> list[Path]:
-    from chexpert.masks import read_ground_truth  # heat maps need torch, whose import takes longer than the tables
+def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
     from reporting.cases import case_figure
 
-    ground_truth = read_ground_truth(args.gt_path) if args.gt_path else None
-    if ground_truth is None:
-        print("missing: masks in the grid of cases; give CheXlocalize's gt_segmentations_test.json as --gt-path")
     paths = []
     for protocol in PROTOCOLS:
-        sources = _sources(results, protocol, args.heatmaps or args.results_dir)
+        maps = {method: source for (of, method), source in sources.maps.items() if of == protocol}
         with style():
-            figure, missing = case_figure(results, protocol, sources, ground_truth, args.dataset_name)
+            figure, missing = case_figure(results, protocol, maps, sources.ground_truth, dataset)
             if figure is None:
                 print(f"missing: {missing}")
             else:
@@ -96,17 +102,24 @@ def _case_figures(args: argparse.Namespace, results: Results, folder: Path) -> l
     return paths
 
 
-def _sources(results: Results, protocol: str, heatmaps: Path) -> dict[str, HeatMapSource]:
-    """Method -> its maps of the test films: evidence maps of the patch model, CAMs of the baseline."""
-    from saliency.evidence_files import heat_map_source
+def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:
+    """Maps of the test films, evidence maps of the patch model and CAMs of the baseline; its patch logits; masks."""
+    from chexpert.masks import read_ground_truth
+    from reporting.case_pictures import MapSources
+    from saliency.evidence_files import EvidenceFolder, heat_map_source
 
-    found = {}
+    tasks = [task_of(label) for label in LABELS]
+    maps, patches = {}, None
     for method in METHODS:
-        model = results.patch if method in PATCH_METHODS else results.baseline
-        if model is not None:
-            with suppress(InputError):  # said by the figure, with the command that makes them
-                found[method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method)
-    return found
+        model = results.model_of(method)
+        for protocol in PROTOCOLS if model is not None else ():
+            with suppress(InputError):  # said by figure and page, with the command that makes them
+                maps[protocol, method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method, tasks)
+    if results.patch is not None:
+        folder = heatmaps / results.patch.folder.name / "evidence" / "test"
+        with suppress(InputError):
+            patches = EvidenceFolder(folder, method="raw", protocol="corrected", tasks=tasks)
+    return MapSources(maps, patches, read_ground_truth(gt_path) if gt_path else None)
 
 
 def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:

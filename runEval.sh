@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures.
+# Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures,
+# and one HTML page of all this, whose place is printed at the end.
 #   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
 # DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/; where it has none, the published
 # ones are downloaded from the Hugging Face hub, once. Settings are variables:
@@ -44,6 +45,6 @@ done
 echo "== comparing the two"
 python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
   --resamples "$RESAMPLES" --seed "$SEED"
-echo "== tables and figures"
+echo "== tables, figures and page"
 python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures \
   --gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json"

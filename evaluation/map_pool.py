@@ -66,7 +66,7 @@ def _results(
 ) -> Iterator[Result]:
     if workers <= 1:
         for entry in entries:
-            with _one_thread():
+            with one_thread():
                 result = work(source.load(*entry), truth)
             yield result
         return
@@ -80,8 +80,8 @@ def _results(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch may round differently with another number of threads."""
+def one_thread() -> Iterator[None]:
+    """torch may round differently with another number of threads, which over small maps only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

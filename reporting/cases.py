@@ -18,7 +18,7 @@ from chexpert.predictions import Predictions, read_predictions
 from reporting.format import number
 from reporting.localization_results import METHODS, PATCH_METHODS
 from reporting.overlays import CasePictures, case_grid
-from reporting.results import Model, Results
+from reporting.results import Results
 from reporting.tables import of_dataset
 
 COLUMNS = ("raw", "gradcam", "gradcam++", "eigencam")
@@ -113,12 +113,8 @@ _CAPTION = {
 }
 
 
-def _model(results: Results, method: str) -> Model | None:
-    return results.patch if method in PATCH_METHODS else results.baseline
-
-
 def _heading(method: str, results: Results) -> str:
-    model = _model(results, method)
+    model = results.model_of(method)
     name = "Raw evidence" if method == "raw" else METHODS[method]
     return f"{name}\n{model.name}" if model else name
 
@@ -133,9 +129,9 @@ def _pictures(
 ) -> CasePictures:
     heats = {key: source.load(name, rule.task) for key, source in sources.items()}
     first = next(iter(sources))
-    film = _square(sources[first].film_pixels(name), heats[first].film_size, protocol)
-    maps = {key: resized(_square(heat.map, heat.film_size, protocol), film.shape) for key, heat in heats.items()}
-    models = {key: model for key in heats if (model := _model(results, key)) is not None}
+    film = square(sources[first].film_pixels(name), heats[first].film_size, protocol)
+    maps = {key: resized(square(heat.map, heat.film_size, protocol), film.shape) for key, heat in heats.items()}
+    models = {key: model for key in heats if (model := results.model_of(key)) is not None}
     probabilities = {model.name: heats[key].probability for key, model in models.items()}
     outline = None
     if ground_truth is not None and name in ground_truth:
@@ -151,7 +147,7 @@ def _pictures(
     return CasePictures(film, outline, maps, lines)
 
 
-def _square(plane: np.ndarray, film_size: tuple[int, int], protocol: str) -> np.ndarray:
+def square(plane: np.ndarray, film_size: tuple[int, int], protocol: str) -> np.ndarray:
     """What the network saw: all of a published map and picture, the middle of the corrected ones."""
     return plane if protocol == "published" else in_crop(plane, film_size)
 

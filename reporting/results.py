@@ -16,7 +16,7 @@ import pandas as pd
 
 from chexpert.files import InputError, read_json
 from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS
-from reporting.localization_results import METHODS, PROTOCOLS, Localization, read_localization
+from reporting.localization_results import METHODS, PATCH_METHODS, PROTOCOLS, Localization, read_localization
 from reporting.reading import Estimate, read_numbers
 
 MEAN_OF: dict[str, tuple[str, ...]] = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
@@ -86,6 +86,10 @@ class Results:
     def protocols(self) -> tuple[str, ...]:
         """Those of which something was scored."""
         return tuple(name for name in PROTOCOLS if any(key[0] == name for key in self.localization))
+
+    def model_of(self, method: str) -> Model | None:
+        """The model whose maps a method's are: evidence maps the patch model's, CAMs the baseline's."""
+        return self.patch if method in PATCH_METHODS else self.baseline
 
     def scored(self, protocol: str, measure: str) -> dict[str, Localization]:
         """Method -> its scores, in the order of the paper's columns."""

@@ -25,7 +25,7 @@ from chexpert.labels import TASKS
 from chexpert.localize import HeatMap, HeatMapFolder, HeatMapSource
 from saliency.cam import CAM_METHODS
 from saliency.film_maps import METHODS, Evidence, film_maps
-from saliency.patch_maps import PATCH_METHODS
+from saliency.patch_maps import PATCH_METHODS, ShiftGrid
 from saliency.protocols import PROTOCOLS, Protocol
 
 SUFFIX = ".npz"
@@ -124,6 +124,16 @@ class EvidenceFolder:
             pixels = resize(pixels[:, top:bottom, left:right], facts["image_size"])
         return pixels[0].numpy()
 
+    def patch_logits(self, image_id: str, task: str) -> np.ndarray:
+        """(k, k) float32: the logits of the unshifted patches, whose mean is the film's logit.
+
+        Raises InputError when the file is missing, damaged, or holds no evidence grid of the task.
+        """
+        facts, grid = _read(self._path(image_id), f"{_GRID} {task}")
+        with self._naming(image_id):
+            shifts = ShiftGrid(facts["patch_size"], facts["steps_per_patch"], facts["image_size"])
+            return shifts.unshifted(grid[0]).numpy()
+
     @staticmethod
     def kinds(folder: Path) -> list[tuple[str, str]]:
         """(protocol, method) of all maps that a folder gives, sorted. Raises InputError when there are none."""
@@ -132,15 +142,17 @@ class EvidenceFolder:
         return sorted((protocol, method) for protocol in PROTOCOLS for method in methods)
 
 
-def heat_map_source(results: Path, protocol: Protocol, split: str, method: str) -> HeatMapSource:
-    """The maps of a model's results folder: its pickles where there are some, else its evidence files.
+def heat_map_source(
+    results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str] = TASKS
+) -> HeatMapSource:
+    """The maps of a model's results folder: its pickles where there are some, else its evidence files of `tasks`.
 
     Raises InputError when it has neither.
     """
     pickles = results / "heatmaps" / protocol / split / method
     if pickles.is_dir():
         return HeatMapFolder(pickles)
-    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=TASKS)
+    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=tasks)
 
 
 def holds_evidence(path: Path, methods: Sequence[str], tasks: Sequence[str]) -> bool:

@@ -79,6 +79,7 @@ def film_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) ->
             steps_per_patch=evidence.steps_per_patch,
             protocol=protocol,
             image_size=evidence.image_size,
+            methods=methods,
         )
-        crop_maps |= {method: to_unit(logits[method]) for method in methods if method in PATCH_METHODS}
+        crop_maps |= {method: to_unit(maps) for method, maps in logits.items()}
     return {method: to_film_frame(crop_maps[method], evidence.crop, protocol) for method in methods}

@@ -7,7 +7,7 @@ box filter over that grid. Wienholt et al., Scientific Reports 2026, doi 10.1038
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,9 +88,15 @@ def evidence_grid(
 
 
 def maps_from_grid(
-    grid: Tensor, *, patch_size: int, steps_per_patch: int, protocol: Protocol, image_size: int
+    grid: Tensor,
+    *,
+    patch_size: int,
+    steps_per_patch: int,
+    protocol: Protocol,
+    image_size: int,
+    methods: Sequence[str] = PATCH_METHODS,
 ) -> dict[str, Tensor]:
-    """Evidence grid (C, n, n) -> {"raw": (C, S, S), "scaled": (C, S, S)}, logits, float32.
+    """Evidence grid (C, n, n) -> {"raw": (C, S, S), "scaled": (C, S, S)}, logits, float32; those of `methods`.
 
     A pixel of `raw` is the sum of the logits of the patches that cover it, over the number of patches that cover it
     (`corrected`) or over that of an inner pixel (`published`: maps fade toward the border). In `scaled` each patch's
@@ -100,11 +106,13 @@ def maps_from_grid(
     shifts = ShiftGrid(patch_size, steps_per_patch, image_size)
     if grid.shape[1:] != (shifts.n, shifts.n):
         raise ValueError(f"expected an evidence grid (C, {shifts.n}, {shifts.n}), got {tuple(grid.shape)}")
-    raw, scaled = torch.empty(2, len(grid), image_size, image_size, device=grid.device)
+    shape = (len(grid), image_size, image_size)
+    maps = {method: torch.empty(shape, device=grid.device) for method in PATCH_METHODS if method in methods}
     for label, logits in enumerate(grid.double()):  # label by label: one alone gives the very same map
-        raw[label] = shifts.pixel_means(logits, protocol)
-        scaled[label] = shifts.pixel_means(scaled_logits(logits, shifts, protocol), protocol)
-    return {"raw": raw, "scaled": scaled}
+        for method, pixels in maps.items():
+            values = logits if method == "raw" else scaled_logits(logits, shifts, protocol)
+            pixels[label] = shifts.pixel_means(values, protocol)
+    return maps
 
 
 def to_unit(logits: Tensor) -> Tensor:
@@ -184,6 +192,10 @@ class ShiftGrid:
         """The inverse of `by_shift`."""
         k = self.image_size // self.patch_size
         return patches.reshape(self.steps, self.steps, k, k).permute(2, 0, 3, 1).reshape(self.n, self.n)
+
+    def unshifted(self, grid: Tensor) -> Tensor:
+        """(n, n) -> (k, k): the patches that the film is cut into without a shift."""
+        return grid[self.lead :: self.steps, self.lead :: self.steps]
 
     def pixel_means(self, grid: Tensor, protocol: Protocol) -> Tensor:
         """Values per patch (n, n) float64 -> (S, S) float32: the sum of those that cover a pixel, divided as told."""

@@ -4,7 +4,7 @@ import pytest
 
 import cli
 import makeReport
-from tests.reporting.result_files import write_results
+from tests.reporting.result_files import METHODS, PROTOCOLS, write_results
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_both_models(folder, capsys):
     pictures = ["figure1", "roc_MedicalPatchNet", "reliability_EfficientNetB0"]
     expected = {f"{name}.{ending}" for name in tables for ending in ("csv", "md", "tex")}
     expected |= {f"{name}.{ending}" for name in pictures for ending in ("png", "pdf")}
-    assert {path.name for path in report.iterdir()} == expected
+    assert {path.name for path in report.iterdir()} == expected | {"report.html"}
     printed = capsys.readouterr().out
     for name in ("table1", "table2_corrected", "table2_published", "table3_corrected", "table3_published"):
         assert (report / f"{name}.md").read_text() in printed
@@ -37,7 +37,25 @@ def test_both_models(folder, capsys):
         f"missing: {baseline}: no roc_test.csv; made by python evalClassification.py --predictions {baseline}",
         f"missing: {folder}: no comparison of the two models; made by python evalClassification.py "
         f"--predictions {patch} --compare {baseline}",
+        *(f"missing: {line}" for line in only_on_the_page(folder)),
     ]
+    assert f"page: {report / 'report.html'} (open it in a browser)" in printed
+    page = (report / "report.html").read_text()
+    assert "50% &lt;synthetic&gt;" in page and page.count('<img src="data:image/png;base64,') == 3
+    for name in (*tables, "localization_corrected", "localization_published"):
+        assert f'<h3 id="{name}">' in page
+
+
+def only_on_the_page(folder):
+    """What `write_results` leaves out of a results folder: curves, thresholds and heat maps."""
+    for protocol in PROTOCOLS:
+        for model, methods in METHODS.items():
+            below = [f"{method}/{part}miou_curve.png" for method in methods for part in ("", "tp_fp_fn/")]
+            yield f"{folder / model}/localization/{protocol}: no {', '.join(below)}; made by python evalHeatmaps.py"
+    for model in METHODS:
+        command = f"python evalClassification.py --predictions {folder / model}"
+        yield f"{folder / model}/thresholds.json: missing, so no outcomes; made by {command}"
+    yield "no heat maps of the test films, so no pictures of cases; made by ./runEval.sh"
 
 
 def test_one_model_without_curves_and_maps(folder, tmp_path, capsys):
@@ -48,10 +66,10 @@ def test_one_model_without_curves_and_maps(folder, tmp_path, capsys):
     assert makeReport.main([str(tmp_path / "results"), "--output", str(tmp_path / "out"), "--figures"]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"table1{part}.{ending}" for part in ("", "_per_label") for ending in ("csv", "md", "tex")} | {
-        "figure1.png", "figure1.pdf",
+        "figure1.png", "figure1.pdf", "report.html",
     }  # fmt: skip
     missing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
-    for part in ("no baseline", "no roc_test.csv", "localization/corrected: nothing scored", "heat maps", "--gt-path"):
+    for part in ("no baseline", "no roc_test.csv", "localization/corrected: nothing scored", "heat maps", "no cases"):
         assert sum(part in line for line in missing) >= 1, part
 
 
@@ -62,9 +80,3 @@ def test_nothing_at_all_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "MedicalPatchNet" / "run.json").write_text("{}")
     assert cli.guarded(makeReport.main, [str(tmp_path)]) == cli.EXIT_BAD_INPUT
     assert "nothing to report on yet" in capsys.readouterr().err
-
-
-def test_options_of_the_figures_need_figures(folder, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        makeReport.main([str(folder), "--gt-path", "gt.json"])
-    assert "are for --figures" in capsys.readouterr().err

@@ -51,6 +51,20 @@ def test_evidence_gives_the_very_maps_that_pickles_hold(tmp_path):
                 assert (ours.probability, ours.ground_truth) == (pickled.probability, pickled.ground_truth)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_patch_logits_are_those_of_the_film_as_it_is_cut(tmp_path, steps):
+    """Each patch of the crop through the network by itself; their mean is the film's logit."""
+    square, network = torch.rand(1, 16, 16), model()
+    export_film(export(tmp_path, False, methods=["raw"], steps_per_patch=steps), network, square, IMAGE_ID, TRUTH)
+    found = open_folder(tmp_path / "evidence" / "val").patch_logits(IMAGE_ID, "Edema")
+    for row in range(2):
+        for column in range(2):
+            patch = square[None, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+            alone = network.head(network.features(patch).mean(dim=(2, 3)))[0, 0].item()
+            assert found[row, column] == pytest.approx(alone, abs=1e-5)
+    assert found.mean() == pytest.approx(network(square[None])[0, 0].item(), abs=1e-5)
+
+
 def test_labels_are_matched_by_name():
     """The network's third output is the first task, under CheXlocalize's name."""
     network, crop, image = model(), Crop.centred(16, 16), torch.rand(1, 16, 16)
@@ -145,9 +159,10 @@ def test_facts_that_do_not_fit_are_told_in_one_line(tmp_path, facts):
     folder = folder_with_one_film(tmp_path)
     path = folder / f"{IMAGE_ID}.npz"
     np.savez(path, facts=np.array(facts), **{"grid Edema": np.zeros((8, 8), np.float32)})
-    with pytest.raises(InputError, match=f"{IMAGE_ID}.npz: .*run again") as told:
-        open_folder(folder).load(IMAGE_ID, "Edema")
-    assert "\n" not in str(told.value)
+    for read in (open_folder(folder).load, open_folder(folder).patch_logits):
+        with pytest.raises(InputError, match=f"{IMAGE_ID}.npz: .*run again") as told:
+            read(IMAGE_ID, "Edema")
+        assert "\n" not in str(told.value)
 
 
 def test_a_grid_of_another_size_is_told_in_one_line(tmp_path):

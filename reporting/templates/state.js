@@ -1,0 +1,74 @@
+"use strict";
+// What the page holds, what is chosen, and what follows from both. Nothing here touches the document's elements.
+
+const content = JSON.parse(document.getElementById("list-content").textContent);
+const METHODS = Object.keys(content.methods);
+const DASH = "–";
+
+const state = {
+  model: 0,
+  film: 0,
+  label: 0,
+  protocol: content.protocols[0],
+  method: METHODS[0],
+  opacity: 50,
+  mask: true,
+  patches: true,
+  patch: [0, 0],
+  keys: true,
+};
+
+function isPositive(film, label) {
+  return content.truth[film][label] === "1";
+}
+
+function outcomeOf(model, film, label) {
+  // "TP", "FP", "FN" or "TN" by the Youden threshold; "-" where threshold or probability is missing.
+  const probability = content.models[model].probability[film][label];
+  const threshold = content.models[model].threshold[label];
+  if (probability === null || threshold === null) return "-";
+  const called = probability >= threshold;
+  return (called === isPositive(film, label) ? "T" : "F") + (called ? "P" : "N");
+}
+
+const OUTCOME_NAMES = {
+  TP: "true positive", FP: "false positive", FN: "false negative", TN: "true negative", "-": "no threshold",
+};
+
+function scoreOf(kind, film, label, protocol = state.protocol, method = state.method) {
+  // "hit" or "iou" of a map, null where it was not scored.
+  const task = content.tasks.indexOf(content.labels[label]);
+  const scores = content.scores[`${protocol} ${method}`];
+  return task < 0 || !scores ? null : scores[kind][film][task];
+}
+
+function number(value, digits) {
+  if (value === null || value === undefined) return DASH;
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
+function signed(value, digits) {
+  const text = number(value, digits);
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text.replace("-", "−");
+}
+
+function picturesOf(film) {
+  // What the page holds of a film; parsed when it is looked at, and null where it holds nothing.
+  if (!picturesOf.kept.has(film)) {
+    const block = document.getElementById(`film-${film}`);
+    if (picturesOf.kept.size > 8) picturesOf.kept.clear();
+    picturesOf.kept.set(film, block && JSON.parse(block.textContent));
+  }
+  return picturesOf.kept.get(film);
+}
+picturesOf.kept = new Map();
+
+const pictured = new Set(
+  content.films.map((_, film) => film).filter((film) => document.getElementById(`film-${film}`)),
+);
+
+function mapOf(pictures, protocol, method, label) {
+  // [place in the sheet, logit of full colour], or undefined.
+  return pictures?.maps[`${protocol} ${method}`]?.[content.labels[label]];
+}

@@ -1,0 +1,141 @@
+"""The case viewer in Debian's Chromium: what it draws is what the files say, and every control changes it."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from chexpert.dataset import image_id
+from chexpert.labels import LABELS, TASKS, task_of
+from reporting.overlays import SIGNED, evidence_scale
+from saliency.evidence_files import EvidenceFolder
+from tests.reporting.browser import choose, pixels, state
+
+PATCHES = 4
+
+
+def test_slider_mixes_film_and_colours(page):
+    choose(page, 0, "Edema")
+    shown = {}
+    for value in ("0", "50", "100"):
+        page.locator("#opacity").fill(value)
+        assert state(page, "opacity") == value
+        shown[value] = pixels(page)
+    spread = np.ptp(shown["0"], axis=-1)
+    assert spread.max() == 0  # a grey film
+    np.testing.assert_allclose(shown["50"], (shown["0"] + shown["100"]) / 2, atol=2)
+    assert np.ptp(shown["100"], axis=-1).max() > 40
+
+
+@pytest.mark.parametrize("film", [0, 1])  # a wide one and a tall one
+@pytest.mark.parametrize("method", ["raw", "scaled"])
+def test_colours_are_those_of_the_stored_map_in_its_place(page, paged_results, method, film):
+    source = EvidenceFolder(
+        paged_results / "MedicalPatchNet" / "evidence" / "test", method=method, protocol="corrected", tasks=TASKS
+    )
+    name = image_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
+    heat = source.load(name, "Edema").map
+    choose(page, film, "Edema")
+    page.locator(f"#methods [value={method}]").check()
+    page.locator("#opacity").fill("100")
+    shown = pixels(page)
+    expected = 255 * SIGNED(0.5 + (heat - 0.5) / (2 * evidence_scale(heat)))[..., :3]
+    y, x = (
+        np.rint((np.arange(n) + 0.5) * m / n - 0.5).astype(int) for n, m in zip(heat.shape, shown.shape, strict=False)
+    )
+    crop = slice(None), slice((heat.shape[1] - min(heat.shape)) // 2, (heat.shape[1] + min(heat.shape)) // 2)
+    if film == 1:
+        crop = slice((heat.shape[0] - min(heat.shape)) // 2, (heat.shape[0] + min(heat.shape)) // 2), slice(None)
+    error = np.abs(shown[np.ix_(y, x)] - expected)[crop]
+    assert np.median(error) < 3 and error.mean() < 8  # blocks of 4 pixels with soft edges
+
+
+def test_protocol_stretches_the_map_over_the_film(page):
+    choose(page, 0, "Edema")
+    page.locator("#opacity").fill("100")
+    corrected = pixels(page)
+    page.locator("#protocols [value=published]").check()
+    assert state(page, "protocol") == "published"
+    published = pixels(page)
+    beside = slice(None), slice(0, corrected.shape[1] // 12)  # the film is wide: the networks do not see its sides
+    assert np.ptp(corrected[beside], axis=-1).max() == 0 and np.ptp(published[beside], axis=-1).max() > 10
+    assert "stretched" in page.locator("#frame-note").inner_text()
+
+
+def test_methods_side_by_side_and_one_large(page):
+    choose(page, 0, "Edema")
+    small = [pixels(page, f"#methods label:nth-child({place}) canvas") for place in range(1, 6)]
+    assert all(np.abs(a - b).max() > 5 for i, a in enumerate(small) for b in small[:i])
+    for place, method in enumerate(["raw", "scaled", "gradcam", "gradcam++", "eigencam"]):
+        page.keyboard.press(str(place + 1))
+        assert state(page, "method") == method
+        np.testing.assert_array_equal(pixels(page), small[place])
+        assert ("CAM" in page.locator("#scale-text").inner_text()) == (place > 1)
+
+
+def test_mask_is_outlined_where_it_lies(page, paged_results):
+    masks = pd.read_json(paged_results / "gt_segmentations_test.json", typ="series")
+    page.locator("#filter-outcome").select_option("TP")
+    film, label = page.evaluate("list.rows.find(([f, l]) => content.tasks.includes(content.labels[l]))")
+    choose(page, film, LABELS[label])
+    assert masks.iloc[film][task_of(LABELS[label])]["counts"]
+    assert page.locator("#outline .over").get_attribute("d").startswith("M")
+    page.locator("#show-mask").uncheck()
+    assert state(page, "mask") == "false" and page.locator("#outline .over").get_attribute("d") == ""
+    page.keyboard.press("m")
+    assert state(page, "mask") == "true" and page.locator("#outline .over").get_attribute("d") != ""
+
+
+def patch_logits(paged_results, film, label):
+    """(4, 4) off the evidence grid: patches that start at whole multiples of their size."""
+    name = image_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
+    with np.load(paged_results / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz") as content:
+        grid = content[f"grid {task_of(label)}"]
+    steps = len(grid) // PATCHES
+    starts = (np.arange(len(grid)) - steps // 2) / steps  # in patches from the film's first pixel
+    whole = np.flatnonzero(starts % 1 == 0)
+    return grid[np.ix_(whole, whole)].astype(float)
+
+
+def test_patches_by_pointer_and_by_arrow_keys(page, paged_results):
+    choose(page, 1, "Edema")
+    logits = patch_logits(paged_results, 1, "Edema")
+    assert page.locator("#patches button").count() == PATCHES**2
+    page.locator("#patches [data-place='2,1']").hover()
+    assert state(page, "patch") == "2,1"
+    readout = page.locator("#patch-readout")
+    assert f"{logits[2, 1] / PATCHES**2:+.4f}".replace("-", "−") in readout.inner_text()
+    page.locator("#patches [data-place='2,1']").focus()
+    for key, place in (("ArrowRight", "2,2"), ("ArrowUp", "1,2"), ("ArrowLeft", "1,1"), ("ArrowDown", "2,1")):
+        page.keyboard.press(key)
+        row, column = map(int, place.split(","))
+        assert state(page, "patch") == place
+        assert page.evaluate("document.activeElement.dataset.place") == place
+        assert f"logit {logits[row, column]:+.2f}".replace("-", "−") in readout.inner_text()
+    for _ in range(PATCHES):
+        page.keyboard.press("ArrowLeft")
+    assert state(page, "patch") == "2,0"
+    page.keyboard.press("m")  # redraws; the patch keeps the focus
+    assert page.evaluate("document.activeElement.dataset.place") == "2,0"
+
+
+def test_patches_lie_over_the_square_that_the_network_sees(page):
+    choose(page, 0, "Edema")  # 1.25 times as wide as high
+    frame, square = (page.locator(selector).bounding_box() for selector in ("#film", "#patches"))
+    assert square["height"] == pytest.approx(frame["height"], abs=1)
+    assert square["width"] == pytest.approx(frame["height"], abs=2)
+    assert square["x"] - frame["x"] == pytest.approx((frame["width"] - square["width"]) / 2, abs=2)
+
+
+def test_for_against_sum_and_probability(page, paged_results):
+    choose(page, 2, "Cardiomegaly")
+    shares = patch_logits(paged_results, 2, "Cardiomegaly") / PATCHES**2
+    logit = shares.sum()
+    text = page.locator("#sum-text").inner_text().replace("−", "-")
+    found = [float(value) for value in re.findall(r"[-+]?\d+\.\d+", text)]
+    assert found == pytest.approx(
+        [shares[shares > 0].sum(), shares[shares < 0].sum(), logit, 1 / (1 + np.exp(-logit))], abs=0.006
+    )
+    choose(page, 2, "Fracture")  # a label without maps
+    assert page.locator("#sum-text").count() == 0 and "not known here" in page.locator("#sum").inner_text()
