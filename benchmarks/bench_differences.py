@@ -10,9 +10,6 @@ undefined, is shown for the rarest label as it is and when only as many positive
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,9 +22,8 @@ import torch
 from torch import Tensor
 
 import cli
-from benchmarks.bench_bootstrap import machine
+from benchmarks.measure import load, machine, report
 from chexpert.dataset import read_films
-from chexpert.files import write_csv
 from chexpert.images import Crop, open_film, to_unit
 from chexpert.labels import TASKS
 from chexpert.localize import HeatMap
@@ -74,10 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             *auroc_rows(patch / "predictions_test.csv", args.resamples),
         ]
     )
-    print(table.to_string(index=False, float_format="%.3f"))
-    command = shlex.join(["python", "-m", "benchmarks.bench_differences", *sys.argv[1:]])
-    write_csv(args.out, table.assign(machine=machine(), command=command))
-    print(json.dumps(table.to_dict(orient="records")))
+    facts = {"machine": machine(), "load_before": load()}
+    report("bench_differences", table, args.out, {"rows": table.to_dict(orient="records")}, facts)
     return 0
 
 
