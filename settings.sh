@@ -12,6 +12,6 @@ else
 fi
 if [ -z "${chexlocalize:-}" ]; then
   for chexlocalize in "$data/CheXlocalize" "$data/chexlocalize" "$(dirname "$data")/CheXlocalize"; do
-    [ -d "$chexlocalize" ] && break
+    if [ -d "$chexlocalize" ]; then break; fi # an && that fails last would end the script without a word
   done
 fi

@@ -15,7 +15,7 @@ import torch
 
 from models.checkpoint import build_model, load_model, save_model
 from models.errors import WeightsError
-from models.hub import resolve_weights
+from models.hub import resolve_weights, weights_name
 from tests.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,3 +204,16 @@ def test_local_names(tiny_folder, tmp_path):
     assert found == tmp_path / "EfficientNetV2S_weights.pt"
     with pytest.raises(WeightsError, match="no such file or folder of weights"):
         resolve_weights(tmp_path / "MedicalPatchNet_weights.pt")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("savedModels/MedicalPatchNet", "MedicalPatchNet"),
+        ("MedicalPatchNet_weights.pt", "MedicalPatchNet_weights"),
+        (f"{PUBLISHED}@v1", "MedicalPatchNet"),
+        (f"{PUBLISHED}@v1/EfficientNetB0_weights.pt", "EfficientNetB0_weights"),
+    ],
+)
+def test_results_are_called_after_the_weights(spec, name):
+    assert weights_name(spec) == name
