@@ -15,6 +15,7 @@ import cli
 import trainClassification
 from preprocessing import preProcCheXpert
 from tests.training_runs import Death, arguments, assert_same_run, run, state
+from training.checkpoints import sealed, unsealed
 
 KILLS = int(os.environ.get("RESUME_KILLS", "1"))
 STEPS = 18
@@ -73,7 +74,23 @@ def test_killed_inside_the_writing_of_a_checkpoint(when, tiny_chexpert, uninterr
     command = arguments(tiny_chexpert, tmp_path / "run", *OFTEN)
     job = run(command, tmp_path / "killed", death=Death(when, 9))
     assert job.wait() == [-signal.SIGKILL], job.said()
-    assert state(tmp_path / "run")["step"] == 8 + (when == "after rename") - (8 >= 6)  # one more at the end of epoch 1
+    # the ninth writing is that of step 8, as step 6 is written once more at the end of its epoch
+    assert state(tmp_path / "run")["step"] == (8 if when == "after rename" else 7)
+    older = sorted((tmp_path / "run").glob("training_state.0*"))
+    assert [unsealed(path.read_bytes())["step"] for path in older] == [6, 7]
+    halves = list((tmp_path / "run").glob(".training_state.pt.*.tmp"))
+    assert len(halves) == (0 if when == "after rename" else 1)
+    finish(command, tmp_path)
+    assert not any(half.exists() for half in halves)
+    assert_same_run(tmp_path / "run", uninterrupted())
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_killed_at_the_end_of_an_epoch(epoch, tiny_chexpert, uninterrupted, tmp_path):
+    """When its line, its tables and its weights are written and its checkpoint is not."""
+    command = arguments(tiny_chexpert, tmp_path / "run")
+    job = run(command, tmp_path / "killed", death=Death("weights kept", epoch))
+    assert job.wait() == [-signal.SIGKILL], job.said()
     finish(command, tmp_path)
     assert_same_run(tmp_path / "run", uninterrupted())
 
@@ -192,8 +209,6 @@ def test_a_finished_run_is_left_alone(uninterrupted, tiny_chexpert, capsys):
 
 def test_the_comparison_sees_a_single_bit(uninterrupted, tmp_path):
     """assert_same_run, on which this file rests, must be able to fail."""
-    from training.checkpoints import sealed
-
     other = shutil.copytree(uninterrupted(), tmp_path / "other")
     content = state(other)
     weight = next(iter(content["optimizer"]["state"].values()))["exp_avg"]

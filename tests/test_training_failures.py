@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -69,6 +70,23 @@ def test_a_worker_that_dies_or_hangs(death, words, tiny_chexpert, uninterrupted,
     assert said.startswith(f"error: {words}")
     assert state(tmp_path / "run")["step"] >= 6
     goes_on(command, tmp_path, uninterrupted)
+
+
+def test_a_loss_that_is_not_finite_stops_before_its_update(tiny_chexpert, tmp_path, capsys):
+    """An update that throws the weights to the end of the numbers makes the loss after it infinite."""
+    command = arguments(tiny_chexpert, tmp_path / "run", *OFTEN, "--lr", "1e30")
+    assert cli.guarded(trainClassification.main, command) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    found = re.fullmatch(
+        r"error: step (\d+): loss \S+, gradient norm \S+, with the films of (\S+), rows (\d+), (\d+); .*", said
+    )
+    assert found[2] == str(tiny_chexpert / "train.csv")
+    step = int(found[1])
+    order = np.random.default_rng((5, 1)).permutation(12)  # seed 5, epoch 1; two films a step
+    assert [int(row) for row in found.group(3, 4)] == [film + 2 for film in order[2 * step - 2 : 2 * step]]
+    kept = state(tmp_path / "run")
+    assert kept["step"] == step - 1
+    assert all(tensor.isfinite().all() for tensor in kept["weights"].values())
 
 
 def test_an_output_that_cannot_be_written_is_told_before_training(tiny_chexpert, tmp_path, capsys):

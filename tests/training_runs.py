@@ -22,7 +22,7 @@ import torch
 
 import cli
 import evalClassification  # noqa: F401
-import trainClassification  # noqa: F401
+import trainClassification
 import training.checkpoints
 import training.run
 from training.checkpoints import unsealed
@@ -42,7 +42,8 @@ class Death:
     """Where a run kills itself with SIGKILL, sends itself another `signal`, or meets another `fate`.
 
     when: `step` (before the step of that number), `updated` (after it), `read` (when film `number` is read in epoch 2),
-    or within the `number`th writing of a checkpoint: `half written`, `before rename`, `after rename`.
+    `weights kept` (at the end of epoch `number`, before its checkpoint), or within the `number`th writing of a
+    checkpoint: `half written`, `before rename`, `after rename`.
     fate: `full disk` (no file can grow beyond DISK bytes any more), `worker dies`, `hangs` (for ten minutes).
     """
 
@@ -134,28 +135,48 @@ def _run(
 
 
 def _arrange(death: Death) -> None:
-    if death.when == "read":
-        read = TrainingSet.__getitem__
+    at = {"read": _at_film, "step": _at_step, "updated": _at_step, "weights kept": _at_epoch}
+    at.get(death.when, _at_writing)(death)
 
-        def dying_read(self: TrainingSet, key: tuple[int, int]) -> Any:
-            if key == (2, death.number):
-                death.strike()
-            return read(self, key)
 
-        TrainingSet.__getitem__ = dying_read
-        return
-    if death.when in ("step", "updated"):
-        step = Stepper.step
+def _at_film(death: Death) -> None:
+    read = TrainingSet.__getitem__
 
-        def dying_step(self: Stepper, batches: Any) -> None:
-            if (death.when, death.number) == ("step", self.steps + 1):
-                death.strike()
-            step(self, batches)
-            if (death.when, death.number) == ("updated", self.steps):
-                death.strike()
+    def dying_read(self: TrainingSet, key: tuple[int, int]) -> Any:
+        if key == (2, death.number):
+            death.strike()
+        return read(self, key)
 
-        Stepper.step = dying_step
-        return
+    TrainingSet.__getitem__ = dying_read
+
+
+def _at_step(death: Death) -> None:
+    step = Stepper.step
+
+    def dying_step(self: Stepper, batches: Any) -> None:
+        if (death.when, death.number) == ("step", self.steps + 1):
+            death.strike()
+        step(self, batches)
+        if (death.when, death.number) == ("updated", self.steps):
+            death.strike()
+
+    Stepper.step = dying_step
+
+
+def _at_epoch(death: Death) -> None:
+    keep_weights, count = trainClassification._keep_weights, 0
+
+    def dying_keep_weights(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        keep_weights(*arguments)
+        if count == death.number:
+            death.strike()
+
+    trainClassification._keep_weights = dying_keep_weights
+
+
+def _at_writing(death: Death) -> None:
     replacing, count = training.checkpoints.replacing, 0
 
     def dying_replacing(target: Path) -> Any:
