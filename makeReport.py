@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cli
 from chexpert.files import InputError
 from chexpert.labels import LABELS, task_of
+from chexpert.masks import read_ground_truth
 from evaluation.map_pool import one_thread
+from reporting.case_pictures import MapSources
+from reporting.cases import case_figure
 from reporting.classification_figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
 from reporting.html import write_page
@@ -25,9 +26,7 @@ from reporting.localization_tables import mean_hit_rates, table2, table3
 from reporting.results import Results, read_paper, read_results
 from reporting.style import save, style
 from reporting.tables import comparison_table, table1, table1_per_label
-
-if TYPE_CHECKING:
-    from reporting.case_pictures import MapSources
+from saliency.evidence_files import EvidenceFolder, heat_map_source
 
 EXAMPLES = """
 python makeReport.py results
@@ -88,8 +87,6 @@ def _tables(results: Results, dataset: str) -> list[Table]:
 
 
 def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
-    from reporting.cases import case_figure
-
     paths = []
     for protocol in PROTOCOLS:
         maps = {method: source for (of, method), source in sources.maps.items() if of == protocol}
@@ -104,22 +101,25 @@ def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: 
 
 def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:
     """Maps of the test films, evidence maps of the patch model and CAMs of the baseline; its patch logits; masks."""
-    from chexpert.masks import read_ground_truth
-    from reporting.case_pictures import MapSources
-    from saliency.evidence_files import EvidenceFolder, heat_map_source
-
     tasks = [task_of(label) for label in LABELS]
-    maps, patches = {}, None
+    maps, patches, missing = {}, None, []
     for method in METHODS:
         model = results.model_of(method)
         for protocol in PROTOCOLS if model is not None else ():
-            with suppress(InputError):  # said by figure and page, with the command that makes them
+            try:
                 maps[protocol, method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method, tasks)
+            except InputError as error:
+                missing.append(f"maps of the cases: {error}")
     if results.patch is not None:
         folder = heatmaps / results.patch.folder.name / "evidence" / "test"
-        with suppress(InputError):
+        try:
             patches = EvidenceFolder(folder, method="raw", protocol="corrected", tasks=tasks)
-    return MapSources(maps, patches, read_ground_truth(gt_path) if gt_path else None)
+        except InputError as error:
+            missing.append(f"contributions of the patches, which heat-map pickles do not hold: {error}")
+    if gt_path is None:
+        missing.append("outlines of the masks: give CheXlocalize's gt_segmentations_test.json as --gt-path")
+    ground_truth = read_ground_truth(gt_path) if gt_path else None
+    return MapSources(maps, patches, ground_truth, tuple(dict.fromkeys(missing)))
 
 
 def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:

@@ -48,11 +48,13 @@ class PatchSource(Protocol):
 
 @dataclass(frozen=True)
 class MapSources:
-    """maps: (protocol, method) -> the test films' maps; patches, ground_truth: None where there are none."""
+    """maps: (protocol, method) -> the test films' maps; patches, ground_truth: None where there are none; missing: a
+    line on every part that is not there."""
 
     maps: Mapping[tuple[str, str], HeatMapSource]
-    patches: PatchSource | None
-    ground_truth: GroundTruth | None
+    patches: PatchSource | None = None
+    ground_truth: GroundTruth | None = None
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def entries(self) -> dict[tuple[str, str], frozenset[tuple[str, str]]]:

@@ -16,7 +16,7 @@ from reporting.results import Results
 from reporting.tables import of_dataset
 
 _MEASURES = {
-    HIT_RATE: "hit rate of the map's maximum",
+    HIT_RATE: "share of the films with a mask in which the map's maximum lies in it",
     MIOU_ALL: "mean IoU over true positives, false positives and false negatives (films without either are left out)",
     MIOU_TP: "mean IoU over the films that have a mask and a predicted region",
 }

@@ -47,7 +47,7 @@ def test_both_models(folder, capsys):
 
 
 def only_on_the_page(folder):
-    """What `write_results` leaves out of a results folder: curves, thresholds and heat maps."""
+    """What `write_results` leaves out of a results folder: curves, thresholds, heat maps and masks."""
     for protocol in PROTOCOLS:
         for model, methods in METHODS.items():
             below = [f"{method}/{part}miou_curve.png" for method in methods for part in ("", "tp_fp_fn/")]
@@ -55,7 +55,12 @@ def only_on_the_page(folder):
     for model in METHODS:
         command = f"python evalClassification.py --predictions {folder / model}"
         yield f"{folder / model}/thresholds.json: missing, so no outcomes; made by {command}"
-    yield "no heat maps of the test films, so no pictures of cases; made by ./runEval.sh"
+    absent = "no evidence files (*.npz) in it; evalClassification.py --no-pickles writes them"
+    for model in METHODS:
+        yield f"maps of the cases: {folder / model}/evidence/test: {absent}"
+    patches = folder / "MedicalPatchNet" / "evidence" / "test"
+    yield f"contributions of the patches, which heat-map pickles do not hold: {patches}: {absent}"
+    yield "outlines of the masks: give CheXlocalize's gt_segmentations_test.json as --gt-path"
 
 
 def test_one_model_without_curves_and_maps(folder, tmp_path, capsys):

@@ -186,5 +186,10 @@ document.addEventListener("keydown", key);
 refreshList();
 {
   const first = list.rows.find(([film, label]) => content.tasks.includes(content.labels[label]) && pictured.has(film));
-  chooseCase(...(first ?? list.rows[0]));
+  const [film, label] = first ?? list.rows[0];
+  const kinds = content.protocols.flatMap((protocol) => METHODS.map((method) => ({ protocol, method })));
+  const shown = kinds.find(({ protocol, method }) => mapOf(picturesOf(film), protocol, method, label));
+  Object.assign(state, shown); // one of which there is a map
+  refreshList();
+  chooseCase(film, label);
 }

@@ -13,6 +13,7 @@ from chexpert.files import InputError, read_json, write_json
 from chexpert.labels import LABELS
 from reporting import html
 from reporting.case_list import read_case_list
+from reporting.case_viewer import _json
 from reporting.html import write_page
 from reporting.localization_tables import table2, table3
 from reporting.page_facts import data_counts, run_facts
@@ -46,7 +47,7 @@ class Text(HTMLParser):
 
 
 def page_of(folder, sources=None, **options):
-    results = read_results(folder)
+    results, sources = read_results(folder), sources or makeReport.map_sources(read_results(folder), folder, None)
     missing = write_page(folder / "report.html", results, tables=[], pictures=[], sources=sources, **options)
     return Text((folder / "report.html").read_text()), missing
 
@@ -152,7 +153,9 @@ def test_a_folder_with_parts_missing_says_so(folder):
     (patch / "localization/corrected/raw/iou_results_per_cxr.csv").unlink()
     page, missing = page_of(folder)
     for part in (f"{patch}: no roc_test.csv", "no iou results (TP only) of raw", "thresholds.json: missing",
-                 f"{baseline / 'predictions_test.csv'}: missing", "no heat maps of the test films",
+                 f"{baseline / 'predictions_test.csv'}: missing", "give CheXlocalize's gt_segmentations_test.json",
+                 f"maps of the cases: {patch}/evidence/test: no evidence files", "contributions of the patches",
+                 "There are no heat maps of these films",
                  "no scaled/miou_curve.png, scaled/tp_fp_fn/miou_curve.png, raw/tp_fp_fn"):  # fmt: skip
         assert any(part in text for text in page.texts), part
     assert not set(missing) & set(read_results(folder).missing)
@@ -197,7 +200,7 @@ def test_pictures_stop_where_the_page_is_full(folder, monkeypatch):
 
 
 def test_nothing_in_a_json_block_can_end_it():
-    text = html._json({"a": "</script><!--<b>&amp;\u2028"})
+    text = _json({"a": "</script><!--<b>&amp;\u2028"})
     assert not set(text) & set("<>&\u2028")
     assert json.loads(text) == {"a": "</script><!--<b>&amp;\u2028"}
 
