@@ -47,11 +47,11 @@ function filteredRows() {
 }
 
 function sortRows(rows) {
-  // What is undefined comes last either way; ties stay in the order of films and labels.
+  // What is undefined comes last either way; ties stay in the order of films and labels, for sorting is stable.
   const { key, down } = list.sort;
-  const keyed = rows.map(([f, l], place) => ({ row: [f, l], place, value: COLUMNS[key].value(f, l) }));
+  const keyed = rows.map(([f, l]) => ({ row: [f, l], value: COLUMNS[key].value(f, l) }));
   keyed.sort((a, b) => {
-    if (a.value === b.value) return a.place - b.place;
+    if (a.value === b.value) return 0;
     if (a.value === null) return 1;
     if (b.value === null) return -1;
     return (a.value < b.value ? -1 : 1) * (down ? -1 : 1);
