@@ -102,7 +102,7 @@ def film_pictures(name: str, sources: MapSources) -> dict[str, Any]:
 
     film: a JPEG; crop: left, top, width, height of the networks' square in shares of the film; sheet: a PNG with all
     maps; maps: "protocol method" -> label -> place in the sheet and, of an evidence map, the logit of full colour;
-    masks: label -> outlines in shares of the film; patches: label -> rows of patch logits.
+    masks: label -> outlines in thousandths of the picture; patches: label -> rows of patch logits.
     Raises InputError when a file is damaged.
     """
     protocol, film, size = _film(name, sources)

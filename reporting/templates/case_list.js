@@ -16,7 +16,9 @@ const COLUMNS = {
     name: "p", value: (f, l) => content.models[state.model].probability[f][l],
     text: (f, l) => number(COLUMNS.probability.value(f, l), 3),
   },
-  truth: { name: "Truth", value: (f, l) => content.truth[f][l], text: (f, l) => (isPositive(f, l) ? "present" : "absent") },
+  truth: {
+    name: "Truth", value: (f, l) => content.truth[f][l], text: (f, l) => (isPositive(f, l) ? "present" : "absent"),
+  },
   outcome: {
     name: "Outcome", value: (f, l) => outcomeOf(state.model, f, l),
     text: (f, l) => COLUMNS.outcome.value(f, l).replace("-", DASH),
