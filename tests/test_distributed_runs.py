@@ -93,7 +93,7 @@ def last_line(job, rank):
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other(killed, tiny_chexpert, tmp_path):
-    command = arguments(tiny_chexpert, tmp_path / "run", "--checkpoint-minutes", "0")
+    command = arguments(tiny_chexpert, tmp_path / "run", "--checkpoint-minutes", "0", "--workers", "1")
     job = Job(command, tmp_path / "log", world=2, death=Death("updated", 5), dying_rank=killed).start()
     left = 1 - killed
     codes = job.wait(60)
@@ -106,7 +106,7 @@ def test_a_killed_process_ends_the_other(killed, tiny_chexpert, tmp_path):
 def test_a_bad_film_of_one_process_ends_training_with_its_row(tiny_chexpert, tmp_path):
     data = shutil.copytree(tiny_chexpert, tmp_path / "data")
     (data / "train/patient00005/study1/view1_frontal.jpg").write_bytes(b"no film")
-    job = Job(arguments(data, tmp_path / "run"), tmp_path / "log", world=2).start()
+    job = Job(arguments(data, tmp_path / "run", "--workers", "1"), tmp_path / "log", world=2).start()
     codes = job.wait(60)
     assert sorted(codes) == [1, 2]
     assert "train.csv, row 6: " in last_line(job, codes.index(2))

@@ -131,7 +131,7 @@ def _run(
         if death is not None:
             _arrange(death)
         code = cli.guarded(importlib.import_module(script).main, arguments)
-    os._exit(code)  # as at the end of a script, where worker processes have been left alone
+        sys.exit(code)  # which waits for worker processes, as the end of a script does
 
 
 def _arrange(death: Death) -> None:

@@ -21,7 +21,7 @@ from training.progress import Progress, Speeds
 from training.signals import StopSignals
 from training.state import EPOCH_COLUMNS, STEP_COLUMNS, History
 from training.tracking import Tracker
-from training.workers import plain_failures
+from training.workers import end_workers, plain_failures
 
 READ_EVERY = 20
 """Steps between two looks at the losses, each of which waits for the device."""
@@ -100,6 +100,7 @@ class Run:
                     films = (self.steps_in_epoch - already) * self.sampler.films_per_step
                     self._end_epoch(around, films / (time.monotonic() - began))
                     received = int(self.peers.highest([stop.received])[0])
+        end_workers()
         return received
 
     def is_over(self, epochs: int) -> bool:

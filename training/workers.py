@@ -24,27 +24,36 @@ def plain_failures() -> Iterator[None]:
     """Around everything that runs while there are workers: torch speaks up for a dead one wherever the program is.
 
     Raises InputError as the dataset raised it, ChildProcessError for a worker that died, TimeoutError for one that
-    hangs. In the last two cases all workers are ended, for a hanging one would keep the program from ending.
+    hangs. Whatever the error, all workers are ended.
     """
     try:
         yield
-    except InputError as error:  # of a worker: wrapped in its traceback
-        raise InputError(str(error).rstrip().splitlines()[-1].rpartition("InputError: ")[2]) from None
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        if not reason.startswith("DataLoader"):
+    except BaseException as error:
+        end_workers()
+        plain = _in_plain_words(error)
+        if plain is None:
             raise
-        _end_workers()
+        raise plain from None
+
+
+def _in_plain_words(error: BaseException) -> Exception | None:
+    reason = str(error).partition("\n")[0]
+    if isinstance(error, InputError):  # of a worker: wrapped in its traceback
+        return InputError(str(error).rstrip().splitlines()[-1].rpartition("InputError: ")[2])
+    if isinstance(error, RuntimeError) and reason.startswith("DataLoader"):
         if "timed out" in reason:
-            raise TimeoutError(f"a worker process hangs while reading films ({reason})") from None
-        raise ChildProcessError(f"{DIED} ({reason})") from None
-    except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
-        _end_workers()
-        raise ChildProcessError(f"{DIED} ({error})") from None
+            return TimeoutError(f"a worker process hangs while reading films ({reason})")
+        return ChildProcessError(f"{DIED} ({reason})")
+    if isinstance(error, (ConnectionError, EOFError)):  # it died while it handed a batch over
+        return ChildProcessError(f"{DIED} ({error})")
+    return None
 
 
-def _end_workers() -> None:
-    """Quietly: torch's handler of SIGCHLD would raise once more for every worker that is ended here."""
+def end_workers() -> None:
+    """Ends all of them, before the program does: at its exit Python would ask them with SIGTERM, and wait for ever.
+
+    Quietly: torch's handler of SIGCHLD would raise once more for every worker that is ended here.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     for child in multiprocessing.active_children():
         child.kill()
