@@ -47,6 +47,9 @@ DEFAULT_THRESHOLD = 0.5
 STRONGEST = 3
 """Patches listed for and against each label."""
 
+OVERLAYS = "overlays"
+"""Folder of the pictures below that of the results."""
+
 
 @dataclass
 class Prediction:
@@ -80,7 +83,7 @@ class Decider:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    files = find_films(args.films, anonymous=args.anonymous, beside=args.output)
+    files = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
     device = cli.pick_device(args.device)
     weights = resolve_weights(args.weights)
     model = load_model(weights, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
@@ -245,11 +248,11 @@ def _draw(
     for label, crop_heat in heat.items():
         full = resize(crop_heat[None], crop.side)[0].numpy()  # (side, side)
         picture[seen] = overlay(film[seen], full, signed=signed)
-        target = output / "overlays" / f"{prediction.film.name}_{label}.png"
+        target = output / OVERLAYS / f"{prediction.film.name}_{label}.png"
         with replacing(target) as temporary:
             Image.fromarray(picture).save(temporary, format="png", compress_level=3)
         meaning = {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(full)}
-        prediction.overlays[label] = {"file": f"overlays/{target.name}"} | (
+        prediction.overlays[label] = {"file": f"{OVERLAYS}/{target.name}"} | (
             meaning if signed else {"method": "gradcam"}
         )
 

@@ -10,10 +10,7 @@ command a user types, with all tables and figures. Opening ends when the first c
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,8 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 import cli
-from benchmarks.bench_bootstrap import machine
-from chexpert.files import write_csv
+from benchmarks.measure import load, machine, report
 from tests.reporting.browser import drawn, open_page, running_chromium
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_results
@@ -41,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as root:
         folder = write_results(Path(root) / "results", films=args.films)
         masks = write_case_files(folder, image_size=512, patch_size=64, steps_per_patch=8)
-        load = os.getloadavg()[0]  # seconds mean little when others use the cores
-        built = build(folder, masks) | {"load_before": load}
+        before = load()
+        built = build(folder, masks) | {"load_before": before}
         page = folder / "report" / "report.html"
         facts = {
             "page_mb": round(page.stat().st_size / 1e6, 2),
@@ -50,18 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             "films_with_pictures": page.read_text(encoding="utf-8").count('id="film-'),
             "machine": machine(),
         }
-        load = os.getloadavg()[0]
+        before = load()
         opened = open_times(page, args.repeats)
     table = pd.DataFrame(
         [
             {"what": "build", **built},
-            {"what": f"open, slowest of {args.repeats}", "seconds": max(opened), "load_before": load},
+            {"what": f"open, slowest of {args.repeats}", "seconds": max(opened), "load_before": before},
         ]
     )
-    print(table.to_string(index=False, float_format="%.2f"))
-    command = shlex.join(["python", "-m", "benchmarks.bench_report", *sys.argv[1:]])
-    write_csv(args.out, table.assign(**facts, command=command))
-    print(json.dumps({name: round(value, 2) for name, value in built.items()} | {"open_seconds": opened} | facts))
+    summary = {name: round(value, 2) for name, value in built.items()} | {"open_seconds": opened}
+    report("bench_report", table, args.out, summary, facts)
     return 0
 
 

@@ -32,17 +32,17 @@ class LooseFilm:
     error: str = ""
 
 
-def find_films(given: Sequence[Path], *, anonymous: bool, beside: Path | None = None) -> list[Path]:
+def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None = None) -> list[Path]:
     """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM, by name.
 
-    Left out of a folder: what is hidden, a DICOM medium's index, and what lies in `beside`, where results are written.
+    Left out of a folder: what is hidden, a DICOM medium's index, and the pictures in `overlays`.
     Raises InputError when a path is not there, a folder holds no film, or a file is given twice.
     """
     files: list[Path] = []
     for number, path in enumerate(given, start=1):
         called = f"argument {number}" if anonymous else path.name or str(path)
         try:
-            found = _films_in(path, beside) if path.is_dir() else [path] if path.is_file() else None
+            found = _films_in(path, overlays) if path.is_dir() else [path] if path.is_file() else None
         except OSError as error:  # a name that is too long, a folder that must not be read
             raise InputError(f"{called}: {error.strerror}") from None
         if found is None:
@@ -58,10 +58,10 @@ def find_films(given: Sequence[Path], *, anonymous: bool, beside: Path | None = 
     return files
 
 
-def _films_in(folder: Path, beside: Path | None) -> list[Path]:
+def _films_in(folder: Path, overlays: Path | None) -> list[Path]:
     files = (file for file in folder.rglob("*") if not _is_hidden(file.relative_to(folder)) and file.is_file())
-    if beside is not None:
-        files = (file for file in files if beside.resolve() not in file.resolve().parents)
+    if overlays is not None and overlays.resolve() != folder.resolve():
+        files = (file for file in files if overlays.resolve() not in file.resolve().parents)
     return sorted(file for file in files if file.suffix.lower() in ENDINGS or is_dicom(file))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from reporting.case_list import OUTCOMES, CaseList
 from reporting.cases import in_crop, resized, square
 from reporting.localization_results import METHODS, PATCH_METHODS, PROTOCOLS
 from reporting.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
+from reporting.page_figures import data_uri
 
 FILM_SIDE = 384
 MAP_SIDE = 48
@@ -114,13 +114,13 @@ def film_pictures(name: str, sources: MapSources) -> dict[str, Any]:
     crop = Crop.centred(width, height)
     whole = protocol == "corrected"
     return {
-        "film": _data_uri(_jpeg(film), "image/jpeg"),
+        "film": data_uri(_jpeg(film), "image/jpeg"),
         "shape": [round(side * FILM_SIDE / min(film.shape)) for side in (film.shape[1], film.shape[0])],
         "whole": whole,
         "crop": [crop.left / width, crop.top / height, crop.side / width, crop.side / height]
         if whole
         else [0, 0, 1, 1],
-        "sheet": _data_uri(_png(_tiled(sheet)), "image/png"),
+        "sheet": data_uri(_png(_tiled(sheet)), "image/png"),
         "maps": maps,
         "masks": _masks(name, whole, sources.ground_truth),
         "patches": _patches(name, sources),
@@ -234,7 +234,3 @@ def _encoded(plane: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(plane).save(buffer, **options)
     return buffer.getvalue()
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

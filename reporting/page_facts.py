@@ -40,13 +40,16 @@ def run_facts(model: Model) -> RunFacts:
         "weights": weights.get("path"),
         "sha256 of the weights": weights.get("sha256"),
     }
-    stages = {name: stage["seconds"] for name, stage in _part(record, "stages").items() if "seconds" in stage}
+    stages = _part(record, "stages")
+    seconds = {name: _part(stages, name).get("seconds") for name in stages}
     errors = {split: _part(_part(record, "additivity"), split) for split in _SPLITS}
     return RunFacts(
         model.name,
         {name: str(value) for name, value in facts.items() if value not in (None, "")},
-        {name: f"{seconds:,.1f}" for name, seconds in stages.items()},
-        tuple(_additivity(_SPLITS[split], error) for split, error in errors.items() if "max_error" in error),
+        {name: f"{value:,.1f}" for name, value in seconds.items() if isinstance(value, (int, float))},
+        tuple(
+            _additivity(_SPLITS[s], error) for s, error in errors.items() if isinstance(error.get("max_error"), float)
+        ),
     )
 
 

@@ -25,10 +25,6 @@ class Picture:
     height: int
 
 
-def png_uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-
-
 def classification_pictures(paths: Sequence[Path], results: Results) -> list[Picture]:
     """Those of `classification_figures` among the files of a report, in their order."""
     numbers = "the numbers stand in Table 1, per label"
@@ -79,4 +75,9 @@ def _curve_places(results: Results) -> Iterator[tuple[Path, str]]:
 def _picture(path: Path, title: str, alt: str) -> Picture:
     with Image.open(path) as image:
         width, height = image.size
-    return Picture(title, alt, png_uri(path.read_bytes()), width, height)
+    return Picture(title, alt, data_uri(path.read_bytes(), "image/png"), width, height)
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """A file's content as an address that holds it."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -263,11 +263,13 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_films_are_predict
     assert error.startswith("error: ") and error.count("\n") == 1 and output in error
 
 
-def test_results_in_a_folder_of_films_are_not_taken_for_films(weights, tmp_path):
-    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+@pytest.mark.parametrize("output", ["films/out", "films", "."])
+def test_results_in_a_folder_of_films_are_not_taken_for_films(weights, tmp_path, output):
+    (tmp_path / "films").mkdir()
+    Image.fromarray(film_pixels()).save(tmp_path / "films/a.png")
     for _ in range(2):
-        assert predict(weights, tmp_path / "out", tmp_path, "--overlays", "all") == 0
-        assert set(results(tmp_path / "out")[0]["film"]) == {"a"}
+        assert predict(weights, tmp_path / output, tmp_path / "films", "--overlays", "all") == 0
+        assert set(results(tmp_path / output)[0]["film"]) == {"a"}
 
 
 def test_a_film_that_is_gone_before_it_is_drawn_keeps_its_prediction(weights, tmp_path, capsys, monkeypatch):

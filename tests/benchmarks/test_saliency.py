@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import bench_saliency, published_maps
-from saliency.patch_maps import ShiftGrid
+from saliency.patch_maps import ShiftGrid, evidence_grid
 
 NETWORK = "timm/test_efficientnet"
 
@@ -45,7 +45,14 @@ def test_the_published_way_sees_our_shifts(steps):
     assert published_maps.shifts_of(64, steps) == [(dy, dx) for dy in ours for dx in ours]
 
 
-def test_memory_is_read_after_the_patches_asked_for():
+def test_memory_is_read_after_the_patches_asked_for(monkeypatch):
     """With more patches than a thread takes at once; a whole grid of 64 steps would be 65,536 of them."""
-    assert bench_saliency.grid_memory(NETWORK, 256, batch_size=1, patches=40) >= 0
+    done = []
+
+    def counted(*args, progress, **options):
+        evidence_grid(*args, progress=lambda count: (done.append(count), progress(count)), **options)
+
+    monkeypatch.setattr(bench_saliency, "evidence_grid", counted)
+    bench_saliency.grid_memory(NETWORK, 256, batch_size=1, patches=40)
+    assert 40 <= sum(done) < 1000
     assert torch.get_num_threads() == 2

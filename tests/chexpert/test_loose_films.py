@@ -26,7 +26,7 @@ def test_a_folder_is_searched_for_films_and_nothing_else(tmp_path):
     for name in ("IM0001", "DICOMDIR"):  # as they lie on a hospital's disc
         write_dicom(tmp_path / name, pixels)
     (tmp_path / "notes.txt").write_text("no film")
-    found = find_films([tmp_path], anonymous=False, beside=tmp_path / "out")
+    found = find_films([tmp_path], anonymous=False, overlays=tmp_path / "out/overlays")
     assert [str(path.relative_to(tmp_path)) for path in found] == ["IM0001", "b/ünïcødé 肺.PNG"]
     assert find_films([tmp_path / ".a.png"], anonymous=False) == [tmp_path / ".a.png"]  # what is named is taken
 
