@@ -178,7 +178,8 @@ def _refuse_others(path: Path, known: dict[str, Any], settings: dict[str, Any]) 
     if changed:
         told = {"parts_per_step": "--accumulate x processes"}
         values = ", ".join(f"{told.get(n, n)} was {known.get(n)} and is {settings[n]}" for n in changed)
-        raise InputError(f"{path}: of a run with other settings ({values}); give its own, another --output, or --resume never")
+        ways = "give its own, another --output, or --resume never"
+        raise InputError(f"{path}: of a run with other settings ({values}); {ways}")
 
 
 def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers) -> int:
