@@ -43,7 +43,25 @@ def add_device(to: argparse.ArgumentParser) -> None:
 
 
 def add_seed(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    to.add_argument("--seed", type=_count, default=0, help="seed of every random draw")
+
+
+def add_workers(to: argparse.ArgumentParser, most: int = 16) -> None:
+    """most: of the default, for scripts that are rather slowed down by more."""
+    default = min(usable_cores(), most)
+    to.add_argument("--workers", "-pr", type=_count, default=default, help="processes that read films")
+
+
+def _count(text: str) -> int:
+    """What torch and numpy take for a seed."""
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: a batch system gives a job some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> None:

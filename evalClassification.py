@@ -8,7 +8,6 @@ without a network and without films. What is complete is not done again.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
     add("--compare", type=Path, metavar="DIR", help="compare with the predictions of another results folder")
     add("--batch-size", "-bs", type=int, default=16, help="films per batch; heat maps take as many pixels at once")
-    add("--workers", "-pr", type=int, default=min(os.cpu_count() or 1, 16), help="processes that read films")
+    cli.add_workers(parser)
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)

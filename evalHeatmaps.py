@@ -20,7 +20,6 @@ from chexpert.labels import TASKS
 from chexpert.masks import GroundTruth, read_ground_truth
 from chexpert.run_record import RunRecord
 from evaluation.localization import paired_differences, score_maps, write_results
-from evaluation.map_pool import usable_cores
 from evaluation.thresholds import SEARCHES, miou_curves, tune, write_tuning
 from reporting.curves import draw_miou_curves
 from saliency.evidence_files import EvidenceFolder, heat_map_source
@@ -54,7 +53,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--chexlocalize", type=Path, required=True, help="CheXlocalize's folder; CheXlocalize/gt_segmentations_*.json")
     add("--search", choices=tuple(SEARCHES), default="exact", help="every threshold, or the published ternary search")
     add("--resamples", type=int, default=1000, help="bootstrap resamples of the films, as CheXlocalize takes")
-    add("--workers", type=int, default=usable_cores(), help="processes")
+    add("--workers", type=int, default=cli.usable_cores(), help="processes")
     cli.add_seed(parser)
     return parser.parse_args(argv)
 

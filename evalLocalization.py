@@ -21,7 +21,6 @@ from chexpert.files import InputError
 from chexpert.localize import HeatMapFolder
 from chexpert.masks import read_ground_truth
 from evaluation.localization import human_hits, read_human_points, score_maps, write_results
-from evaluation.map_pool import usable_cores
 from evaluation.thresholds import read_probability_cutoffs, read_thresholds
 
 EXAMPLES = """
@@ -62,7 +61,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--save_dir", type=Path, default=Path("."), help="where the CSV files go")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples of the films")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes")
+    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
     cli.add_seed(parser)
     args = parser.parse_args(argv)
     if args.human_points_path and args.metric != "hitmiss":

@@ -35,6 +35,7 @@ from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
 from saliency import patch_maps
 from saliency.cam import class_activation_maps
 from saliency.votes import Votes
+from training.workers import ignore_signals, plain_failures
 
 EXAMPLES = """
 python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted
@@ -118,11 +119,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps-per-patch", type=int, default=8, help="fineness of the overlays; a divisor of the patch size")
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
     add("--batch-size", "-bs", type=int, default=8, help="films per batch")
-    add("--workers", "-pr", type=int, default=min(os.cpu_count() or 1, 8), help="processes that read films")
+    cli.add_workers(parser, most=8)
     cli.add_device(parser)
     args = parser.parse_args(argv)
-    if args.batch_size < 1 or args.workers < 0:
-        parser.error("--batch-size must be 1 or more, --workers 0 or more")
+    if args.batch_size < 1:
+        parser.error("--batch-size must be 1 or more")
     return args
 
 
@@ -148,10 +149,12 @@ def _predict_all(
 ) -> tuple[list[Prediction], list[str]]:
     """Predictions in the films' order, printed as they come, and the names of films that cannot be read."""
     workers = args.workers if len(films) > args.batch_size else 0
-    loader = DataLoader(films, batch_size=args.batch_size, num_workers=workers, collate_fn=list)
+    loader = DataLoader(
+        films, batch_size=args.batch_size, num_workers=workers, collate_fn=list, worker_init_fn=ignore_signals
+    )
     predictions: list[Prediction] = []
     unreadable: list[str] = []
-    with tqdm(total=len(films), desc="predict", unit="film") as bar:
+    with plain_failures(), tqdm(total=len(films), desc="predict", unit="film") as bar:
         for batch in loader:
             for prediction in _predict([film for film in batch if not film.error], model):
                 bar.write(_told(prediction, decider))

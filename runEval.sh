@@ -13,6 +13,10 @@ chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
 
 weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published file, else its name on the hub
   local name=$1 file
+  if [ -f "$MODELS/$name/training_state.pt" ] && [ ! -f "$MODELS/$name/training.json" ]; then
+    echo "error: training of $name in $MODELS/ is not complete: run ./runTraining.sh again" >&2
+    exit 2
+  fi
   if [ -f "$MODELS/$name/model.safetensors" ]; then echo "$MODELS/$name"; return; fi
   shift
   for file in "$@"; do

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from chexpert.dataset import CheXpertDataset, Films, read_films, training_csv
 from chexpert.files import InputError, read_json, sha256, write_json
 from chexpert.labels import LABELS
 from chexpert.packed import open_packed
+from chexpert.run_record import RunRecord
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
 from models.commands import describe
@@ -75,11 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         group.wait()  # the first process writes the weights, all read them
         import evalClassification  # its heat maps need packages that training alone does not
 
-        evaluation = ["--weights", str(args.output), "--data", str(args.data), "--device", args.device]
-        results = args.results or Path("results") / args.output.name
-        code = evalClassification.main([*evaluation, "--output", str(results), "--heatmaps", "none"])
+        code = evalClassification.main(_evaluation(args))
         if group.first:
-            describe(args.output, results)
+            describe(args.output, args.results)
         return code
 
 
@@ -87,14 +85,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
     _add_published_options(parser.add_argument)
     _add_running_options(parser.add_argument)
+    cli.add_workers(parser)
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)
     if args.output.suffix == ".pt":  # as the published scripts name it
         args.output = args.output.with_suffix("")
-    for name in ("lr", "batch_size", "epochs", "accumulate"):
-        if getattr(args, name) <= 0:
-            parser.error(f"--{name.replace('_', '-')} must be greater than 0")
+    args.results = args.results or Path("results") / args.output.name
+    for name in ("lr", "batch_size", "epochs", "accumulate", "worker_timeout"):
+        if not 0 < getattr(args, name) < math.inf:
+            parser.error(f"--{name.replace('_', '-')} must be a finite number greater than 0")
     return args
 
 
@@ -112,7 +112,6 @@ def _add_published_options(add: Callable[..., Any]) -> None:
     add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="what the label -1 is taken for")
     add("--frontal-only", action="store_true", help="leave lateral films out of training")
     add("--fraction", type=float, default=1.0, help="share of the training patients to use")
-    add("--workers", "-pr", type=int, default=min(os.cpu_count() or 1, 16), help="processes that read films")
     add("--no-evaluation", action="store_true", help="only train")
 
 
@@ -131,6 +130,13 @@ def _add_running_options(add: Callable[..., Any]) -> None:
     add("--on-bad-image", choices=("stop", "skip"), default="stop", help="skip leaves up to 0.1%% of the films out")
     add("--worker-timeout", type=float, default=300.0, help="seconds without a film after which a worker hangs")
     add("--track", choices=SERVICES, action="append", default=[], help="on top of CSV and JSONL; may be repeated")
+
+
+def _evaluation(args: argparse.Namespace) -> list[str]:
+    """Arguments of the final evaluation."""
+    given = {"weights": args.output, "output": args.results, "heatmaps": "none", "batch-size": args.batch_size}
+    given |= {name: getattr(args, name) for name in ("data", "device", "seed", "workers")}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
 def _settings(args: argparse.Namespace, device: str, group: Peers) -> dict[str, Any]:
@@ -170,8 +176,10 @@ def _is_finished(args: argparse.Namespace, settings: dict[str, Any], group: Peer
 def _refuse_others(path: Path, known: dict[str, Any], settings: dict[str, Any]) -> None:
     changed = [name for name in settings if known.get(name) != settings[name]]
     if changed:
-        values = ", ".join(f"{name} was {known.get(name)} and is {settings[name]}" for name in changed)
-        raise InputError(f"{path}: of a run with other settings ({values}); choose another --output, or --resume never")
+        told = {"parts_per_step": "--accumulate x processes"}
+        values = ", ".join(f"{told.get(n, n)} was {known.get(n)} and is {settings[n]}" for n in changed)
+        ways = "give its own, another --output, or --resume never"
+        raise InputError(f"{path}: of a run with other settings ({values}); {ways}")
 
 
 def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers) -> int:
@@ -194,7 +202,7 @@ def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, grou
         signal = run.train(args.epochs, loader, around, stop)
     for tracker in trackers:
         tracker.close()
-    if group.first and run.is_over(args.epochs):
+    if group.first and not signal:
         facts = cli.run_facts(args, device) | {"settings": settings, "processes": group.world}
         _report(args.output, run, facts | {"seconds": round(time.monotonic() - started, 1)})
     return signal
@@ -204,14 +212,16 @@ def _checkpoint(
     args: argparse.Namespace, checkpoints: Checkpoints, settings: dict[str, Any], group: Peers
 ) -> dict[str, Any] | None:
     """What to go on from, read by the first process for all; None for a fresh start."""
-    if args.resume == "never":
-        if group.first:
-            (args.output / FINISHED).unlink(missing_ok=True)
-            checkpoints.clear()
-        return None
-    content = group.share(checkpoints.load() if group.first else None)
+    never = args.resume == "never"
+    content = group.share(checkpoints.load() if group.first and not never else None)
     if content is not None:
         _refuse_others(checkpoints.newest, content["settings"], settings)
+    elif group.first:
+        if not args.no_evaluation:  # better told before a training than after it
+            RunRecord(args.results).belongs_to(None, "--results")
+        if never:
+            (args.output / FINISHED).unlink(missing_ok=True)
+            checkpoints.clear()
     return content
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import cli
 from chexpert.localize import HeatMapFolder
 from chexpert.masks import read_ground_truth
-from evaluation.map_pool import usable_cores
 from evaluation.thresholds import SEARCHES, TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
 from reporting.curves import draw_miou_curves
 
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--search", choices=tuple(SEARCHES), default="exact", help="every threshold, or the published ternary search"
     )
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes")
+    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
     args = parser.parse_args(argv)
 
     curves = miou_curves(

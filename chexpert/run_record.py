@@ -24,11 +24,14 @@ class RunRecord:
         path = self.folder / NAME
         self.content: dict[str, Any] = read_json(path) if path.is_file() else {}
 
-    def belongs_to(self, weights_sha256: str) -> None:
-        """Raises InputError when the folder holds results of other weights: they must not be mixed."""
+    def belongs_to(self, weights_sha256: str | None, option: str = "--output") -> None:
+        """Raises InputError when the folder holds results of other weights: they must not be mixed.
+
+        weights_sha256: None for weights that are yet to be made. option: what the script calls the folder.
+        """
         known = self.content.get("weights", {}).get("sha256")
         if known not in (None, weights_sha256):
-            raise InputError(f"{self.folder}: holds results of other weights; delete it or choose another --output")
+            raise InputError(f"{self.folder}: holds results of other weights; delete it or choose another {option}")
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Adds or replaces entries, and writes the file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,11 +22,6 @@ Work = Callable[[HeatMap, GroundTruth], Result]
 _CHUNK = 4  # maps handed to a process at once
 
 _task_of_process: tuple[Work, HeatMapSource, GroundTruth]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def scored_entries(source: HeatMapSource, ground_truth: GroundTruth) -> list[tuple[str, str]]:

@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Writes a synthetic CheXpert and CheXlocalize with known lesion masks.", EXAMPLES)
     parser.add_argument("--output", type=Path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
     parser.add_argument("--patients", type=int, default=600, help=f"at least {demo.SMALLEST_COHORT}")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that draw films")
+    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes that draw films")
     cli.add_seed(parser)
     arguments = parser.parse_args(argv)
-    _check(arguments.patients, arguments.seed, arguments.workers)
+    _check(arguments.patients, arguments.workers)
     _claim(arguments.output, arguments.patients, arguments.seed)
     films = demo.draw_cohort(arguments.patients, arguments.seed)
     _write_films(arguments.output, films, arguments.seed, arguments.workers)
@@ -60,13 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(patients: int, seed: int, workers: int) -> None:
+def _check(patients: int, workers: int) -> None:
     if patients < demo.SMALLEST_COHORT:
         raise InputError(f"--patients {patients}: too few to fill three splits; use at least {demo.SMALLEST_COHORT}")
     if patients >= demo.FIRST_PATIENT["valid"]:
         raise InputError(f"--patients {patients}: more than CheXpert's numbering holds; use at most 64540")
-    if seed < 0:
-        raise InputError(f"--seed {seed}: use 0 or more")
     if workers < 1:
         raise InputError(f"--workers {workers}: use 1 or more")
 

@@ -13,7 +13,6 @@ as well: its films then keep the copies' very pixels.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chexlocalize", type=Path, help="folder with CheXpert/test_labels.csv (the test films)")
     parser.add_argument("--output", type=Path, required=True, help="where the copies go")
     parser.add_argument("--size", type=int, default=1024, help=SIZES)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
     parser.add_argument("--packed", action="store_true", help="one uint8 array per split instead of JPEGs")
     parser.add_argument(
         "--verify", action="store_true", help="read all packed films and name the damaged; with --packed, mend them"

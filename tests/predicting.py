@@ -31,7 +31,7 @@ def predict(weights: Path, output: Path, *arguments: object) -> int:
     """The exit code of `predictImage.py` with films and options `arguments`."""
     options = ["--steps-per-patch", "2", "--device", "cpu", "--workers", "0"]
     return cli.guarded(
-        predictImage.main, [*map(str, arguments), "--weights", str(weights), "--output", str(output), *options]
+        predictImage.main, ["--weights", str(weights), "--output", str(output), *options, *map(str, arguments)]
     )
 
 

@@ -46,6 +46,31 @@ def test_wrong_arguments_are_one_line_and_exit_2(capsys):
     assert "pixels (default: 3)" in parser.format_help()
 
 
+@pytest.mark.parametrize("wrong", ["-1", "4294967296", "1.5", "many"])
+@pytest.mark.parametrize("option", ["--seed", "--workers"])
+def test_seed_and_workers_are_counts(option, wrong, capsys):
+    parser = cli.parser("does things", "python x.py")
+    cli.add_seed(parser)
+    cli.add_workers(parser)
+    assert vars(parser.parse_args(["--seed", "4294967295", "-pr", "0"])) == {"seed": 4294967295, "workers": 0}
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args([option, wrong])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert option in told and f"{wrong} is no whole number from 0 to 4294967295" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(3, 3), (20, 16)])
+def test_as_many_workers_as_cores_that_may_be_used(cores, workers, monkeypatch):
+    """A batch system gives a job some of the machine's."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    parser = cli.parser("does things", "python x.py")
+    cli.add_workers(parser)
+    assert parser.parse_args([]).workers == workers
+
+
 def test_cuda_is_refused_where_there_is_none(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert cli.pick_device("auto") == "cpu"

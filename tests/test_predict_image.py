@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_many_films_go_through_in_batches_and_with_a_reading_process(weights, tm
 
 
 # ------------------------------------------------------------------------------------------------------------ overlays
+
+
+def test_a_reading_process_that_dies_is_one_line(weights, tmp_path, capsys, monkeypatch):
+    for number in range(2):
+        Image.fromarray(film_pixels(seed=number)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(predictImage.LooseFilms, "__getitem__", lambda films, index: os._exit(1))
+    assert predict(weights, tmp_path / "out", tmp_path, "--batch-size", "1", "--workers", "1") == 1
+    assert "error: a worker process died while reading films" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_overlays_lie_in_the_films_frame_and_show_for_and_against(weights, tmp_path):

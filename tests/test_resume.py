@@ -130,6 +130,18 @@ def test_a_signal_finishes_the_step_saves_and_exits(number, code, world, tiny_ch
     assert_same_run(tmp_path / "run", uninterrupted("jpeg", world))
 
 
+def test_a_signal_in_the_last_validation_leaves_what_follows_to_the_next_start(tiny_chexpert, uninterrupted, tmp_path):
+    command = arguments(tiny_chexpert, tmp_path / "run")
+    job = run(command, tmp_path / "stopped", death=Death("weights kept", 3, signal.SIGUSR1))
+    assert job.wait() == [0], job.said()
+    assert "stopped by SIGUSR1; the same command goes on from here" in job.said()
+    assert state(tmp_path / "run")["step"] == STEPS
+    assert not (tmp_path / "run/training.json").exists()
+    finish(command, tmp_path)
+    assert (tmp_path / "run/training.json").is_file()
+    assert_same_run(tmp_path / "run", uninterrupted())
+
+
 @pytest.fixture(scope="module")
 def stopped(tiny_chexpert, tmp_path_factory):
     """The output folder of a run that was stopped after step 8, with the state of step 7 kept beside."""
@@ -164,7 +176,7 @@ def test_never_starts_over(stopped, tiny_chexpert, uninterrupted, tmp_path):
         (["--lr", "1e-4"], "lr was 0.001 and is 0.0001"),
         (["--backbone", "timm/test_resnet"], "backbone was timm/test_efficientnet and is timm/test_resnet"),
         (["--patch-size", "32"], "patch_size was 16 and is 32"),
-        (["--accumulate", "2"], "parts_per_step was 1 and is 2"),
+        (["--accumulate", "2"], "--accumulate x processes was 1 and is 2"),
         (["--precision", "bf16"], "precision was fp32 and is bf16"),
     ],
 )

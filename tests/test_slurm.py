@@ -67,7 +67,7 @@ def test_every_task_is_one_process_of_the_run(submit, tmp_path):
     ("code", "complete", "requeued", "status"),
     [
         ("0", True, False, 0),
-        ("0", False, True, 0),  # stopped by SIGUSR1 while it trained
+        ("0", False, True, 0),  # stopped by SIGUSR1 while it trained or validated
         ("killed", True, True, 138),  # while it evaluated
         ("143", False, False, 143),  # cancelled, or preempted: Slurm decides
         ("2", False, False, 2),

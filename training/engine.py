@@ -60,7 +60,7 @@ class StepRow(NamedTuple):
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient that is not finite; no update was made with it or after it."""
+    """A loss or gradient that is not finite; no update was made with it, or with any step after it."""
 
     def __init__(self, row: StepRow, films: list[int]) -> None:
         super().__init__(f"step {row.step}: loss {row.loss}, gradient norm {row.grad_norm}")
@@ -82,7 +82,8 @@ class Stepper:
     A step takes this process's parts of the batch one after the other, each with random numbers (dropout, stochastic
     depth) of its own that depend on (seed, step, part) alone; so parts may be spread over processes, and no generator
     has to be saved. From the first loss or gradient that is not finite on, updates are left out on the device; `read`
-    raises NotFiniteError for it. `optimizer` must be of the fused kind, which can leave out an update.
+    raises NotFiniteError for it. In float16 a gradient may overflow: that leaves out its own update only. `optimizer`
+    must be of the fused kind, which can leave out an update.
     """
 
     def __init__(
@@ -171,18 +172,16 @@ class Stepper:
     def _update(self, loss: Tensor) -> Tensor:
         """Updates the weights unless something is not finite; returns the norm of all gradients."""
         scaler = self.precision.scaler
-        if scaler.is_enabled():
-            scaler.unscale_(self.optimizer)
+        scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         grad_norm = torch.nn.utils.get_total_norm(gradients)
-        if scaler.is_enabled():
-            scaler.step(self.optimizer)
-            scaler.update()
-        else:
-            finite = (loss + grad_norm).isfinite()
-            self._broken = torch.maximum(self._broken, (~finite).float())
-            self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # as a GradScaler tells a fused one
-            self.optimizer.step()
+        bad = ~(loss + grad_norm).isfinite()
+        final = ~loss.isfinite() if scaler.is_enabled() else bad  # gradients that overflow in float16 lower its scale
+        self._broken = torch.maximum(self._broken, final.float())
+        left_out = torch.maximum(self._broken, bad.float())
+        self.optimizer.found_inf = left_out  # type: ignore[attr-defined]  # as a GradScaler tells a fused one
+        self.optimizer.step()
+        scaler.update()
         return grad_norm
 
 

@@ -87,12 +87,14 @@ class Run:
     def train(self, epochs: int, loader: DataLoader, around: Surroundings, stop: StopSignals) -> int:
         """Trains from where the run is to the end, or until a signal; returns the signal, 0 at the end.
 
+        A signal in the last validation is returned too, so that what comes after training is left to the next start.
+
         Raises InputError, before the update, for a loss or gradient that is not finite, and for too many bad films.
         """
         speeds = Speeds(loader.num_workers, steps=epochs * self.sampler.steps - self.stepper.steps)
         received = 0
         with plain_failures():
-            while not received and not self.is_over(epochs):
+            while not received and self.epoch <= epochs:
                 began, already = time.monotonic(), self.steps_in_epoch
                 with Progress(f"epoch {self.epoch}/{epochs}", self.sampler, already, self.peers.first) as progress:
                     received = self._train_epoch(loader, around, stop, progress, speeds)
@@ -102,10 +104,6 @@ class Run:
                     received = int(self.peers.highest([stop.received])[0])
         end_workers()
         return received
-
-    def is_over(self, epochs: int) -> bool:
-        """Whether all epochs are done, also when a signal came in the last one's validation."""
-        return self.epoch > epochs
 
     def _train_epoch(
         self, loader: DataLoader, around: Surroundings, stop: StopSignals, progress: Progress, speeds: Speeds

@@ -44,6 +44,8 @@ def _in_plain_words(error: BaseException) -> Exception | None:
         if "timed out" in reason:
             return TimeoutError(f"a worker process hangs while reading films ({reason})")
         return ChildProcessError(f"{DIED} ({reason})")
+    if isinstance(error, BrokenPipeError):  # of our own output, as into `| head`
+        return None
     if isinstance(error, (ConnectionError, EOFError)):  # it died while it handed a batch over
         return ChildProcessError(f"{DIED} ({error})")
     return None

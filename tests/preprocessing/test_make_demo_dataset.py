@@ -120,7 +120,6 @@ def test_a_run_that_was_killed_is_completed(release, tmp_path):
         (["--patients", "19"], "--patients 19"),
         (["--patients", "64541"], "--patients 64541"),
         (["--workers", "0"], "--workers 0"),
-        (["--seed", "-1"], "--seed -1"),
     ],
 )
 def test_arguments_out_of_range(tmp_path, capsys, more, hint):

@@ -49,13 +49,13 @@ def white(count, labels, first=0):
     )
 
 
-def linear_stepper(rate=0.1):
+def linear_stepper(rate=0.1, precision="fp32"):
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     nn.init.zeros_(net[1].weight)
     nn.init.zeros_(net[1].bias)
     optimizer = torch.optim.SGD(net.parameters(), lr=rate, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    return net, Stepper(net, optimizer, scheduler, Precision("cpu"), seed=0)
+    return net, Stepper(net, optimizer, scheduler, Precision("cpu", precision), seed=0)
 
 
 def test_two_steps_by_hand():
@@ -148,13 +148,13 @@ def test_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before():
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_what_is_not_finite_stops_before_the_update_and_names_step_and_films(broken):
-    net, stepper = linear_stepper()
+@pytest.mark.parametrize(("broken", "precision"), [("loss", "fp32"), ("gradient", "fp32"), ("loss", "fp16")])
+def test_what_is_not_finite_stops_before_the_update_and_names_step_and_films(broken, precision):
+    net, stepper = linear_stepper(precision=precision)
     stepper.step([white(1, torch.ones(1, 1))])
     kept = net[1].weight.clone()
     if broken == "loss":
-        bad = white(2, torch.tensor([[float("inf")], [0.0]]), first=5)
+        bad = white(2, torch.ones(2, 1), first=5)._replace(brightness=torch.tensor([1.0, float("nan")]))
     else:
         net[1].bias.register_hook(lambda gradient: gradient * float("inf") if stepper.steps == 1 else gradient)
         bad = white(2, torch.ones(2, 1), first=5)
@@ -221,6 +221,13 @@ def test_a_bad_film_stops_with_its_row_in_one_line(tiny_chexpert, tmp_path, work
     assert "\n" not in str(caught.value)
     assert "valid.csv, row 5" in str(caught.value)
     assert str(bad) in str(caught.value)
+
+
+def test_a_reader_of_our_output_that_goes_away_is_no_worker():
+    with pytest.raises(BrokenPipeError), plain_failures():
+        raise BrokenPipeError(32, "Broken pipe")
+    with pytest.raises(ChildProcessError), plain_failures():
+        raise ConnectionResetError(104, "Connection reset by peer")
 
 
 class Troubled(Dataset):
