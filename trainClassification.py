@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = evalClassification.main(_evaluation(args))
         if group.first:
             describe(args.output, args.results)
+            Checkpoints(args.output).clear()  # there is nothing left to go on with
         return code
 
 

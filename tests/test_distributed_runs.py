@@ -134,3 +134,5 @@ def test_torchrun_trains_and_evaluates(tiny_chexpert, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("training labels: train.csv") == 1
     assert len(pd.read_csv(tmp_path / "results/predictions_test.csv")) == 6
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"training.json", "model.safetensors"} <= left and not any("training_state" in name for name in left)

@@ -57,8 +57,8 @@ def test_old_results_are_told_before_a_training_and_not_after_it(evaluated, tiny
     assert not (tmp_path / "run/training_state.pt").exists()
     assert train(tiny_chexpert, tmp_path, "--no-evaluation") == 0
 
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert train(tiny_chexpert, tmp_path) == 0  # complete: its results may be there
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert train(tiny_chexpert, tmp_path, "--resume", "never") == 2
     assert capsys.readouterr().err.endswith(said)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == made
