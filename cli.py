@@ -53,7 +53,7 @@ def add_workers(to: argparse.ArgumentParser, most: int = 16) -> None:
 
 
 def _count(text: str) -> int:
-    """What torch and numpy take for a seed."""
+    """A whole number from 0 on; torch and numpy take no larger one for a seed."""
     if not (text.isdecimal() and int(text) < 2**32):
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {2**32 - 1}")
     return int(text)

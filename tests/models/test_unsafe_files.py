@@ -78,13 +78,13 @@ def test_damaged_files_are_told_in_one_line_wherever_they_are_cut(legacy, tmp_pa
     draw = random.Random(0)
     for cut in [0, 1, 2, 10, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(60))]:
         path.write_bytes(whole[:cut])
-        refused(path, 64)
+        assert refused(path, 64)
     for _ in range(150):
         broken = bytearray(whole)
         for _ in range(5):
             broken[draw.randrange(len(whole))] = draw.randrange(256)
         path.write_bytes(broken)
-        refused(path, 64)  # what survives the damage is still no network
+        assert refused(path, 64)  # what survives the damage is still no network
 
 
 def test_there_is_no_way_to_ask_for_unsafe_loading():
