@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-from chexpert.files import InputError
+from cxr.files import InputError
 
 EXIT_BAD_INPUT = 2
 
@@ -71,11 +71,11 @@ def run(main: Callable[[Sequence[str] | None], int]) -> None:
 
 def guarded(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Calls `main`, turning an expected failure into one line on stderr; returns the exit code."""
-    from models.errors import WeightsError
+    from cxr.files import InputError
 
     try:
         return main(argv)
-    except (InputError, WeightsError) as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:  # disk full, no permission: a fact about the machine, not about this code

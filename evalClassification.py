@@ -18,12 +18,13 @@ import torch
 from tqdm import tqdm
 
 import cli
-from chexpert.dataset import CheXpertDataset, read_films
-from chexpert.files import InputError, sha256, write_csv
-from chexpert.images import open_film, to_unit
-from chexpert.labels import LABELS, TASKS, task_of
-from chexpert.predictions import Predictions, read_predictions, write_predictions
-from chexpert.run_record import RunRecord
+from cxr.dataset import CheXpertDataset, read_films
+from cxr.files import InputError, sha256, write_csv
+from cxr.images import open_film, to_unit
+from cxr.labels import LABELS, TASKS, task_of
+from cxr.names import PROTOCOLS
+from cxr.predictions import Predictions, read_predictions, write_predictions
+from cxr.run_record import RunRecord
 from evaluation.classification import (
     Thresholds,
     calibration_points,
@@ -40,7 +41,6 @@ from models.patch_net import MedicalPatchNet
 from saliency.cam import CAM_METHODS
 from saliency.export import HeatMapExport, export_film
 from saliency.patch_maps import PATCH_METHODS, evidence_grid
-from saliency.protocols import PROTOCOLS
 from training.distributed import Peers, peers
 from training.engine import predict_films
 

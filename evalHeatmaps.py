@@ -15,15 +15,15 @@ from typing import Any
 import pandas as pd
 
 import cli
-from chexpert.files import InputError, sha256, write_csv
-from chexpert.labels import TASKS
-from chexpert.masks import GroundTruth, read_ground_truth
-from chexpert.run_record import RunRecord
+from cxr.files import InputError, sha256, write_csv
+from cxr.labels import TASKS
+from cxr.masks import GroundTruth, read_ground_truth
+from cxr.names import Protocol
+from cxr.run_record import RunRecord
+from evaluation.heatmap_thresholds import SEARCHES, miou_curves, tune, write_tuning
 from evaluation.localization import paired_differences, score_maps, write_results
-from evaluation.thresholds import SEARCHES, miou_curves, tune, write_tuning
 from reporting.curves import draw_miou_curves
 from saliency.evidence_files import EvidenceFolder, heat_map_source
-from saliency.protocols import Protocol
 
 EXAMPLES = """
 python evalHeatmaps.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize

@@ -17,11 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 import cli
-from chexpert.files import InputError
-from chexpert.localize import HeatMapFolder
-from chexpert.masks import read_ground_truth
+from cxr.files import InputError
+from cxr.heat_maps import HeatMapFolder
+from cxr.masks import read_ground_truth
+from evaluation.heatmap_thresholds import read_probability_cutoffs, read_thresholds
 from evaluation.localization import human_hits, read_human_points, score_maps, write_results
-from evaluation.thresholds import read_probability_cutoffs, read_thresholds
 
 EXAMPLES = """
 python evalLocalization.py --metric iou --map_dir maps --gt_path gt.json --threshold_path tuning_results.csv

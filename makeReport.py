@@ -12,20 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-from chexpert.files import InputError
-from chexpert.labels import LABELS, task_of
-from chexpert.masks import read_ground_truth
+from cxr.files import InputError
+from cxr.labels import LABELS, task_of
+from cxr.masks import read_ground_truth
 from evaluation.map_pool import one_thread
-from reporting.case_pictures import MapSources
-from reporting.cases import case_figure
-from reporting.classification_figures import classification_figures
+from reporting.case_grid import case_figure
+from reporting.figures import classification_figures
 from reporting.format import Table, to_markdown, write_table
-from reporting.html import write_page
-from reporting.localization_results import METHODS, PROTOCOLS
-from reporting.localization_tables import mean_hit_rates, table2, table3
-from reporting.results import Results, read_paper, read_results
+from reporting.page.case_pictures import MapSources
+from reporting.page.page import write_page
+from reporting.paper_tables import comparison_table, mean_hit_rates, table1, table1_per_label, table2, table3
+from reporting.results import METHODS, PROTOCOLS, Results, read_paper, read_results
 from reporting.style import save, style
-from reporting.tables import comparison_table, table1, table1_per_label
 from saliency.evidence_files import EvidenceFolder, heat_map_source
 
 EXAMPLES = """

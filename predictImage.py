@@ -24,17 +24,16 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import cli
-from chexpert.files import InputError, replacing, sha256, write_csv, write_json
-from chexpert.images import Crop, resize, to_unit
-from chexpert.loose_films import LooseFilm, LooseFilms, find_films, network_input
+from cxr.files import InputError, replacing, sha256, write_csv, write_json
+from cxr.film_folder import LooseFilm, LooseFilms, find_films, network_input
+from cxr.images import Crop, resize, to_unit
 from models.checkpoint import config_of, load_model, weights_file
-from models.errors import WeightsError
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
 from saliency import patch_maps
 from saliency.cam import class_activation_maps
-from saliency.votes import Votes
+from saliency.contributions import Votes
 from training.workers import ignore_signals, plain_failures
 
 EXAMPLES = """
@@ -175,7 +174,7 @@ def _predict(films: list[LooseFilm], model: MedicalPatchNet) -> Iterator[Predict
     images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
     logits = model(images.to(next(model.parameters()).device)).double().cpu().numpy()  # (B, C)
     if not np.isfinite(logits).all():
-        raise WeightsError("the network's logits are no finite numbers; its weights are damaged")
+        raise InputError("the network's logits are no finite numbers; its weights are damaged")
     for film, image, film_logits in zip(films, images, logits, strict=True):
         assert film.crop is not None
         grid = patch_maps.evidence_grid(model, image, steps_per_patch=1, batch_size=1)  # (C, n, n)

@@ -43,7 +43,7 @@ echo "== localization"
 python evalHeatmaps.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
-    python -m models.checkpoint describe "$MODELS/$name" --results "$RESULTS/$name"
+    python convertWeights.py describe "$MODELS/$name" --results "$RESULTS/$name"
   fi
 done
 echo "== comparing the two"

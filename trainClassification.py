@@ -25,24 +25,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import cli
-from chexpert.dataset import CheXpertDataset, Films, read_films, training_csv
-from chexpert.files import InputError, read_json, sha256, write_json
-from chexpert.labels import LABELS
-from chexpert.packed import open_packed
-from chexpert.run_record import RunRecord
+from convertWeights import describe
+from cxr.dataset import CheXpertDataset, Films, read_films, training_csv
+from cxr.files import InputError, read_json, sha256, write_json
+from cxr.labels import LABELS
+from cxr.packed import open_packed
+from cxr.run_record import RunRecord
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
-from models.commands import describe
 from models.patch_net import MedicalPatchNet
-from reporting.learning_curves import draw_learning_curves
+from reporting.curves import draw_learning_curves
 from training.checkpoints import Checkpoints
 from training.distributed import Peers, peers
 from training.engine import Precision, Stepper, predict_films
-from training.films import PartSampler, TrainingSet, collate
-from training.run import Run, Surroundings
-from training.signals import EXIT_CODES, StopSignals
-from training.tracking import SERVICES, open_trackers
-from training.workers import ignore_signals
+from training.history import SERVICES, open_trackers
+from training.loader import PartSampler, TrainingSet, collate
+from training.trainer import Run, Surroundings
+from training.workers import EXIT_CODES, StopSignals, ignore_signals
 
 EXAMPLES = """
 python trainClassification.py --data CheXpert-1024 --output savedModels/MedicalPatchNet

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-from chexpert.localize import HeatMapFolder
-from chexpert.masks import read_ground_truth
-from evaluation.thresholds import SEARCHES, TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
+from cxr.heat_maps import HeatMapFolder
+from cxr.masks import read_ground_truth
+from evaluation.heatmap_thresholds import SEARCHES, TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
 from reporting.curves import draw_miou_curves
 
 EXAMPLES = """

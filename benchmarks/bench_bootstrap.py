@@ -21,8 +21,8 @@ import pandas as pd
 
 import cli
 from benchmarks.measure import Timer, load, machine, report
-from chexpert.labels import LABELS
-from chexpert.predictions import Predictions
+from cxr.labels import LABELS
+from cxr.predictions import Predictions
 from evaluation.classification import Thresholds, classification_table, youden_thresholds
 
 POSITIVES_OF_668 = (62, 253, 151, 310, 8, 78, 29, 11, 153, 9, 104, 4, 5, 261)

@@ -23,24 +23,24 @@ from torch import Tensor
 
 import cli
 from benchmarks.measure import load, machine, report
-from chexpert.dataset import read_films
-from chexpert.images import Crop, open_film, to_unit
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMap
-from chexpert.masks import GroundTruth, read_ground_truth
-from chexpert.predictions import read_predictions
+from cxr.dataset import read_films
+from cxr.heat_maps import HeatMap
+from cxr.images import Crop, open_film, to_unit
+from cxr.labels import TASKS
+from cxr.masks import GroundTruth, read_ground_truth
+from cxr.names import Protocol
+from cxr.predictions import read_predictions
 from evaluation.bootstrap import resample_weights
+from evaluation.heatmap_thresholds import miou_curves, tune
 from evaluation.localization import score_maps
-from evaluation.thresholds import miou_curves, tune
 from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import upsample
 from saliency.evidence_files import EvidenceFolder
-from saliency.frame import film_in_frame, to_film_frame
-from saliency.inference import evaluating
+from saliency.film_maps import film_in_frame, to_film_frame
+from saliency.folded_network import evaluating
 from saliency.patch_maps import ShiftGrid, scaled_logits
 from saliency.patch_maps import to_unit as logits_to_unit
-from saliency.protocols import Protocol
 
 EXAMPLE = "python -m benchmarks.bench_differences demo/results demo/savedModels demo/data/CheXlocalize"
 PATCH_MODEL, BASELINE = "MedicalPatchNet", "EfficientNetB0"

@@ -31,7 +31,7 @@ from torch import Tensor
 import cli
 from benchmarks.measure import Timer, load, machine, memory_mib, report
 from benchmarks.published_maps import BATCH, evidence_map, package_cam, shift_logits, shifts_of
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 from models.checkpoint import build_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import CAM_METHODS, class_activation_maps

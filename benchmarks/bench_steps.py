@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 import cli
 from benchmarks.measure import Timer, load, machine, report
-from chexpert.images import read_square, resize
-from chexpert.labels import LABELS
-from chexpert.loose_films import find_films
+from cxr.film_folder import find_films
+from cxr.images import read_square, resize
+from cxr.labels import LABELS
 from models.checkpoint import build_model, load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet, split_patches

@@ -37,11 +37,11 @@ import cli
 from benchmarks.measure import load, machine, report
 from benchmarks.training_films import JPEGS, draw_films
 from benchmarks.training_loops import LOOPS, Idle, Loop, PublishedSet, copy_bandwidth, synchronisations, timed
-from chexpert.dataset import CheXpertDataset, Films
-from chexpert.labels import LABELS
+from cxr.dataset import CheXpertDataset, Films
+from cxr.labels import LABELS
 from models.checkpoint import build_model
-from training.films import Batch, PartSampler, TrainingSet, collate
-from training.run import READ_EVERY
+from training.loader import Batch, PartSampler, TrainingSet, collate
+from training.trainer import READ_EVERY
 
 MEMORY_GB = {"efficientnet_b0": 1.15, "efficientnet_v2_s": 2.02}
 """What training on a film of 512 px moves through a GPU's memory at least."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from chexpert.files import write_csv
+from cxr.files import write_csv
 
 
 class Timer:

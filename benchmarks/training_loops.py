@@ -13,10 +13,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
 
 from benchmarks.measure import Timer
-from chexpert.dataset import Films
+from cxr.dataset import Films
 from training.engine import Precision, Stepper
-from training.films import Batch
-from training.run import READ_EVERY
+from training.loader import Batch
+from training.trainer import READ_EVERY
 
 RATE = 1e-4
 MANY_STEPS = 10_000

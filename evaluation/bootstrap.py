@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from chexpert.files import InputError
-from chexpert.patients import patient_of
+from cxr.files import InputError
+from cxr.paths import patient_of
 from evaluation.metrics import SUMS, LabelSums, PanelSums, panel_sums
 
 UNITS = ("film", "patient")

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from chexpert.files import InputError, read_json, write_json
-from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS
-from chexpert.predictions import Predictions
+from cxr.files import InputError, read_json, write_json
+from cxr.labels import CHEXLOCALIZE_LABELS, LABELS
+from cxr.predictions import Predictions
 from evaluation.bootstrap import film_units, interval, mean_of_defined, resampled_sums
 from evaluation.metrics import (
     METRICS,

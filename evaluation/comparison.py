@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from chexpert.files import InputError
-from chexpert.labels import LABELS
-from chexpert.predictions import Predictions
+from cxr.files import InputError
+from cxr.labels import LABELS
+from cxr.predictions import Predictions
 from evaluation.bootstrap import film_units, resampled_sums
 from evaluation.classification import (
     Thresholds,

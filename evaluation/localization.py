@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from chexpert.files import InputError, read_json, write_csv
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMap, HeatMapSource
-from chexpert.masks import GroundTruth
+from cxr.files import InputError, read_json, write_csv
+from cxr.heat_maps import HeatMap, HeatMapSource
+from cxr.labels import TASKS
+from cxr.masks import GroundTruth
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
 from evaluation.map_pool import over_maps, scored_entries
 from evaluation.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film

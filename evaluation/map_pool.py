@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from chexpert.files import InputError
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMap, HeatMapSource
-from chexpert.masks import GroundTruth
+from cxr.files import InputError
+from cxr.heat_maps import HeatMap, HeatMapSource
+from cxr.labels import TASKS
+from cxr.masks import GroundTruth
 
 Result = TypeVar("Result")
 Work = Callable[[HeatMap, GroundTruth], Result]

@@ -7,9 +7,9 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from chexpert.files import InputError
-from chexpert.localize import HeatMap, heat_map_name
-from chexpert.masks import GroundTruth
+from cxr.files import InputError
+from cxr.heat_maps import HeatMap, heat_map_name
+from cxr.masks import GroundTruth
 
 
 def resize_to_film(heat_map: HeatMap) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from models.errors import WeightsError
+from cxr.files import InputError
 
 TORCHVISION = {
     "efficientnet_b0": torchvision.models.EfficientNet_B0_Weights.IMAGENET1K_V1,
@@ -38,7 +38,7 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
     Without `pretrained` nothing is ever downloaded. With it, ImageNet weights are taken and the RGB stem is summed over
     its channels, so that a grey film gives what its RGB copy would have given.
 
-    Raises WeightsError when the name is unknown, when the network does not end in average pooling and one linear
+    Raises InputError when the name is unknown, when the network does not end in average pooling and one linear
     layer, or when the ImageNet weights cannot be had.
     """
     try:
@@ -48,13 +48,13 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
             return _timm_backbone(name.removeprefix("timm/"), pretrained)
     except (OSError, RuntimeError) as error:  # URLError and the hub's offline errors are OSErrors
         if not pretrained:
-            raise WeightsError(f"backbone {name!r}: {_first_line(error)}") from error
-        raise WeightsError(
+            raise InputError(f"backbone {name!r}: {_first_line(error)}") from error
+        raise InputError(
             f"the ImageNet weights of {name!r} cannot be had ({_first_line(error)}); "
             "connect once to download them, or start from random weights with --init random"
         ) from error
     known = ", ".join(TORCHVISION)
-    raise WeightsError(f"unknown backbone {name!r}; known are {known} and timm/<name>")
+    raise InputError(f"unknown backbone {name!r}; known are {known} and timm/<name>")
 
 
 def _first_line(error: BaseException) -> str:
@@ -91,7 +91,7 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
 
 @torch.no_grad()
 def _check_linear_end(name: str, net: Any) -> None:
-    """Raises WeightsError unless the network's output is its linear layer on the mean of its last feature map."""
+    """Raises InputError unless the network's output is its linear layer on the mean of its last feature map."""
     net.eval()
     image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     classifier = net.get_classifier()
@@ -104,4 +104,4 @@ def _check_linear_end(name: str, net: Any) -> None:
         linear_end = False
     net.train()
     if not linear_end:
-        raise WeightsError(f"timm/{name} does not end in average pooling and one linear layer; choose another network")
+        raise InputError(f"timm/{name} does not end in average pooling and one linear layer; choose another network")

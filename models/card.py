@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import WeightsError
+from cxr.files import InputError
 
 Details = dict[str, Any]
 
@@ -28,17 +28,17 @@ _METRICS = {("auroc", "-"): "AUROC", ("sensitivity", "youden"): "sensitivity", (
 
 
 def check_details(details: Mapping[str, Any]) -> None:
-    """Raises WeightsError that names the entry when something else stands there than the project reads."""
+    """Raises InputError that names the entry when something else stands there than the project reads."""
     for name, kind in _KINDS.items():
         if type(details.get(name, kind())) is not kind:
-            raise WeightsError(f"details, {name}: {details[name]!r} is no {kind.__name__}")
+            raise InputError(f"details, {name}: {details[name]!r} is no {kind.__name__}")
     for label, value in details.get("thresholds", {}).items():
         if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
-            raise WeightsError(f"details, thresholds, {label}: {value!r} is no probability and not null")
+            raise InputError(f"details, thresholds, {label}: {value!r} is no probability and not null")
     for name in ("classification", "localization"):
         for row in details.get(name, ()):
             if type(row) is not dict or not all(_is_number_or_null(row.get(column, "")) for column in _NUMBERS):
-                raise WeightsError(f"details, {name}: {row!r} is no row with {', '.join(_NUMBERS)}")
+                raise InputError(f"details, {name}: {row!r} is no row with {', '.join(_NUMBERS)}")
 
 
 _KINDS = {
@@ -64,7 +64,7 @@ def standard_details() -> Details:
 def measured_details(results: Path) -> Details:
     """`thresholds`, `classification` and `localization` from a results folder, each when it is there.
 
-    Raises WeightsError when nothing was measured, or a file is not what the evaluation writes.
+    Raises InputError when nothing was measured, or a file is not what the evaluation writes.
     """
     found: Details = {}
     if (path := results / "thresholds.json").is_file():
@@ -85,7 +85,7 @@ def measured_details(results: Path) -> Details:
         if row["name"] == "Mean"
     ]
     if not any(found.values()):
-        raise WeightsError(f"{results}: no thresholds.json, classification_test.csv or localization/ in this folder")
+        raise InputError(f"{results}: no thresholds.json, classification_test.csv or localization/ in this folder")
     return found
 
 
@@ -97,7 +97,7 @@ def measured_weights(results: Path) -> str | None:
     except (FileNotFoundError, KeyError):  # of predictions that were made elsewhere
         return None
     except (ValueError, TypeError):
-        raise WeightsError(f"{path}: not the record that evalClassification.py writes") from None
+        raise InputError(f"{path}: not the record that evalClassification.py writes") from None
     return str(sha256)
 
 
@@ -106,7 +106,7 @@ def _thresholds(path: Path) -> dict[str, float | None]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(label): entry["threshold"] for label, entry in content.items()}
     except (ValueError, AttributeError, TypeError, KeyError):
-        raise WeightsError(f"{path}: not the thresholds that evalClassification.py writes") from None
+        raise InputError(f"{path}: not the thresholds that evalClassification.py writes") from None
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -119,7 +119,7 @@ def _numbers(path: Path, row: Mapping[str, str], **columns: str) -> dict[str, fl
     try:
         return {name: float(row[column]) if row[column] else None for name, column in columns.items()}
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: not a table of this project's evaluation ({error})") from None
+        raise InputError(f"{path}: not a table of this project's evaluation ({error})") from None
 
 
 def model_card(config: Mapping[str, Any], details: Mapping[str, Any]) -> str:
@@ -203,7 +203,7 @@ def _measured(details: Mapping[str, Any]) -> str:
         for row in [*details.get("classification", ()), *details.get("localization", ())]
     ]
     if not rows:
-        return "Nothing is recorded: `python -m models.checkpoint describe FOLDER --results RESULTS` adds the tables.\n"
+        return "Nothing is recorded: `python convertWeights.py describe FOLDER --results RESULTS` adds the tables.\n"
     return _table(("", "", "value", "95% interval"), rows) + "\nSensitivity and specificity at the thresholds above.\n"
 
 

@@ -2,10 +2,6 @@
 
 A folder holds `config.json` (what to build) beside `model.safetensors` (its tensors), as `save_pretrained` of the
 Hugging Face hub writes them. Nothing here ever runs code from a file: `.pt` files are read with `weights_only=True`.
-
-    python -m models.checkpoint convert MedicalPatchNet_weights.pt savedModels/MedicalPatchNet --patch-size 64
-    python -m models.checkpoint convert savedModels/MedicalPatchNet MedicalPatchNet_weights.pt
-    python -m models.checkpoint describe savedModels/MedicalPatchNet --results results/MedicalPatchNet
 """
 
 from __future__ import annotations
@@ -25,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from cxr.files import InputError
 from models.backbones import TORCHVISION, build_backbone
 from models.card import check_details, model_card
-from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
 
 CONFIG_NAME = "config.json"
@@ -67,14 +63,14 @@ def build_model(
 ) -> MedicalPatchNet:
     """A new network. `init="imagenet"` downloads the backbone's ImageNet weights (cached by torch or timm).
 
-    Raises WeightsError when sizes do not fit, the backbone is unusable, or the download fails.
+    Raises InputError when sizes do not fit, the backbone is unusable, or the download fails.
     """
     try:
         model = MedicalPatchNet(backbone, patch_size, image_size, labels)
-    except WeightsError:
+    except InputError:
         raise
     except ValueError as error:
-        raise WeightsError(str(error)) from error
+        raise InputError(str(error)) from error
     if init == "imagenet":  # not an argument of the network: rebuilding one from its config must never download
         model.features = build_backbone(backbone, pretrained=True).features
     return model
@@ -87,13 +83,13 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
     may hold a V2-S), but not its patch size: `patch_size` is then needed. A folder knows its own; another one given
     here is refused.
 
-    Raises WeightsError when the file is missing, unsafe, damaged, or does not fit the network.
+    Raises InputError when the file is missing, unsafe, damaged, or does not fit the network.
     """
     path = Path(path)
     if path.is_dir():
         model, state = _from_folder(path)
         if patch_size not in (None, model.patch_size):
-            raise WeightsError(f"{path}: these weights have patch size {model.patch_size}, not {patch_size}")
+            raise InputError(f"{path}: these weights have patch size {model.patch_size}, not {patch_size}")
     elif path.suffix == ".safetensors" and (path.parent / CONFIG_NAME).is_file():
         return load_model(path.parent, patch_size=patch_size, device=device)
     else:
@@ -106,7 +102,7 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Writes `config.json`, `model.safetensors` and the model card into `folder`, each file whole or not at all.
 
-    Raises WeightsError for details that are not of the form that `models.card` describes.
+    Raises InputError for details that are not of the form that `models.card` describes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +114,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
 
 
 def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-    """Writes what stands beside the tensors: `config.json` and the model card. Raises WeightsError as `save_model`."""
+    """Writes what stands beside the tensors: `config.json` and the model card. Raises InputError as `save_model`."""
     check_details(details)
     content = json.dumps({**config, "details": details}, indent=2, ensure_ascii=False) + "\n"
     _replace(folder / CONFIG_NAME, lambda temporary: temporary.write_text(content, encoding="utf-8"))
@@ -129,11 +125,11 @@ def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[
 def save_published(model: MedicalPatchNet, path: Path) -> None:
     """Writes a state dict in the published layout. It carries tensors only: sizes, labels and details are left behind.
 
-    Raises WeightsError for a network that this layout cannot tell: another backbone, image size or label order.
+    Raises InputError for a network that this layout cannot tell: another backbone, image size or label order.
     """
     published = (PUBLISHED_IMAGE_SIZE, PUBLISHED_LABELS)
     if model.backbone not in TORCHVISION or (model.image_size, model.labels) != published:
-        raise WeightsError(
+        raise InputError(
             f"{path}: the published layout holds an EfficientNet of torchvision for {PUBLISHED_IMAGE_SIZE} px and the "
             f"14 CheXpert labels, not {model.backbone} for {model.image_size} px and {len(model.labels)} labels"
         )
@@ -160,25 +156,25 @@ def weights_file(path: str | Path) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pt` or `.safetensors` file under their own names. Raises WeightsError."""
+    """The tensors of a `.pt` or `.safetensors` file under their own names. Raises InputError."""
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file or folder of weights")
+        raise InputError(f"{path}: no such file or folder of weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # torch remarks on odd pickles before it refuses them
             state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     except pickle.UnpicklingError:
-        raise WeightsError(f"{path}: holds more than tensors, or is damaged; only plain state dicts are read") from None
+        raise InputError(f"{path}: holds more than tensors, or is damaged; only plain state dicts are read") from None
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file makes of torch's reader
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: damaged or not a weights file ({first_line})") from None
+        raise InputError(f"{path}: damaged or not a weights file ({first_line})") from None
     if not isinstance(state, Mapping) or not all(_is_named_tensor(*item) for item in state.items()):
-        raise WeightsError(f"{path}: not a state dict (a mapping from names to tensors)")
+        raise InputError(f"{path}: not a state dict (a mapping from names to tensors)")
     return dict(state)
 
 
@@ -207,38 +203,38 @@ def _from_folder(folder: Path) -> tuple[MedicalPatchNet, dict[str, Tensor]]:
     wanted = _read_config(path)
     try:
         return MedicalPatchNet(**wanted), read_state(folder / WEIGHTS_NAME)
-    except WeightsError:
+    except InputError:
         raise
     except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 _CONFIG_KINDS = {"backbone": str, "patch_size": int, "image_size": int, "labels": list, "details": dict}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """The arguments of the network that the file describes. Raises WeightsError that names the entry."""
+    """The arguments of the network that the file describes. Raises InputError that names the entry."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise WeightsError(f"{path.parent}: no {path.name} in this folder; expected it beside {WEIGHTS_NAME}") from None
+        raise InputError(f"{path.parent}: no {path.name} in this folder; expected it beside {WEIGHTS_NAME}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise WeightsError(f"{path}: not a json file") from None
+        raise InputError(f"{path}: not a json file") from None
     if not isinstance(config, dict):
-        raise WeightsError(f"{path}: not a json object")
+        raise InputError(f"{path}: not a json object")
     config.setdefault("details", {})  # which older folders lack
     for name, kind in _CONFIG_KINDS.items():
         if name not in config:
-            raise WeightsError(f"{path}: no entry {name!r}")
+            raise InputError(f"{path}: no entry {name!r}")
         if type(config[name]) is not kind:
-            raise WeightsError(f"{path}: {name}: {config[name]!r} is no {kind.__name__}")
+            raise InputError(f"{path}: {name}: {config[name]!r} is no {kind.__name__}")
     labels = config["labels"]
     if not all(_is_a_name(label) for label in labels) or len(set(labels)) < len(labels):
-        raise WeightsError(f"{path}: labels: expected names without / and \\, each once")
+        raise InputError(f"{path}: labels: expected names without / and \\, each once")
     try:
         check_details(config["details"])
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return {name: config[name] for name in _CONFIG_KINDS}
 
 
@@ -250,15 +246,15 @@ def _is_a_name(label: object) -> bool:
 def _from_shapes(path: Path, state: Mapping[str, Tensor], patch_size: int | None) -> MedicalPatchNet:
     stem, head = state.get("features.0.0.weight"), state.get("head.weight")
     if stem is None or head is None:
-        raise WeightsError(f"{path}: neither the published layout (baseBackbone.*) nor a folder of this project")
+        raise InputError(f"{path}: neither the published layout (baseBackbone.*) nor a folder of this project")
     if not stem.ndim or not head.ndim:
-        raise WeightsError(f"{path}: the stem or the head is a single number, the network needs more")
+        raise InputError(f"{path}: the stem or the head is a single number, the network needs more")
     if len(stem) not in _BACKBONE_OF_STEM_WIDTH:
-        raise WeightsError(f"{path}: a stem of {len(stem)} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
+        raise InputError(f"{path}: a stem of {len(stem)} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
     if len(head) != len(PUBLISHED_LABELS):
-        raise WeightsError(f"{path}: {len(head)} outputs, where the {len(PUBLISHED_LABELS)} CheXpert labels are needed")
+        raise InputError(f"{path}: {len(head)} outputs, where the {len(PUBLISHED_LABELS)} CheXpert labels are needed")
     if patch_size is None:
-        raise WeightsError(
+        raise InputError(
             f"{path}: this file does not carry its patch size; "
             f"give --patch-size 64 for MedicalPatchNet or {PUBLISHED_IMAGE_SIZE} for the baseline"
         )
@@ -270,13 +266,13 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in state:
-            raise WeightsError(f"{path}: tensor {name!r} is missing")
+            raise InputError(f"{path}: tensor {name!r} is missing")
         if state[name].shape != tensor.shape:
             found, wanted = tuple(state[name].shape), tuple(tensor.shape)
-            raise WeightsError(f"{path}: tensor {name!r} has shape {found}, the network needs {wanted}")
+            raise InputError(f"{path}: tensor {name!r} has shape {found}, the network needs {wanted}")
     unknown = sorted(set(state) - set(expected))
     if unknown:
-        raise WeightsError(f"{path}: {len(unknown)} tensors that the network does not have, such as {unknown[0]!r}")
+        raise InputError(f"{path}: {len(unknown)} tensors that the network does not have, such as {unknown[0]!r}")
     model.load_state_dict(state)
 
 
@@ -292,9 +288,3 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    from models.commands import main
-
-    raise SystemExit(main())

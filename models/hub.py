@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from models.errors import WeightsError
+from cxr.files import InputError
 
 PUBLISHED_REPO = "hf://patrick-w/MedicalPatchNet"
 
@@ -45,14 +45,14 @@ def resolve_weights(spec: str | Path) -> Path:
     `hf://owner/repo` is a saved folder (`config.json`, `model.safetensors`), `hf://owner/repo/file` one file. What was
     downloaded is checked against the sha256 that the hub recorded for it, and thrown away when it differs.
 
-    Raises WeightsError when nothing is there, the download fails, or the content is not what was recorded.
+    Raises InputError when nothing is there, the download fails, or the content is not what was recorded.
     """
     if str(spec).startswith("hf:"):
         return _from_hub(str(spec))
     path = Path(spec).expanduser()
     found = next((candidate for candidate in _names(path.name) if path.with_name(candidate).exists()), None)
     if found is None:
-        raise WeightsError(f"{path}: no such file or folder of weights; {PUBLISHED_REPO}/FILE takes one from the hub")
+        raise InputError(f"{path}: no such file or folder of weights; {PUBLISHED_REPO}/FILE takes one from the hub")
     return path.with_name(found)
 
 
@@ -70,7 +70,7 @@ def _names(file: str) -> list[str]:
 def _from_hub(spec: str) -> Path:
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise WeightsError(f"{spec}: expected hf://owner/repo[@revision][/file]")
+        raise InputError(f"{spec}: expected hf://owner/repo[@revision][/file]")
     repo, revision, file = match["repo"], match["revision"], match["file"]
     a_folder = file in (None, _FOLDER_FILES[-1])
     with _one_line_errors(spec, repo, revision):
@@ -108,29 +108,27 @@ def _one_line_errors(spec: str, repo: str, revision: str | None) -> Iterator[Non
     try:
         yield
     except GatedRepoError:
-        raise WeightsError(
+        raise InputError(
             f"{spec}: access to this repository must be granted: ask for it at {constants.ENDPOINT}/{repo}, "
             "then set HF_TOKEN"
         ) from None
     except RepositoryNotFoundError:
-        raise WeightsError(
+        raise InputError(
             f"{spec}: no repository {repo} at {constants.ENDPOINT}; check the name, or set HF_TOKEN if it is private"
         ) from None
     except RevisionNotFoundError:
-        raise WeightsError(
-            f"{spec}: {repo} has no revision {revision!r}; leave @{revision} out for the newest"
-        ) from None
+        raise InputError(f"{spec}: {repo} has no revision {revision!r}; leave @{revision} out for the newest") from None
     except LocalEntryNotFoundError:
-        raise WeightsError(f"{spec}: not downloaded yet, and {_why_not_now()}") from None
+        raise InputError(f"{spec}: not downloaded yet, and {_why_not_now()}") from None
     except RemoteEntryNotFoundError:
-        raise WeightsError(f"{spec}: {_what_is_there(repo, revision)}") from None
+        raise InputError(f"{spec}: {_what_is_there(repo, revision)}") from None
     except _TRANSPORT_ERRORS as error:
         if getattr(error, "errno", None):  # a full disk, a cache that cannot be written: the machine's own words
             raise
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{spec}: the download failed ({first_line}); run the command again") from None
+        raise InputError(f"{spec}: the download failed ({first_line}); run the command again") from None
     except ValueError as error:
-        raise WeightsError(f"{spec}: not a name that the hub knows ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{spec}: not a name that the hub knows ({str(error).splitlines()[0]})") from None
 
 
 def _why_not_now() -> str:
@@ -162,7 +160,7 @@ def _verify(path: Path, spec: str) -> None:
     if found != blob.name:
         blob.unlink()
         path.unlink(missing_ok=True)
-        raise WeightsError(
+        raise InputError(
             f"{spec}: the file differs from its recorded sha256 ({found[:12]}... instead of {blob.name[:12]}...); "
             "it was removed, run the command again to download it anew"
         )

@@ -31,7 +31,7 @@ class MedicalPatchNet(
 
     `details` are json facts that travel with the weights (see `models.card`): thresholds, preprocessing, training data.
 
-    Raises ValueError when `patch_size` does not divide `image_size`, WeightsError for an unusable backbone.
+    Raises ValueError when `patch_size` does not divide `image_size`, InputError for an unusable backbone.
     """
 
     def __init__(

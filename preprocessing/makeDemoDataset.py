@@ -24,12 +24,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from chexpert import demo
-from chexpert.demo import Film
-from chexpert.demo_film import render
-from chexpert.files import InputError, read_json, replacing, write_csv, write_json
-from chexpert.labels import TASKS, label_of
-from chexpert.masks import encode_mask
+from cxr.files import InputError, read_json, replacing, write_csv, write_json
+from cxr.labels import TASKS, label_of
+from cxr.masks import encode_mask
+from preprocessing.phantom import cohort
+from preprocessing.phantom.cohort import Film
+from preprocessing.phantom.film import render
 
 EXAMPLES = """
 python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
@@ -47,13 +47,13 @@ Codes = dict[str, dict[str, Any]]
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Writes a synthetic CheXpert and CheXlocalize with known lesion masks.", EXAMPLES)
     parser.add_argument("--output", type=Path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
-    parser.add_argument("--patients", type=int, default=600, help=f"at least {demo.SMALLEST_COHORT}")
+    parser.add_argument("--patients", type=int, default=600, help=f"at least {cohort.SMALLEST_COHORT}")
     parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes that draw films")
     cli.add_seed(parser)
     arguments = parser.parse_args(argv)
     _check(arguments.patients, arguments.workers)
     _claim(arguments.output, arguments.patients, arguments.seed)
-    films = demo.draw_cohort(arguments.patients, arguments.seed)
+    films = cohort.draw_cohort(arguments.patients, arguments.seed)
     _write_films(arguments.output, films, arguments.seed, arguments.workers)
     _write_tables(arguments.output, films, arguments.seed)
     print(_summary(arguments.output, films))
@@ -61,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(patients: int, workers: int) -> None:
-    if patients < demo.SMALLEST_COHORT:
-        raise InputError(f"--patients {patients}: too few to fill three splits; use at least {demo.SMALLEST_COHORT}")
-    if patients >= demo.FIRST_PATIENT["valid"]:
+    if patients < cohort.SMALLEST_COHORT:
+        raise InputError(f"--patients {patients}: too few to fill three splits; use at least {cohort.SMALLEST_COHORT}")
+    if patients >= cohort.FIRST_PATIENT["valid"]:
         raise InputError(f"--patients {patients}: more than CheXpert's numbering holds; use at most 64540")
     if workers < 1:
         raise InputError(f"--workers {workers}: use 1 or more")
@@ -154,11 +154,11 @@ def _write_tables(output: Path, films: Sequence[Film], seed: int) -> None:
     train, valid, test = ([film for film in films if film.split == split] for split in ("train", "valid", "test"))
     chexpert, chexlocalize, release = output / "CheXpert-v1.0", output / "CheXlocalize/CheXpert", "CheXpert-v1.0/"
     tables: dict[Path, pd.DataFrame] = {
-        chexpert / "train.csv": demo.report_table(train, release, seed),
-        chexpert / "train_visualCheXbert.csv": demo.visual_table(train, release),
-        chexpert / "valid.csv": demo.label_table(valid, release),
-        chexlocalize / "val_labels.csv": demo.label_table(valid, release),
-        chexlocalize / "test_labels.csv": demo.table_without_people(test),
+        chexpert / "train.csv": cohort.report_table(train, release, seed),
+        chexpert / "train_visualCheXbert.csv": cohort.visual_table(train, release),
+        chexpert / "valid.csv": cohort.label_table(valid, release),
+        chexlocalize / "val_labels.csv": cohort.label_table(valid, release),
+        chexlocalize / "test_labels.csv": cohort.table_without_people(test),
     }
     for path, table in tables.items():
         if not path.exists():
@@ -167,7 +167,7 @@ def _write_tables(output: Path, films: Sequence[Film], seed: int) -> None:
 
 def _summary(output: Path, films: Sequence[Film]) -> str:
     counts = []
-    for split, patients in demo.split_sizes(len({film.patient for film in films})).items():
+    for split, patients in cohort.split_sizes(len({film.patient for film in films})).items():
         counts.append(f"{split} {sum(film.split == split for film in films)} films of {patients} patients")
     return f"{output}: {', '.join(counts)}"
 

@@ -29,10 +29,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from chexpert.dataset import check_paths, film_file, inside_release
-from chexpert.files import InputError, csv_row, read_csv, read_json, replacing, sha256, write_csv, write_json
-from chexpert.images import Crop, open_film
-from chexpert.packed import Packing, damaged_films, split_of, write_row
+from cxr.dataset import check_paths, film_file, inside_release
+from cxr.files import InputError, csv_row, read_csv, read_json, replacing, sha256, write_csv, write_json
+from cxr.images import Crop, open_film
+from cxr.packed import Packing, damaged_films, split_of, write_row
 
 EXAMPLES = """
 python preprocessing/preProcCheXpert.py --chexpert CheXpert-v1.0 --chexlocalize chexlocalize --output CheXpert-1024

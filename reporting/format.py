@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from chexpert.files import write_csv, write_text
+from cxr.files import write_csv, write_text
 
 UNDEFINED = "–"
 

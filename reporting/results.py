@@ -7,17 +7,16 @@ the evidence maps and the baseline the CAMs, as in the paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from chexpert.files import InputError, read_json
-from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS
-from reporting.localization_results import METHODS, PATCH_METHODS, PROTOCOLS, Localization, read_localization
-from reporting.reading import Estimate, read_numbers
+from cxr.files import InputError, csv_row, read_csv, read_json
+from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
 
 MEAN_OF: dict[str, tuple[str, ...]] = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
 """Row name of a mean -> the labels it is taken over (those of them that are defined)."""
@@ -201,3 +200,117 @@ def _turned(table: pd.DataFrame) -> pd.DataFrame:
     """b - a out of a - b."""
     turned = table.rename(columns={"value_a": "value_b", "value_b": "value_a"})
     return turned.assign(difference=-table["difference"], ci_low=-table["ci_high"], ci_high=-table["ci_low"])
+
+
+METHODS: dict[str, str] = {
+    "scaled": "MedicalPatchNet (Scaled)",
+    "raw": "MedicalPatchNet (Raw)",
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "eigencam": "Eigen-CAM",
+}
+"""Folder name -> name in the paper, in the order of its Tables 2 and 3."""
+
+PATCH_METHODS = ("scaled", "raw")
+PROTOCOLS = ("corrected", "published")
+
+HIT_RATE = "hit rate"
+MIOU_ALL = "TP, FP, FN"
+MIOU_TP = "TP only"
+_MEASURES = {HIT_RATE: ("hitmiss", ""), MIOU_ALL: ("iou", "tp_fp_fn"), MIOU_TP: ("iou", "")}
+"""Measure -> CheXlocalize's file prefix and the folder below `localization/<protocol>/<method>`."""
+
+
+@dataclass(frozen=True)
+class Localization:
+    """One measure of one method: its mean per task over the films on which it is defined, and over the tasks."""
+
+    tasks: Mapping[str, Estimate]
+    films: Mapping[str, int]
+    mean: Estimate
+
+    @property
+    def covered(self) -> int:
+        """Tasks that are defined and so enter the mean."""
+        return sum(not math.isnan(estimate.value) for estimate in self.tasks.values())
+
+
+def read_localization(folders: Mapping[str, Path], missing: list[str]) -> dict[tuple[str, str, str], Localization]:
+    """Evidence maps from the patch model's folder, CAMs from the baseline's."""
+    found: dict[tuple[str, str, str], Localization] = {}
+    for role, folder in folders.items():
+        methods = [method for method in METHODS if (method in PATCH_METHODS) == (role == "patch")]
+        for protocol in PROTOCOLS:
+            scored = {
+                (protocol, method, measure): _read_measure(folder / "localization" / protocol / method, measure)
+                for measure in _MEASURES
+                for method in methods
+            }
+            found |= {key: item for key, item in scored.items() if item is not None}
+            missing += _not_scored(folder / "localization" / protocol, [key for key in scored if key not in found])
+    return found
+
+
+def _not_scored(folder: Path, keys: Sequence[tuple[str, str, str]]) -> list[str]:
+    """One line per measure, or a single one where the whole folder is missing."""
+    if keys and not folder.is_dir():
+        return [f"{folder}: nothing scored; made by ./runEval.sh"]
+    lines = []
+    for measure, (prefix, _) in _MEASURES.items():
+        methods = ", ".join(method for _, method, missing in keys if missing == measure)
+        if methods:
+            option = "" if measure == HIT_RATE else f" --true_pos_only {measure == MIOU_TP}"
+            command = f"python evalLocalization.py --metric {prefix}{option}"
+            lines.append(f"{folder}: no {prefix} results ({measure}) of {methods}; made by {command} ...")
+    return lines
+
+
+def _read_measure(folder: Path, measure: str) -> Localization | None:
+    """From CheXlocalize's files of one metric; None without the per-film one.
+
+    The value of a task is the mean of its defined films; its interval, and that of the mean over the tasks, stand in
+    the summary (CheXlocalize's own has no row for the mean: its interval is then undefined).
+    """
+    prefix, below = _MEASURES[measure]
+    path = folder / below / f"{prefix}_results_per_cxr.csv"
+    if not path.exists():
+        return None
+    films = read_numbers(path, TASKS, text=())
+    bounds = _read_bounds(path.with_name(f"{prefix}_summary_results.csv"))
+    means = films[list(TASKS)].mean()
+    means["Mean"] = means.mean()
+    tasks = {str(name): Estimate(value, *bounds.get(str(name), ())) for name, value in means.items()}
+    mean = tasks.pop("Mean")
+    return Localization(tasks, {task: int(films[task].count()) for task in TASKS}, mean)
+
+
+def _read_bounds(path: Path) -> dict[str, tuple[float, float]]:
+    if not path.exists():
+        return {}
+    table = read_numbers(path, ("lower", "upper"), text=("name",))
+    return {name: (low, high) for name, low, high in zip(table["name"], table["lower"], table["upper"], strict=True)}
+
+
+class Estimate(NamedTuple):
+    """A statistic and its 95% interval; NaN where undefined."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+def read_numbers(path: Path, columns: Sequence[str], text: Sequence[str] = ("label",)) -> pd.DataFrame:
+    """The file with `columns` as floats. Raises InputError with row and column where one is no number."""
+    table = read_csv(path, [*text, *columns])
+    for column in columns:
+        table[column] = _floats(path, table, column)
+    return table
+
+
+def _floats(path: Path, table: pd.DataFrame, column: str) -> pd.Series:
+    values = pd.to_numeric(table[column], errors="coerce").astype(float)
+    for row in np.flatnonzero(values.isna()):
+        text = table[column].iloc[row]
+        if text.strip().lower() not in ("", "nan"):
+            raise InputError(f"{path}: line {csv_row(int(row))}, column {column!r}: {text!r} is not a number")
+    return values

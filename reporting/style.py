@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from chexpert.files import replacing
+from cxr.files import replacing
 
 COLOURS = {"patch": "#0072B2", "baseline": "#D55E00"}
 """Okabe and Ito's blue and vermilion, apart for every kind of colour vision; shapes tell the models apart in grey."""

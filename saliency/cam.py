@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency.inference import PatchNetwork, evaluating
+from saliency.folded_network import PatchNetwork, evaluating
 
 _RANGE_EPS = 1e-7  # the package's, in its min-max normalisation
 _PLUSPLUS_EPS = 1e-6  # the package's, in Grad-CAM++

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from chexpert.files import InputError, replacing
-from chexpert.images import Crop, resize
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMap, HeatMapFolder, HeatMapSource
+from cxr.files import InputError, replacing
+from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
+from cxr.images import Crop, resize
+from cxr.labels import TASKS
+from cxr.names import PROTOCOLS, Protocol
 from saliency.cam import CAM_METHODS
 from saliency.film_maps import METHODS, Evidence, film_maps
 from saliency.patch_maps import PATCH_METHODS, ShiftGrid
-from saliency.protocols import PROTOCOLS, Protocol
 
 SUFFIX = ".npz"
 _GRID = "grid"

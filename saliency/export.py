@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from chexpert.files import InputError
-from chexpert.images import Crop
-from chexpert.labels import label_of
-from chexpert.localize import heat_map_name, write_heat_map
+from cxr.files import InputError
+from cxr.heat_maps import heat_map_name, write_heat_map
+from cxr.images import Crop
+from cxr.labels import label_of
+from cxr.names import Protocol
 from saliency.evidence_files import SUFFIX, FilmLabels, holds_evidence, write_evidence
-from saliency.film_maps import Evidence, film_maps, gather_evidence
-from saliency.frame import film_in_frame
-from saliency.inference import PatchNetwork, evaluating
-from saliency.protocols import Protocol
+from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
+from saliency.folded_network import PatchNetwork, evaluating
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency.inference import FoldedNetwork, PatchNetwork, map_in_threads
-from saliency.protocols import Protocol, check_protocol
+from cxr.names import Protocol, check_protocol
+from saliency.folded_network import FoldedNetwork, PatchNetwork, map_in_threads
 
 PATCH_METHODS = ("raw", "scaled")
 

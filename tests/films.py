@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 
 
 def write_film(path: Path, width: int = 40, height: int = 32, seed: int = 0) -> None:

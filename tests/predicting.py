@@ -10,7 +10,7 @@ import torch
 
 import cli
 import predictImage
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 from models.checkpoint import build_model, save_model
 from tests.networks import calibrate
 

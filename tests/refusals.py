@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from cxr.files import InputError
 from models.checkpoint import load_model
-from models.errors import WeightsError
 
 
 def refused(path: Path, patch_size: int | None = None) -> str:
     """The one line that loading is refused with."""
-    with pytest.raises(WeightsError) as told:
+    with pytest.raises(InputError) as told:
         load_model(path, patch_size=patch_size)
     assert "\n" not in str(told.value)
     return str(told.value)

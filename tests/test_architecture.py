@@ -8,12 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 MAY_IMPORT = {
-    "chexpert": set(),
+    "cxr": set(),
     "models": set(),
-    "training": {"chexpert"},
-    "saliency": {"chexpert"},
-    "evaluation": {"chexpert"},
-    "reporting": {"chexpert"},
+    "training": {"cxr"},
+    "saliency": {"cxr"},
+    "evaluation": {"cxr"},
+    "reporting": {"cxr"},
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"benchmarks", "preprocessing", "tests"}
 OURS = set(MAY_IMPORT) | SCRIPTS
@@ -44,7 +44,7 @@ def test_a_package_imports_only_what_lies_below_it(package):
 
 def test_preprocessing_scripts_know_films_but_no_networks():
     for path in (ROOT / "preprocessing").glob("*.py"):
-        assert imported_parts(path) <= {"chexpert", "cli"}, path
+        assert imported_parts(path) <= {"cxr", "cli"}, path
 
 
 def test_the_rule_sees_a_forbidden_import(tmp_path):

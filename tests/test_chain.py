@@ -12,10 +12,10 @@ import cli
 import evalClassification
 import evalHeatmaps
 import makeReport
-from chexpert.files import write_json
-from chexpert.labels import LABELS, TASKS
-from chexpert.localize import HeatMapFolder
-from chexpert.masks import encode_mask
+from cxr.files import write_json
+from cxr.heat_maps import HeatMapFolder
+from cxr.labels import LABELS, TASKS
+from cxr.masks import encode_mask
 from models.checkpoint import build_model, save_model
 from tests.films import alternating_labels, write_film, write_labels
 

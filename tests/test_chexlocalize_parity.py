@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMapFolder, heat_map_name, write_heat_map
-from chexpert.masks import encode_mask, read_ground_truth
+from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
+from cxr.labels import TASKS
+from cxr.masks import encode_mask, read_ground_truth
+from evaluation.heatmap_thresholds import STEPS, iou_curve, read_probability_cutoffs, read_thresholds
 from evaluation.localization import score_map, score_maps
-from evaluation.thresholds import STEPS, iou_curve, read_probability_cutoffs, read_thresholds
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"
 

@@ -5,8 +5,7 @@ import argparse
 import pytest
 
 import cli
-from chexpert.files import InputError
-from models.errors import WeightsError
+from cxr.files import InputError
 
 
 def raising(error):
@@ -20,7 +19,7 @@ def raising(error):
     ("error", "code", "message"),
     [
         (InputError("a.csv, row 2: bad"), 2, "error: a.csv, row 2: bad\n"),
-        (WeightsError("w.pt: damaged"), 2, "error: w.pt: damaged\n"),
+        (InputError("w.pt: damaged"), 2, "error: w.pt: damaged\n"),
         (OSError(28, "No space left on device", "out/x"), 1, "error: out/x: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
@@ -79,7 +78,7 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch):
 
 
 def test_run_facts_can_be_written_as_json(tmp_path):
-    from chexpert.files import write_json
+    from cxr.files import write_json
 
     facts = cli.run_facts(argparse.Namespace(data=tmp_path, seed=3, heatmaps=["raw"]), "cpu")
     write_json(tmp_path / "run.json", facts)

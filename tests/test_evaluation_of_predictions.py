@@ -9,8 +9,8 @@ import pytest
 
 import cli
 import evalClassification
-from chexpert.labels import LABELS
-from chexpert.predictions import Predictions, write_predictions
+from cxr.labels import LABELS
+from cxr.predictions import Predictions, write_predictions
 
 
 def predictions(count, seed, shift=1.0):

@@ -10,9 +10,9 @@ import torch
 import cli
 import evalLocalization
 import tune_heatmap_threshold_opt
-from chexpert.labels import TASKS
-from chexpert.localize import heat_map_name, write_heat_map
-from chexpert.masks import encode_mask
+from cxr.heat_maps import heat_map_name, write_heat_map
+from cxr.labels import TASKS
+from cxr.masks import encode_mask
 
 FILMS = [f"patient{number}_study1_view1_frontal" for number in range(1, 7)]
 

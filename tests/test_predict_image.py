@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_image
 
 import cli
 import predictImage
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 from models.checkpoint import build_model, load_model, save_model
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 from tests.dicom_films import CANARY, set_canaries, write_dicom
 from tests.films import film_pixels
 from tests.predicting import predict, results, save_patch_network

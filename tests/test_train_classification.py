@@ -5,7 +5,7 @@ import pytest
 import cli
 import evalClassification
 import trainClassification
-from chexpert.files import write_json
+from cxr.files import write_json
 from tests.training_runs import arguments
 
 

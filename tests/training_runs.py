@@ -24,11 +24,11 @@ import cli
 import evalClassification  # noqa: F401
 import trainClassification
 import training.checkpoints
-import training.run
+import training.trainer
 from training.checkpoints import unsealed
 from training.distributed import Peers, peers
 from training.engine import Stepper
-from training.films import TrainingSet
+from training.loader import TrainingSet
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")

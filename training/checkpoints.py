@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from chexpert.files import InputError, replacing
+from cxr.files import InputError, replacing
 
 NEWEST = "training_state.pt"
 _OLDER = re.compile(r"training_state\.(\d{9})\.pt")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from chexpert.files import InputError
+from cxr.files import InputError
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from training.augment import rotate_and_brighten
 from training.distributed import ALONE, BatchNormStatistics, Peers
-from training.films import Batch
+from training.loader import Batch
 from training.workers import ignore_signals, plain_failures
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from training.engine import StepRow
-from training.films import Batch, PartSampler
+from training.loader import Batch, PartSampler
 
 MEASURED_FROM, MEASURED_TO = 3, 20
 """Steps between which speeds are taken, fewer in a short run: the first ones start workers and choose algorithms."""

@@ -11,9 +11,9 @@ from torch import nn
 from benchmarks import bench_train
 from benchmarks.training_films import pack, write_jpegs
 from benchmarks.training_loops import OurLoop, PublishedLoop, PublishedSet, synchronisations, timed
-from chexpert.dataset import CheXpertDataset, read_films
+from cxr.dataset import CheXpertDataset, read_films
 from models.checkpoint import build_model
-from training.films import Batch
+from training.loader import Batch
 
 NETWORK = "timm/test_efficientnet"
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics as sk
 
-from chexpert.files import InputError
+from cxr.files import InputError
 from evaluation.bootstrap import film_units, interval, mean_of_defined, resample_weights, resampled_sums
 from evaluation.metrics import METRICS, LabelSums
 

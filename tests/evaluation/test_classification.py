@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from chexpert.files import InputError, write_csv
-from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS
-from chexpert.predictions import Predictions, read_predictions, write_predictions
+from cxr.files import InputError, write_csv
+from cxr.labels import CHEXLOCALIZE_LABELS, LABELS
+from cxr.predictions import Predictions, read_predictions, write_predictions
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import (
     Thresholds,

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from chexpert.files import InputError
-from chexpert.labels import LABELS
-from chexpert.predictions import Predictions
+from cxr.files import InputError
+from cxr.labels import LABELS
+from cxr.predictions import Predictions
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import classification_table, youden_thresholds
 from evaluation.comparison import compare

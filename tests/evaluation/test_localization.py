@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chexpert.files import InputError
-from chexpert.labels import TASKS
-from chexpert.localize import HeatMap
-from chexpert.masks import GroundTruth, encode_mask
+from cxr.files import InputError
+from cxr.heat_maps import HeatMap
+from cxr.labels import TASKS
+from cxr.masks import GroundTruth, encode_mask
 from evaluation import localization
 from evaluation.localization import bootstrap, human_hits, paired_differences, score_maps, summarise
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from chexpert.localize import HeatMap
+from cxr.heat_maps import HeatMap
 from evaluation.segmentation import above_otsu, above_threshold, normalise, otsu_threshold, resize_to_film
 
 

@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 import models.backbones
+from cxr.files import InputError
 from models.backbones import build_backbone
 from models.checkpoint import build_model
-from models.errors import WeightsError
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def test_a_timm_networks_end_is_average_pooling_and_the_head():
 @pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/vgg11", "timm/convnext_atto"])
 def test_networks_with_another_end_are_refused(name):
     """Tokens, several linear layers, and a normalisation behind the pooling."""
-    with pytest.raises(WeightsError, match=f"{name} does not end in average pooling and one linear layer"):
+    with pytest.raises(InputError, match=f"{name} does not end in average pooling and one linear layer"):
         build_backbone(name)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "", "timm/no_such_network", "timm/"])
 def test_unknown_names_are_told_in_one_line(name):
-    with pytest.raises(WeightsError) as told:
+    with pytest.raises(InputError) as told:
         build_backbone(name)
     assert repr(name) in str(told.value) and "\n" not in str(told.value)
 
@@ -90,6 +90,6 @@ def test_imagenet_weights_that_cannot_be_had_are_told_with_the_way_out(name, off
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub's attempts
-    with pytest.raises(WeightsError, match="cannot be had .*--init random") as told:
+    with pytest.raises(InputError, match="cannot be had .*--init random") as told:
         build_model(name, patch_size=64, image_size=64, labels=["a"], init="imagenet")
     assert "\n" not in str(told.value)

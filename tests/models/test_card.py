@@ -9,9 +9,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+import cli
+from convertWeights import main
 from models.card import measured_details, model_card, standard_details
 from models.checkpoint import build_model, load_model, save_model
-from models.commands import main
 from models.patch_net import MedicalPatchNet
 
 DETAILS = {
@@ -103,7 +104,7 @@ def test_describe_adds_what_was_measured(model, results, tmp_path, capsys):
     tensors = (folder / "model.safetensors").read_bytes()
     sha256 = hashlib.sha256(tensors).hexdigest()
     (results / "run.json").write_text(json.dumps({"weights": {"sha256": sha256}}))
-    assert main(["describe", str(folder), "--results", str(results)]) == 0
+    assert cli.guarded(main, ["describe", str(folder), "--results", str(results)]) == 0
     assert (folder / "model.safetensors").read_bytes() == tensors
     details = load_model(folder).details
     assert details["thresholds"] == {"Edema": 0.25, "Fracture": None}
@@ -160,7 +161,7 @@ def test_describe_refuses_what_is_no_result(model, results, tmp_path, capsys, da
     else:
         (results / "classification_test.csv").write_text(CLASSIFICATION.replace("0.91234", "much"))
     before = (tmp_path / "weights/config.json").read_bytes()
-    assert main(["describe", str(tmp_path / "weights"), "--results", str(results)]) == 2
+    assert cli.guarded(main, ["describe", str(tmp_path / "weights"), "--results", str(results)]) == 2
     assert (tmp_path / "weights/config.json").read_bytes() == before
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from chexpert.files import write_text
+from cxr.files import InputError, write_text
 from models.checkpoint import (
     CONFIG_NAME,
     PUBLISHED_LABELS,
@@ -18,7 +18,6 @@ from models.checkpoint import (
     save_model,
     weights_file,
 )
-from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet
 from tests.refusals import refused
 
@@ -99,7 +98,7 @@ def test_files_are_written_with_the_rights_that_other_files_get(model, tmp_path)
     before = os.umask(0o027)
     try:
         save_model(model, tmp_path / "saved")
-        write_text(tmp_path / "text", "as chexpert.files writes it")
+        write_text(tmp_path / "text", "as cxr.files writes it")
     finally:
         os.umask(before)
     rights = {path.name: path.stat().st_mode for path in (tmp_path / "saved").iterdir()}
@@ -108,7 +107,7 @@ def test_files_are_written_with_the_rights_that_other_files_get(model, tmp_path)
 
 def test_wrong_details_are_refused_before_anything_is_written(model, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "details", model.details | {"thresholds": {"Edema": 7}})
-    with pytest.raises(WeightsError, match="details, thresholds, Edema: 7 is no probability and not null"):
+    with pytest.raises(InputError, match="details, thresholds, Edema: 7 is no probability and not null"):
         save_model(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from cxr.files import InputError
 from models.checkpoint import build_model, load_model, save_model
-from models.errors import WeightsError
 from models.hub import resolve_weights, weights_name
 from tests.hub_server import Hub, running_hub
 
@@ -24,12 +24,12 @@ PUBLISHED = "hf://patrick-w/MedicalPatchNet"
 
 RESOLVE = """
 import json, sys
-from models.errors import WeightsError
+from cxr.files import InputError
 from models.hub import resolve_weights
 for spec in sys.argv[1:]:
     try:
         print(json.dumps(["ok", str(resolve_weights(spec))]))
-    except WeightsError as error:
+    except InputError as error:
         print(json.dumps(["error", str(error)]))
 """
 
@@ -202,7 +202,7 @@ def test_local_names(tiny_folder, tmp_path):
     (tmp_path / "EfficientNetV2S_weights.pt").touch()
     found = resolve_weights(tmp_path / "EfficientNetB0_weights.pt")
     assert found == tmp_path / "EfficientNetV2S_weights.pt"
-    with pytest.raises(WeightsError, match="no such file or folder of weights"):
+    with pytest.raises(InputError, match="no such file or folder of weights"):
         resolve_weights(tmp_path / "MedicalPatchNet_weights.pt")
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from cxr.files import InputError
 from models.checkpoint import build_model
-from models.errors import WeightsError
 from models.patch_net import MedicalPatchNet, split_patches
 from tests.networks import calibrate
 
@@ -67,12 +67,12 @@ def test_images_of_another_shape_are_refused(shape):
 
 @pytest.mark.parametrize("patch_size", [0, -32, 60, 192])
 def test_patch_sizes_that_do_not_divide_the_image_are_refused(patch_size):
-    with pytest.raises(WeightsError, match=f"patch size {patch_size} does not divide image size 96"):
+    with pytest.raises(InputError, match=f"patch size {patch_size} does not divide image size 96"):
         build_model("efficientnet_b0", patch_size=patch_size, image_size=96, labels=LABELS)
 
 
 def test_a_network_without_labels_is_refused():
-    with pytest.raises(WeightsError, match="labels are empty"):
+    with pytest.raises(InputError, match="labels are empty"):
         build_model("efficientnet_b0", patch_size=32, image_size=96, labels=())
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import cli
+from convertWeights import main
 from models.checkpoint import build_model, save_model
-from models.commands import main
 from tests.refusals import refused
 
 
@@ -51,7 +52,7 @@ def hostile_files(folder: Path, canary: Path) -> dict[str, Path]:
 def test_hostile_and_damaged_files_are_refused_in_one_line(tmp_path, capsys, recwarn):
     canary = tmp_path / "canary"
     for name, path in hostile_files(tmp_path, canary).items():
-        assert main(["convert", str(path), str(tmp_path / "out"), "--patch-size", "64"]) == 2, name
+        assert cli.guarded(main, ["convert", str(path), str(tmp_path / "out"), "--patch-size", "64"]) == 2, name
         error = capsys.readouterr().err
         assert error.startswith(f"error: {path}: ") and error.count("\n") == 1, name
         assert not canary.exists(), name

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import cli
-from chexpert.labels import LABELS, TASKS, label_of
-from chexpert.masks import decode_mask
+from cxr.labels import LABELS, TASKS, label_of
+from cxr.masks import decode_mask
 from preprocessing import makeDemoDataset
 
 PATIENTS = 20

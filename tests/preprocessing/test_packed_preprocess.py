@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import cli
-from chexpert.dataset import CheXpertDataset, read_films
-from chexpert.packed import HEADER_BYTES
+from cxr.dataset import CheXpertDataset, read_films
+from cxr.packed import HEADER_BYTES
 from preprocessing import preProcCheXpert
 from tests.films import alternating_labels, write_film, write_labels
 

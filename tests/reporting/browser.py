@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from chexpert.labels import LABELS
+from cxr.labels import LABELS
 
 EVIL = """<script>alert("1")</script><img src=x onerror='alert(2)'>"""
 """A path may hold it: its last three parts are the film's name, as ever."""

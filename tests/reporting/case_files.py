@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from chexpert.dataset import image_id
-from chexpert.files import write_json
-from chexpert.images import Crop
-from chexpert.labels import LABELS, TASKS, label_of
-from chexpert.masks import encode_mask
-from chexpert.predictions import read_predictions
+from cxr.dataset import image_id
+from cxr.files import write_json
+from cxr.images import Crop
+from cxr.labels import LABELS, TASKS, label_of
+from cxr.masks import encode_mask
+from cxr.predictions import read_predictions
 from saliency.cam import CAM_METHODS
 from saliency.evidence_files import FilmLabels, write_evidence
 from saliency.film_maps import Evidence

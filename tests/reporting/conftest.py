@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import makeReport
-from chexpert.files import read_json, write_json
+from cxr.files import read_json, write_json
 from reporting.format import Block, plain
-from reporting.html import write_page
+from reporting.page.page import write_page
+from reporting.paper_tables import table1
 from reporting.results import read_paper, read_results
-from reporting.tables import table1
 from tests.reporting.browser import EVIL, drawn, open_page, running_chromium
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_results

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from chexpert.files import write_csv, write_json
-from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from cxr.files import write_csv, write_json
+from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
 
 MEANS = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
 METHODS = {"MedicalPatchNet": ("scaled", "raw"), "EfficientNetB0": ("gradcam", "gradcam++", "eigencam")}

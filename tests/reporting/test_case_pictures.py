@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 import makeReport
-from chexpert.dataset import image_id
-from chexpert.images import Crop
-from chexpert.labels import LABELS, TASKS, label_of
-from chexpert.localize import HeatMapFolder, heat_map_name, write_heat_map
-from chexpert.masks import GroundTruth, encode_mask
-from chexpert.predictions import read_predictions
-from reporting.case_list import CaseList, read_case_list
-from reporting.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from cxr.dataset import image_id
+from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
+from cxr.images import Crop
+from cxr.labels import LABELS, TASKS, label_of
+from cxr.masks import GroundTruth, encode_mask
+from cxr.predictions import read_predictions
+from reporting.page.case_list import CaseList, read_case_list
+from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
 from reporting.results import read_results
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_results

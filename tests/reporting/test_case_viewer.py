@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chexpert.dataset import image_id
-from chexpert.labels import LABELS, TASKS, task_of
+from cxr.dataset import image_id
+from cxr.labels import LABELS, TASKS, task_of
 from reporting.overlays import SIGNED, evidence_scale
 from saliency.evidence_files import EvidenceFolder
 from tests.reporting.browser import choose, pixels, state

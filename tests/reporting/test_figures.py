@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import norm
 
-from chexpert.files import write_csv
-from reporting.classification_figures import (
+from cxr.files import write_csv
+from reporting.figures import (
     auroc_figure,
     reliability_figure,
     roc_figure,

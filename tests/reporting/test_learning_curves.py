@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from chexpert.files import InputError
-from reporting.learning_curves import draw_learning_curves
-from training.state import History
+from cxr.files import InputError
+from reporting.curves import draw_learning_curves
+from training.history import History
 
 
 def write_history(folder, aurocs):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from chexpert.files import write_json
-from chexpert.labels import LABELS, TASKS
-from chexpert.localize import HeatMapFolder, heat_map_name, write_heat_map
-from chexpert.masks import GroundTruth, encode_mask
-from chexpert.predictions import Predictions, write_predictions
-from reporting.cases import RULES, case_figure, choose_cases, in_crop, resized
+from cxr.files import write_json
+from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
+from cxr.labels import LABELS, TASKS
+from cxr.masks import GroundTruth, encode_mask
+from cxr.predictions import Predictions, write_predictions
+from reporting.case_grid import RULES, case_figure, choose_cases, in_crop, resized
 from reporting.overlays import CasePictures, case_grid, evidence_scale, overlay
 from reporting.results import read_results
 from tests.reporting.result_files import MODEL

@@ -9,16 +9,15 @@ import pandas as pd
 import pytest
 
 import makeReport
-from chexpert.files import InputError, write_json
-from reporting import html
-from reporting.case_list import read_case_list
-from reporting.case_viewer import _json
-from reporting.html import write_page
-from reporting.localization_tables import table2, table3
-from reporting.page_facts import data_counts, run_facts
-from reporting.page_tables import beside_paper, localization_tables
+from cxr.files import InputError, write_json
+from reporting.page import page as page_module
+from reporting.page.case_list import read_case_list
+from reporting.page.case_viewer import _json
+from reporting.page.facts import data_counts, run_facts
+from reporting.page.page import write_page
+from reporting.page.tables import beside_paper, localization_tables
+from reporting.paper_tables import table1, table1_per_label, table2, table3
 from reporting.results import read_paper, read_results
-from reporting.tables import table1, table1_per_label
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_measure
 
@@ -191,7 +190,7 @@ def test_damaged_thresholds_are_one_line(folder):
 def test_pictures_stop_where_the_page_is_full(folder, monkeypatch):
     masks = write_case_files(folder, image_size=32, patch_size=8, steps_per_patch=2)
     sources = makeReport.map_sources(read_results(folder), folder, masks)
-    monkeypatch.setattr(html, "PAGE_BYTES", 600_000)
+    monkeypatch.setattr(page_module, "PAGE_BYTES", 600_000)
     page, _ = page_of(folder, sources)
     films = [name for name in page.blocks if name and name.startswith("film-")]
     listed = json.loads(page.blocks["list-content"])
@@ -215,7 +214,7 @@ def luminance(colour):
 
 
 def test_text_has_wcag_s_contrast_in_light_and_dark():
-    style = (html._TEMPLATES / "style.css").read_text()
+    style = (page_module._TEMPLATES / "style.css").read_text()
     for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
         named = dict(re.findall(r"--([\w-]+): (#\w{6});", colours))
         for text in ("text", "soft", "accent", "warn", "for", "against"):

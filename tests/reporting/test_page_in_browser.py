@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chexpert.dataset import image_id
-from chexpert.labels import LABELS, label_of
+from cxr.dataset import image_id
+from cxr.labels import LABELS, label_of
 from tests.reporting.browser import EVIL, choose, drawn, open_page, state
 
 FILMS = 12

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chexpert.files import InputError, write_csv, write_json
-from chexpert.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
-from reporting.localization_results import HIT_RATE, METHODS, MIOU_ALL, MIOU_TP
-from reporting.results import LABEL_ORDER, read_paper, read_results
+from cxr.files import InputError, write_csv, write_json
+from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from reporting.results import HIT_RATE, LABEL_ORDER, METHODS, MIOU_ALL, MIOU_TP, read_paper, read_results
 from tests.reporting.result_files import MODEL, write_measure
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from toy_networks import ToyNetwork
 
-from chexpert.files import InputError
-from chexpert.images import Crop
-from chexpert.localize import HeatMapFolder
+from cxr.files import InputError
+from cxr.heat_maps import HeatMapFolder
+from cxr.images import Crop
+from cxr.names import PROTOCOLS
 from saliency.evidence_files import EvidenceFolder
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import METHODS, film_maps, gather_evidence
 from saliency.patch_maps import patch_maps, to_unit
-from saliency.protocols import PROTOCOLS
 
 TASKS = ("Airspace Opacity", "Edema")
 TRUTH = {"Lung Opacity": 1.0, "Edema": 0.0, "Pneumonia": 1.0}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toy_networks import ToyNetwork
 
-from saliency.inference import FoldedNetwork
+from saliency.folded_network import FoldedNetwork
 from saliency.patch_maps import ShiftGrid, evidence_grid, maps_from_grid, patch_maps, to_unit
 
 

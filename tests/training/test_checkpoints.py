@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import training.checkpoints
-from chexpert.files import InputError
+from cxr.files import InputError
 from training.checkpoints import Checkpoints, sealed, unsealed
 
 CONTENT = {"weights": {"a": torch.arange(6.0).reshape(2, 3)}, "epoch": 2, "names": ["x", "y"], "rate": 1e-4}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from chexpert.files import InputError
+from cxr.files import InputError
 from tests.training_runs import together
 from training.distributed import ALONE, BatchNormStatistics, Peers, peers
 from training.engine import Precision, Stepper
-from training.films import Batch
+from training.loader import Batch
 
 
 def told(group):

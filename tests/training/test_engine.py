@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from chexpert.dataset import CheXpertDataset, read_films
-from chexpert.files import InputError
+from cxr.dataset import CheXpertDataset, read_films
+from cxr.files import InputError
 from training.augment import rotate_and_brighten
 from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films
-from training.films import Batch
+from training.loader import Batch
 from training.workers import plain_failures
 
 

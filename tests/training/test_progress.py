@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import training.progress
-from training.films import Batch
+from training.loader import Batch
 from training.progress import MEASURED_TO, Speeds
 
 

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.checkpoint import build_model
 from training.engine import Precision, Stepper
-from training.films import Batch
+from training.loader import Batch
 
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal")
 """What needs a tensor's values on the host: `item`, `float`, `bool` and the like; boolean indices do too."""

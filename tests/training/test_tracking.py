@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from chexpert.files import InputError
-from training.tracking import JsonLines, open_trackers
+from cxr.files import InputError
+from training.history import JsonLines, open_trackers
 
 
 def step(number, epoch=1, loss=0.5):

@@ -1,0 +1,155 @@
+"""Films that no table lists: files and folders as they are given, and what may be said of them.
+
+A film's folder is never repeated, only its file's name; `anonymous` keeps that back too and numbers the films.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cxr.files import InputError
+from cxr.images import Crop, is_dicom, open_film, open_image, resize, to_grey, to_unit
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+
+
+@dataclass(frozen=True)
+class LooseFilm:
+    """A film as read. image: the crop, (1, S, S) in [0, 1]. `error` says why there is none, in one line."""
+
+    name: str
+    file: Path
+    doubts: tuple[str, ...] = ()
+    image: Tensor | None = None
+    crop: Crop | None = None
+    error: str = ""
+
+
+def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None = None) -> list[Path]:
+    """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM, by name.
+
+    Left out of a folder: what is hidden, a DICOM medium's index, and the pictures in `overlays`.
+    Raises InputError when a path is not there, a folder holds no film, or a file is given twice.
+    """
+    files: list[Path] = []
+    for number, path in enumerate(given, start=1):
+        called = f"argument {number}" if anonymous else path.name or str(path)
+        try:
+            found = _films_in(path, overlays) if path.is_dir() else [path] if path.is_file() else None
+        except OSError as error:  # a name that is too long, a folder that must not be read
+            raise InputError(f"{called}: {error.strerror}") from None
+        if found is None:
+            raise InputError(f"{called}: no such file or folder")
+        if not found:
+            raise InputError(f"{called}: no film in this folder; expected {', '.join(ENDINGS)}, or DICOM")
+        files += found
+    seen: set[Path] = set()
+    for file in files:
+        if file.resolve() in seen:
+            raise InputError(f"{'a film' if anonymous else file.name}: given twice; name each file or folder once")
+        seen.add(file.resolve())
+    return files
+
+
+def _films_in(folder: Path, overlays: Path | None) -> list[Path]:
+    files = (file for file in folder.rglob("*") if not _is_hidden(file.relative_to(folder)) and file.is_file())
+    if overlays is not None and overlays.resolve() != folder.resolve():
+        files = (file for file in files if overlays.resolve() not in file.resolve().parents)
+    return sorted(file for file in files if file.suffix.lower() in ENDINGS or is_dicom(file))
+
+
+def _is_hidden(inside: Path) -> bool:
+    return inside.name == "DICOMDIR" or any(part.startswith(".") for part in inside.parts)
+
+
+def film_names(files: Sequence[Path], *, anonymous: bool) -> list[str]:
+    """A name for each, no two alike: the file's own without its ending (the second `a` is `a-2`), or its number."""
+    if anonymous:
+        return [f"film-{number:0{len(str(len(files)))}d}" for number in range(1, len(files) + 1)]
+    names: list[str] = []
+    for file in files:
+        stem = file.stem if file.suffix.lower() in ENDINGS else file.name
+        name, count = stem, 1
+        while name in names:
+            count += 1
+            name = f"{stem}-{count}"
+        names.append(name)
+    return names
+
+
+class LooseFilms(Dataset[LooseFilm]):
+    """Films as the network takes them, cropped and resized like CheXpert's; one that cannot be read says so."""
+
+    def __init__(self, files: Sequence[Path], image_size: int, *, anonymous: bool) -> None:
+        self.files = files
+        self.names = film_names(files, anonymous=anonymous)
+        self.image_size = image_size
+        self.anonymous = anonymous
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> LooseFilm:
+        name, file = self.names[index], self.files[index]
+        try:
+            stored = open_image(file)
+            film = to_grey(stored, file)
+        except InputError as error:
+            return LooseFilm(name, file, error=self._reason(error, file))
+        crop = Crop.centred(*film.size)
+        return LooseFilm(name, file, tuple(doubts(stored, film)), network_input(film, crop, self.image_size), crop)
+
+    def read_again(self, film: LooseFilm) -> Image.Image:
+        """The whole film in grey. Raises InputError, as silent about its path as everything here."""
+        try:
+            return open_film(film.file)
+        except InputError as error:
+            raise InputError(f"{film.name}: {self._reason(error, film.file)}") from None
+
+    def _reason(self, error: InputError, file: Path) -> str:
+        """What an error says of a film, without the path of its file."""
+        if self.anonymous:
+            return "not a readable film (without --anonymous the reason is given)"
+        return str(error).removeprefix(f"{file}: ")
+
+
+def network_input(film: Image.Image, crop: Crop, image_size: int) -> Tensor:
+    """The crop of a grey film as the network takes it: (1, S, S) in [0, 1], S = image_size."""
+    return resize(to_unit(film.crop(crop.box)), image_size).clamp_(0, 1)
+
+
+SMALLEST_SIDE = 256
+"""Pixels; below it the network sees an enlarged picture."""
+
+LEAST_SPREAD = 5.0
+"""Standard deviation of the grey values in [0, 255]; chest radiographs have 40 to 80."""
+
+MOST_COLOUR = 10.0
+"""Mean difference of a pixel's largest and smallest channel in [0, 255]: 0 in grey, 30 and more in a photograph."""
+
+
+def doubts(image: Image.Image, grey: Image.Image) -> list[str]:
+    """One line for each sign found; `grey` is the same picture as `open_film` returns it."""
+    found = []
+    width, height = grey.size
+    if min(width, height) < SMALLEST_SIDE:
+        found.append(f"only {width} x {height} px; a radiograph has {SMALLEST_SIDE} or more along its shorter side")
+    if np.asarray(grey).std() < LEAST_SPREAD:
+        found.append("nearly constant: hardly anything is to be seen")
+    if _colour(image) > MOST_COLOUR:
+        found.append("in colour: a photograph? A radiograph is grey")
+    return found
+
+
+def _colour(image: Image.Image) -> float:
+    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
+        return 0.0
+    channels = np.asarray(image.convert("RGB").resize((64, 64)), dtype=float)  # (64, 64, 3)
+    return float((channels.max(axis=2) - channels.min(axis=2)).mean())

@@ -1,0 +1,91 @@
+"""What the page's case viewer is given: the list of all cases, and pictures of as many films as there is room for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
+from reporting.page.case_list import CaseList, read_case_list
+from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from reporting.results import METHODS, PATCH_METHODS, PROTOCOLS, Results
+
+_METHOD_ORDER = (*sorted(PATCH_METHODS), *(method for method in METHODS if method not in PATCH_METHODS))
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """content: the list and everything about it, json; films: (row, json) of those with pictures; note: which."""
+
+    content: Markup
+    films: Sequence[tuple[int, Markup]]
+    note: str
+
+
+def read_viewer(results: Results, sources: MapSources, budget: int, missing: list[str]) -> Viewer | None:
+    """None without predictions of the test films; `missing` gets a line for every part that is not there.
+
+    budget: characters that the viewer's data may take. Raises InputError when a file is damaged.
+    """
+    cases = read_case_list(results)
+    if cases is None:
+        missing.append(f"{results.folder}: no predictions of the test films, so no cases; made by ./runEval.sh")
+        return None
+    names = list(cases.probabilities)
+    content = cases.content() | {
+        "patchModel": names.index(results.patch.name) if results.patch and results.patch.name in names else None,
+        "methods": {key: {"name": METHODS[key], "signed": key in PATCH_METHODS} for key in _METHOD_ORDER},
+        "protocols": PROTOCOLS,
+        "sheet": {"side": MAP_SIDE, "across": ACROSS},
+        "colours": {
+            "signed": _hex(SIGNED(np.linspace(0, 1, 2 * LEVELS + 1))),
+            "unsigned": _hex(UNSIGNED(np.linspace(0, 1, 256))),
+            "outline": OUTLINE,
+        },
+    }
+    listed = _json(content)
+    films = list(_films(cases, sources, budget - len(listed)))
+    missing += (*cases.missing, *sources.missing)
+    return Viewer(listed, films, _note(cases, sources, len(films)))
+
+
+def _films(cases: CaseList, sources: MapSources, budget: int) -> Iterator[tuple[int, Markup]]:
+    """Films in the order of their priority until the next one does not fit."""
+    for row in by_priority(cases, sources.films):
+        film = _json(film_pictures(cases.films[row], sources))
+        budget -= len(film)
+        if budget < 0:
+            return
+        yield row, film
+
+
+def _note(cases: CaseList, sources: MapSources, shown: int) -> str:
+    """Which films have pictures, and by what rule."""
+    with_maps = len(sources.films & set(cases.films))
+    if not with_maps:
+        return "There are no heat maps of these films, so there are no pictures of them."
+    if shown == with_maps:
+        return f"{shown} of {len(cases.films)} films have heat maps; all of them are shown."
+    return (
+        f"{shown} of the {with_maps} films with heat maps have their pictures in this page, which is kept under 30 MB. "
+        "They are chosen by rule: in turn over the pathologies and over true and false positives and negatives, the "
+        "film of which the first model is surest. The list holds all films."
+    )
+
+
+def _json(content: Mapping[str, Any]) -> Markup:
+    """As a script block may hold it: nothing in it can end the block, whatever a label or path says."""
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _hex(colours: np.ndarray) -> str:
+    """(N, 4) in [0, 1] -> six digits per colour, one after the other."""
+    return (colours[:, :3] * 255).round().astype(np.uint8).tobytes().hex()

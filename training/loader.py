@@ -1,0 +1,130 @@
+"""What training reads: films under the keys (epoch, index), in batches and an order that (seed, epoch) decide."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from cxr.dataset import CheXpertDataset
+from cxr.files import InputError
+from training.augment import crop_and_resize, draw
+
+BadFilmPolicy = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A film as a worker hands it on; without an image, why it could not be read."""
+
+    film: int
+    labels: np.ndarray
+    seconds: float
+    image: Tensor | None = None
+    degrees: float = 0.0
+    brightness: float = 1.0
+    error: str = ""
+
+
+class Batch(NamedTuple):
+    """B films: uint8 (B, 1, S, S), labels (B, C) float32, what `rotate_and_brighten` needs (B,), the films' numbers.
+
+    unreadable: films that are left out, with the reason. seconds: what reading the batch took.
+    """
+
+    images: Tensor
+    labels: Tensor
+    degrees: Tensor
+    brightness: Tensor
+    films: Tensor
+    unreadable: dict[int, str]
+    seconds: float
+
+
+class TrainingSet(Dataset[Sample]):
+    """Cropped and resized films under the keys (epoch, index); their rotation and brightness are left to the device.
+
+    With `on_bad_film="stop"` a film that cannot be read raises InputError naming its row.
+    """
+
+    def __init__(self, dataset: CheXpertDataset, seed: int, on_bad_film: BadFilmPolicy = "stop") -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.on_bad_film = on_bad_film
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        started = time.perf_counter()
+        labels = self.dataset.films.labels[index]
+        try:
+            pixels = self.dataset.pixels(index)
+        except InputError as error:
+            if self.on_bad_film == "stop":
+                raise
+            return Sample(index, labels, time.perf_counter() - started, error=str(error))
+        drawn = draw(self.seed, epoch, index, *pixels.shape)
+        image = crop_and_resize(pixels, drawn, self.dataset.image_size)
+        return Sample(index, labels, time.perf_counter() - started, image, drawn.degrees, drawn.brightness)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Puts films together; those that could not be read are left out, and nothing takes their place.
+
+    Raises InputError when none is left.
+    """
+    readable = [sample for sample in samples if sample.image is not None]
+    if not readable:
+        raise InputError(f"no film of a batch could be read; the first: {samples[0].error}")
+    return Batch(
+        images=torch.stack([sample.image for sample in readable if sample.image is not None]),
+        labels=torch.from_numpy(np.stack([sample.labels for sample in readable])),
+        degrees=torch.tensor([sample.degrees for sample in readable], dtype=torch.float32),
+        brightness=torch.tensor([sample.brightness for sample in readable], dtype=torch.float32),
+        films=torch.tensor([sample.film for sample in readable]),
+        unreadable={sample.film: sample.error for sample in samples if sample.image is None},
+        seconds=sum(sample.seconds for sample in samples),
+    )
+
+
+class PartSampler(Sampler[list[tuple[int, int]]]):
+    """This process's share of every step: batches of keys (epoch, index), every film at most once per epoch.
+
+    A step's films are cut into `parts`, of which this process gets each `world`-th, from `rank` on: so many processes
+    with one part each see the same batches as one process with all parts. What is left at the end of an epoch and is
+    fewer than a step's films, sits that epoch out. Set `epoch` and `first_step` before iterating.
+    """
+
+    def __init__(
+        self, films: int, films_per_step: int, seed: int, parts: int = 1, rank: int = 0, world: int = 1
+    ) -> None:
+        if films_per_step % parts or parts % world:
+            raise ValueError(f"{films_per_step} films per step in {parts} parts for {world} processes do not work out")
+        self.films, self.films_per_step, self.seed = films, films_per_step, seed
+        self.own_parts = range(rank, parts, world)
+        self.part_size = films_per_step // parts
+        self.epoch = 1
+        self.first_step = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch."""
+        return self.films // self.films_per_step
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * len(self.own_parts)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.films)
+        for step in range(self.first_step, self.steps):
+            for part in self.own_parts:
+                start = step * self.films_per_step + part * self.part_size
+                yield [(self.epoch, int(index)) for index in order[start : start + self.part_size]]
