@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-from cxr.files import InputError
+from cxr.files import InputError, printable
 
 EXIT_BAD_INPUT = 2
 
@@ -71,16 +71,14 @@ def run(main: Callable[[Sequence[str] | None], int]) -> None:
 
 def guarded(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Calls `main`, turning an expected failure into one line on stderr; returns the exit code."""
-    from cxr.files import InputError
-
     try:
         return main(argv)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:  # disk full, no permission: a fact about the machine, not about this code
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Reading and writing of the project's text files: nothing half-written, and mistakes told with file and row."""
+"""Text files in and out: written whole or not at all, and errors that name file, line and column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,33 @@ import pandas as pd
 
 
 class InputError(ValueError):
-    """A user's mistake, told in one line that names file, row and field and says what to do. Scripts exit with 2."""
+    """A user's mistake, in one line that names file, line and column and says what to do. Scripts exit with 2."""
+
+
+def place(path: Path | str, line: int | None = None, column: str | None = None) -> str:
+    """Where a mistake stands, for the start of a message: `train.csv, line 5, Path`. Lines count from 1."""
+    parts = [str(path), *([f"line {line}"] if line is not None else []), *([column] if column is not None else [])]
+    return printable(", ".join(parts))
+
+
+def printable(text: str) -> str:
+    """The text on one line: line ends, escape sequences and whatever else a terminal would obey, written as `\\x1b`."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def quoted(value: object) -> str:
+    """A value out of a file, for a message: at most 60 characters of it, and of a container no more than its kind.
+
+    `repr` is not for values from files: nested ones can take for ever, long numbers raise.
+    """
+    if isinstance(value, str):
+        text = printable(value[:60])
+        return f"'{text}...'" if len(value) > 60 else f"'{text}'"
+    if value is None or isinstance(value, (bool, float)):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
+    return f"a {type(value).__name__}"
 
 
 @contextmanager
