@@ -18,22 +18,16 @@ import torch
 from tqdm import tqdm
 
 import cli
-from cxr.dataset import CheXpertDataset, read_films
+from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256, write_csv
 from cxr.images import open_film, to_unit
 from cxr.labels import LABELS, TASKS, task_of
+from cxr.manifest import read_films
 from cxr.names import PROTOCOLS
 from cxr.predictions import Predictions, read_predictions, write_predictions
 from cxr.run_record import RunRecord
-from evaluation.classification import (
-    Thresholds,
-    calibration_points,
-    classification_table,
-    read_thresholds,
-    roc_points,
-    write_thresholds,
-    youden_thresholds,
-)
+from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
+from evaluation.classification import calibration_points, classification_table, roc_points, youden_thresholds
 from evaluation.comparison import compare
 from models.checkpoint import config_of, load_model, weights_file
 from models.hub import resolve_weights, weights_name
@@ -144,25 +138,27 @@ def _predict_split(
         group.say(f"{target}: complete")
         return
     films = read_films(csv, args.data)
-    dataset = CheXpertDataset(films, model.image_size)
+    dataset = FilmDataset(films, model.image_size)
     device = next(model.parameters()).device.type
     reading = {"batch_size": args.batch_size, "workers": args.workers, "title": f"predict {split}"}
     with record.stage(f"predictions_{split}", made_from):
         logits = predict_films(model, dataset, device, peers=group, **reading)
         if group.first:
             probabilities = torch.sigmoid(logits.double()).numpy()
-            write_predictions(target, Predictions(films.paths, probabilities, films.labels.astype(np.int8), LABELS))
+            write_predictions(
+                target, Predictions(films.paths, probabilities, films.labels.astype(float), films.label_set)
+            )
     if group.first:
         _describe(model, dataset, logits, record, split)
 
 
 def _describe(
-    model: MedicalPatchNet, dataset: CheXpertDataset, logits: torch.Tensor, record: RunRecord, split: str
+    model: MedicalPatchNet, dataset: FilmDataset, logits: torch.Tensor, record: RunRecord, split: str
 ) -> None:
     """Notes the films of a split, and how exactly the network's patches add up."""
     films = dataset.films
     counts = {label: int(films.labels[:, column].sum()) for column, label in enumerate(LABELS)}
-    facts = {"csv": str(films.csv), "films": len(films), "positives": counts}
+    facts = {"csv": str(films.table), "films": len(films), "positives": counts}
     data = record.content.get("data", {}) | {split: facts}
     error = _additivity_error(model, dataset, logits)
     additivity = record.content.get("additivity", {}) | {split: error}
@@ -171,7 +167,7 @@ def _describe(
     print(f"{record.folder}, {split}: {len(films)} films; {exact}")
 
 
-def _additivity_error(model: MedicalPatchNet, dataset: CheXpertDataset, logits: torch.Tensor) -> dict[str, Any]:
+def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: torch.Tensor) -> dict[str, Any]:
     """Largest |mean of separately computed patch logits - logits| over some films spread over the split."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, ADDITIVITY_FILMS).astype(int))
     errors = []
@@ -223,13 +219,13 @@ def _heat_maps(
         batch_size=args.batch_size,
         pickles=args.pickles,
     )
-    left = group.share([index for index in range(len(films)) if not export.is_complete(films.image_id(index))])
+    left = group.share([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
     own = left[group.rank :: group.world]
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.first):
             film = to_unit(open_film(films.files[index]))
             labels = dict(zip(LABELS, films.labels[index], strict=True))
-            export_film(export, model, film, films.image_id(index), labels)
+            export_film(export, model, film, films.ids[index], labels)
         group.wait()
     group.say(
         f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {len(left)} of them new"

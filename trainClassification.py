@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader
 
 import cli
 from convertWeights import describe
-from cxr.dataset import CheXpertDataset, Films, read_films, training_csv
+from cxr.dataset import FilmDataset
 from cxr.files import InputError, read_json, sha256, write_json
 from cxr.labels import LABELS
+from cxr.manifest import Films, read_films, split_table
 from cxr.packed import open_packed
 from cxr.run_record import RunRecord
 from evaluation.metrics import auroc
@@ -141,7 +142,7 @@ def _evaluation(args: argparse.Namespace) -> list[str]:
 
 def _settings(args: argparse.Namespace, device: str, group: Peers) -> dict[str, Any]:
     """What decides about the weights: two runs with the same settings make the same network."""
-    csv = training_csv(args.data)
+    csv = split_table(args.data, "train")
     if not csv.is_file():
         raise InputError(f"--data {args.data}: neither train_visualCheXbert.csv nor train.csv is in this folder")
     valid = args.data / "valid.csv"
@@ -227,7 +228,7 @@ def _checkpoint(
 
 def _build(
     args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers, content: dict[str, Any] | None
-) -> tuple[Run, DataLoader, CheXpertDataset]:
+) -> tuple[Run, DataLoader, FilmDataset]:
     """The run, at its start or where `content` leaves it, the loader of its films, and the validation films."""
     cli.set_seed(args.seed)
     torch.backends.cudnn.deterministic = not args.no_deterministic
@@ -237,7 +238,7 @@ def _build(
         len(films), args.batch_size, args.seed, settings["parts_per_step"], rank=group.rank, world=group.world
     )
     loader = DataLoader(
-        TrainingSet(CheXpertDataset(films, args.image_size), args.seed, args.on_bad_image),
+        TrainingSet(FilmDataset(films, args.image_size), args.seed, args.on_bad_image),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=args.workers,
@@ -260,11 +261,11 @@ def _build(
     if content is not None:
         run.restore(content)
         group.say(f"going on after step {run.stepper.steps}, in epoch {run.epoch}")
-    return run, loader, CheXpertDataset(valid, args.image_size)
+    return run, loader, FilmDataset(valid, args.image_size)
 
 
 def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
-    csv = training_csv(args.data)
+    csv = split_table(args.data, "train")
     chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
     films = read_films(csv, args.data, **chosen)
     valid = read_films(args.data / "valid.csv", args.data)
@@ -277,7 +278,7 @@ def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
 def _training_data(args: argparse.Namespace, films: Films) -> dict[str, Any]:
     """What travels with the weights of what they were trained on, and how."""
     names = ("uncertain", "frontal_only", "fraction", "init", "epochs", "batch_size", "lr", "seed")
-    return {"labels": films.csv.name, "films": len(films)} | {name: getattr(args, name) for name in names}
+    return {"labels": films.table.name, "films": len(films)} | {name: getattr(args, name) for name in names}
 
 
 def _keep_weights(net: MedicalPatchNet, output: Path, best: bool) -> None:
@@ -296,7 +297,7 @@ def _report(output: Path, run: Run, facts: dict[str, Any]) -> None:
     """`training.json`, which says that the run is complete, and the learning curves."""
     draw_learning_curves(output)
     unreadable = [
-        {"csv": str(run.films.csv), "row": run.films.rows[film], "path": run.films.paths[film], "reason": reason}
+        {"table": str(run.films.table), "line": run.films.lines[film], "path": run.films.paths[film], "reason": reason}
         for film, reason in sorted(run.unreadable.items())
     ]
     write_json(output / FINISHED, facts | {"best": run.history.best, "unreadable_films": unreadable})

@@ -23,10 +23,10 @@ from torch import Tensor
 
 import cli
 from benchmarks.measure import load, machine, report
-from cxr.dataset import read_films
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film, to_unit
 from cxr.labels import TASKS
+from cxr.manifest import read_films
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.predictions import read_predictions

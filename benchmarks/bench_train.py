@@ -37,8 +37,9 @@ import cli
 from benchmarks.measure import load, machine, report
 from benchmarks.training_films import JPEGS, draw_films
 from benchmarks.training_loops import LOOPS, Idle, Loop, PublishedSet, copy_bandwidth, synchronisations, timed
-from cxr.dataset import CheXpertDataset, Films
+from cxr.dataset import FilmDataset
 from cxr.labels import LABELS
+from cxr.manifest import Films
 from models.checkpoint import build_model
 from training.loader import Batch, PartSampler, TrainingSet, collate
 from training.trainer import READ_EVERY
@@ -223,7 +224,7 @@ class Bench:
         films = self.films[case.films]
         keys = list(islice(endless(PartSampler(len(films), case.batch, seed=0)), steps))
         ours = case.way == "ours"
-        dataset = CheXpertDataset(films, self.args.image_size)
+        dataset = FilmDataset(films, self.args.image_size)
         return DataLoader(
             TrainingSet(dataset, seed=0) if ours else PublishedSet(films, self.args.image_size),
             batch_sampler=keys if ours else [[index for _, index in batch] for batch in keys],

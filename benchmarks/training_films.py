@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.dataset import Films, read_films
 from cxr.labels import LABELS
+from cxr.manifest import Films, read_films
 from preprocessing import preProcCheXpert
 
 JPEGS = "JPEG"

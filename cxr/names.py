@@ -1,15 +1,81 @@
-"""The two ways to make a map, and why there are two.
-
-`published` repeats the published code bug for bug, so that the paper's tables can be reproduced: the slip in its scaled
-maps, fading borders, and a square map stretched over the film's rectangle. `corrected` is the default everywhere else.
-"""
+"""Names that stand in more than one file: heat-map methods, protocols, splits, and the files of a results folder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Protocol = Literal["published", "corrected"]
-PROTOCOLS: tuple[Protocol, ...] = ("published", "corrected")
+PROTOCOLS: tuple[Protocol, ...] = ("corrected", "published")
+"""`published` repeats the published code bug for bug, so that the paper's tables can be reproduced: the broadcast bug
+of its scaled maps, fading borders, and a square map stretched over the film's rectangle. `corrected` is the default
+everywhere else."""
+
+Network = Literal["patch", "baseline"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of heat map.
+
+    name: its folder. title: as the paper's tables print it. network: the one it explains. signed: whether 0.5 is
+    neutral and less is evidence against (else 0 is the least and 1 the most). in_paper: whether the paper's Tables 2
+    and 3 have it.
+    """
+
+    name: str
+    title: str
+    network: Network
+    signed: bool
+    in_paper: bool = True
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("scaled", "MedicalPatchNet (Scaled)", "patch", signed=True),
+        Method("raw", "MedicalPatchNet (Raw)", "patch", signed=True),
+        Method("gradcam", "Grad-CAM", "baseline", signed=False),
+        Method("gradcam++", "Grad-CAM++", "baseline", signed=False),
+        Method("eigencam", "Eigen-CAM", "baseline", signed=False),
+    )
+}
+"""In the order of the paper's columns. A new method is a row here and a function in `saliency`."""
+
+
+def methods_of(network: Network) -> tuple[str, ...]:
+    """Names of the methods that explain this network."""
+    return tuple(name for name, method in METHODS.items() if method.network == network)
+
+
+SPLITS = {"val": "validation", "test": "test"}
+"""Split in the names of result files -> the word for it."""
+
+RUN_RECORD = "run.json"
+THRESHOLDS = "thresholds.json"
+REFERENCE = "reference.npz"
+
+
+def predictions_file(results: Path, split: str) -> Path:
+    return results / f"predictions_{split}.csv"
+
+
+def table_file(results: Path, kind: str, split: str) -> Path:
+    """kind: `classification`, `roc`, `calibration`, `subgroups` or `map_predictions`."""
+    return results / f"{kind}_{split}.csv"
+
+
+def evidence_folder(results: Path, split: str) -> Path:
+    return results / "evidence" / split
+
+
+def heat_map_folder(results: Path, protocol: str, split: str, method: str) -> Path:
+    return results / "heatmaps" / protocol / split / method
+
+
+def localization_folder(results: Path, protocol: str, method: str) -> Path:
+    return results / "localization" / protocol / method
 
 
 def check_protocol(protocol: str) -> None:

@@ -3,99 +3,155 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, read_csv, write_csv
-from cxr.labels import LABELS
+from cxr.files import InputError, csv_row, place, quoted, read_csv, write_csv
+from cxr.labels import CHEXPERT, LabelSet, positions
+from cxr.paths import film_id, patient_of
+
+_PROBABILITY, _LABEL = "prob ", "label "
+_IDENTITY = {"ids": "Film", "patients": "Patient"}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about N films and what is true, the C labels in the project's order.
+    """N films and C labels: predicted probabilities and the truth.
 
-    paths: N paths, each once. probabilities: (N, C) float64 in [0, 1]. labels: (N, C) int8 in {0, 1}.
-    Raises InputError for a value outside its range (a diverged model says NaN), ValueError for shapes that disagree.
+    paths: N paths, each once. probabilities: (N, C) float64 in [0, 1]. labels: (N, C) float64, 0, 1, or NaN where a
+    film is not labelled. ids, patients: of the films, patients empty where unknown; by default what the paths say.
+    Raises InputError for a value outside its range (a diverged network gives NaN), ValueError for shapes that disagree.
     """
 
     paths: tuple[str, ...]
     probabilities: np.ndarray
     labels: np.ndarray
-    names: tuple[str, ...] = LABELS
+    label_set: LabelSet
+    ids: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shape = (len(self.paths), len(self.names))
+        object.__setattr__(self, "ids", self.ids or tuple(map(film_id, self.paths)))
+        object.__setattr__(self, "patients", self.patients or tuple(map(patient_of, self.paths)))
+        shape = (len(self.paths), len(self.label_set))
         if self.probabilities.shape != shape or self.labels.shape != shape:
             raise ValueError(f"expected {shape}, got {self.probabilities.shape} and {self.labels.shape}")
-        bad = np.argwhere(~_is_probability(self.probabilities) | ~np.isin(self.labels, (0, 1)))
+        bad = np.argwhere(~_is_probability(self.probabilities) | ~_is_label(self.labels))
         if len(bad):
             film, label = bad[0]
             raise InputError(
-                f"{self.paths[film]}, {self.names[label]}: probability {self.probabilities[film, label]:g} and label "
-                f"{self.labels[film, label]:g}; a probability must be in [0, 1], a label 0 or 1"
+                f"{self.paths[film]}, {self.names[label]}: probability {self.probabilities[film, label]:g} and "
+                f"label {self.labels[film, label]:g}; a probability must be in [0, 1], a label 0 or 1"
             )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels' names."""
+        return self.label_set.names
+
+    def restrict(self, names: Sequence[str], source: str = "predictions") -> Predictions:
+        """The predictions of some labels, in the order of `names`. Raises InputError for one that is not there."""
+        columns = positions(names, self.names, source)
+        kept: dict[str, Any] = {"probabilities": self.probabilities[:, columns], "labels": self.labels[:, columns]}
+        return replace(self, **kept, label_set=self.label_set.restrict(names))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes `Path`, `prob <Label>` and `label <Label>`, 9 significant digits.
+    """Writes `Path`, `prob <Label>` and `label <Label>`, 9 significant digits; a film that is not labelled has a blank.
 
+    `Film` and `Patient` are written where the paths do not say them.
     Read the file back before computing anything from it: then a table can be recomputed from the file to the last bit.
     """
     columns: dict[str, Sequence[str] | np.ndarray] = {"Path": predictions.paths}
-    columns |= {f"prob {name}": predictions.probabilities[:, i] for i, name in enumerate(predictions.names)}
-    columns |= {f"label {name}": predictions.labels[:, i].astype(int) for i, name in enumerate(predictions.names)}
+    for name, known, derive in (("Film", predictions.ids, film_id), ("Patient", predictions.patients, patient_of)):
+        if known != tuple(map(derive, predictions.paths)):
+            columns[name] = known
+    columns |= {f"{_PROBABILITY}{name}": predictions.probabilities[:, i] for i, name in enumerate(predictions.names)}
+    columns |= {f"{_LABEL}{name}": _as_text(predictions.labels[:, i]) for i, name in enumerate(predictions.names)}
     write_csv(path, pd.DataFrame(columns))
 
 
-def read_predictions(path: Path) -> Predictions:
+def _as_text(labels: np.ndarray) -> list[str]:
+    return ["" if np.isnan(label) else str(int(label)) for label in labels]
+
+
+def read_predictions(path: Path, label_set: LabelSet | None = None) -> Predictions:
     """Reads a predictions file, columns by name in any order, further columns ignored.
 
-    Raises InputError with file, line and column for a missing column, a repeated path, a value that is blank or not a
-    number, a probability outside [0, 1] and a label other than 0 and 1.
+    label_set: the labels wanted; None takes every label that has columns, in the file's order.
+    Raises InputError with file, line and column for a missing or repeated column, a repeated path, a probability that
+    is not a number in [0, 1], and a label other than 0, 1 and blank.
     """
-    probability_columns = [f"prob {name}" for name in LABELS]
-    label_columns = [f"label {name}" for name in LABELS]
-    table = read_csv(path, ["Path", *probability_columns, *label_columns])
+    table = read_csv(path, ["Path"])
+    label_set = label_set or _label_set(path, list(table.columns))
+    probability_columns, label_columns = (
+        [f"{kind}{name}" for name in label_set.names] for kind in (_PROBABILITY, _LABEL)
+    )
+    missing = [column for column in (*probability_columns, *label_columns) if column not in table.columns]
+    if missing:
+        raise InputError(f"{path}: no column named {', '.join(map(quoted, missing))}; every label needs both columns")
     _check_paths(path, table["Path"])
     probabilities = np.column_stack([_numbers(path, table[column]) for column in probability_columns])
-    labels = np.column_stack([_numbers(path, table[column]) for column in label_columns])
-    _refuse(path, table, probability_columns, ~_is_probability(probabilities), "a probability must lie in [0, 1]")
-    _refuse(path, table, label_columns, ~np.isin(labels, (0, 1)), "a label must be 0 or 1")
-    return Predictions(tuple(table["Path"]), probabilities, labels.astype(np.int8))
+    labels = np.column_stack([_numbers(path, table[column], blank=np.nan) for column in label_columns])
+    _refuse(path, table, probability_columns, ~_is_probability(probabilities), "a probability must be in [0, 1]")
+    _refuse(path, table, label_columns, ~_is_label(labels), "a label must be 0, 1 or blank")
+    given = {field: tuple(table[name]) for field, name in _IDENTITY.items() if name in table.columns}
+    return Predictions(tuple(table["Path"]), probabilities, labels, label_set, **given)
+
+
+def _label_set(path: Path, columns: Sequence[str]) -> LabelSet:
+    """The labels that have a column of either kind, in the file's order; CheXpert's 14 in their own."""
+    kinds = (_PROBABILITY, _LABEL)
+    names = [column.removeprefix(kind) for kind in kinds for column in columns if column.startswith(kind)]
+    if not names:
+        raise InputError(f"{path}: no column named 'prob <Label>'; expected one, and 'label <Label>', for every label")
+    try:
+        return CHEXPERT if set(names) == set(CHEXPERT.names) else LabelSet.of(dict.fromkeys(names))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _is_probability(values: np.ndarray) -> np.ndarray:
     return (values >= 0) & (values <= 1)  # False for NaN
 
 
+def _is_label(values: np.ndarray) -> np.ndarray:
+    return np.isin(values, (0, 1)) | np.isnan(values)
+
+
 def _check_paths(path: Path, films: pd.Series) -> None:
     blank = np.flatnonzero(films.str.strip() == "")
     if len(blank):
-        raise InputError(f"{path}: line {csv_row(blank[0])}, column 'Path': blank; every row needs its film's path")
+        raise InputError(f"{place(path, csv_row(blank[0]), 'Path')}: blank; every row needs its film's path")
     repeated = np.flatnonzero(films.duplicated())
     if len(repeated):
         second = repeated[0]
         first = int(np.flatnonzero(films == films[second])[0])
         raise InputError(
-            f"{path}: line {csv_row(second)}, column 'Path': {films[second]!r} is also on line {csv_row(first)}; "
+            f"{place(path, csv_row(second), 'Path')}: {quoted(films[second])} is also on line {csv_row(first)}; "
             "keep one row per film"
         )
 
 
-def _numbers(path: Path, column: pd.Series) -> np.ndarray:
-    """(N,) float64 of a column of strings, each parsed by Python to the nearest double."""
+def _numbers(path: Path, column: pd.Series, blank: float | None = None) -> np.ndarray:
+    """(N,) float64 of a column of text, each parsed by Python to the nearest double. blank: the value of a blank."""
     numbers = np.empty(len(column))
     for index, text in enumerate(column):
+        if blank is not None and not text.strip():
+            numbers[index] = blank
+            continue
         try:
             numbers[index] = float(text)
         except ValueError:
-            what = "blank" if not text.strip() else f"{text!r} is not a number"
-            raise InputError(
-                f"{path}: line {csv_row(index)}, column {column.name!r}: {what}; fill in a number for every film"
-            ) from None
+            what = "blank" if not text.strip() else f"{quoted(text)} is not a number"
+            where = place(path, csv_row(index), str(column.name))
+            raise InputError(f"{where}: {what}; fill in a number for every film") from None
+        if np.isnan(numbers[index]):
+            raise InputError(f"{place(path, csv_row(index), str(column.name))}: {quoted(text)}; fill in a number")
     return numbers
 
 
@@ -105,4 +161,4 @@ def _refuse(path: Path, table: pd.DataFrame, columns: Sequence[str], bad: np.nda
     if len(found):
         row, column = found[0]
         text = table[columns[column]][row]
-        raise InputError(f"{path}: line {csv_row(row)}, column {columns[column]!r}: {text!r}; {rule}")
+        raise InputError(f"{place(path, csv_row(row), columns[column])}: {quoted(text)}; {rule}")

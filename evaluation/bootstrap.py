@@ -34,7 +34,7 @@ def film_units(paths: Sequence[str], unit: str) -> np.ndarray:
 
 def _patient(path: str) -> str:
     patient = patient_of(path)
-    if patient is None:
+    if not patient:
         raise InputError(f"{path}: no patientNNNNN in this path; name the films so, or resample by film")
     return patient
 

@@ -5,16 +5,14 @@ Every table is computed from predictions as they were read from a file, so it ca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, read_json, write_json
 from cxr.labels import CHEXLOCALIZE_LABELS, LABELS
 from cxr.predictions import Predictions
+from cxr.thresholds import Thresholds
 from evaluation.bootstrap import film_units, interval, mean_of_defined, resampled_sums
 from evaluation.metrics import (
     METRICS,
@@ -31,14 +29,6 @@ GROUPS: dict[str, tuple[str, ...]] = {"Mean (14)": LABELS, "Mean (CheXlocalize 1
 """Rows below the labels: the mean over the labels of a group that are defined."""
 
 
-class Thresholds(dict[str, float | None]):
-    """Youden threshold per label, None where there is none; `reasons` says why, for each label without one."""
-
-    def __init__(self, values: Mapping[str, float | None], reasons: Mapping[str, str] | None = None) -> None:
-        super().__init__(values)
-        self.reasons = dict(reasons or {})
-
-
 def youden_thresholds(validation: Predictions) -> Thresholds:
     """The threshold of each label with the largest tpr - fpr on the validation films."""
     found = {
@@ -49,32 +39,6 @@ def youden_thresholds(validation: Predictions) -> Thresholds:
         {name: threshold for name, (threshold, _) in found.items()},
         {name: reason for name, (_, reason) in found.items() if reason is not None},
     )
-
-
-def write_thresholds(path: Path, thresholds: Thresholds) -> None:
-    """Writes `{label: {"threshold": number or null, "reason": text or null}}`."""
-    content = {
-        name: {"threshold": threshold, "reason": thresholds.reasons.get(name)} for name, threshold in thresholds.items()
-    }
-    write_json(path, content)
-
-
-def read_thresholds(path: Path) -> Thresholds:
-    """Raises InputError with the label when one of the 14 is missing or its threshold is no number and not null."""
-    content = read_json(path)
-    values: dict[str, float | None] = {}
-    reasons: dict[str, str] = {}
-    for name in LABELS:
-        entry = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entry, dict) or "threshold" not in entry:
-            raise InputError(f'{path}: {name!r}: expected {{"threshold": number or null, "reason": text or null}}')
-        threshold = entry["threshold"]
-        if threshold is not None and (type(threshold) not in (int, float) or not math.isfinite(threshold)):
-            raise InputError(f"{path}: {name!r}: threshold {threshold!r} is not a number; give a number or null")
-        values[name] = threshold
-        if threshold is None:
-            reasons[name] = str(entry.get("reason") or "no threshold given")
-    return Thresholds(values, reasons)
 
 
 def panel_of(predictions: Predictions, thresholds: Thresholds) -> list[LabelSums]:

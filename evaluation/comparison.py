@@ -8,9 +8,9 @@ import pandas as pd
 from cxr.files import InputError
 from cxr.labels import LABELS
 from cxr.predictions import Predictions
+from cxr.thresholds import Thresholds
 from evaluation.bootstrap import film_units, resampled_sums
 from evaluation.classification import (
-    Thresholds,
     by_label,
     group_means,
     panel_of,
@@ -90,10 +90,10 @@ def _same_films(a: Predictions, b: Predictions, names: tuple[str, str]) -> Predi
     if len(differing):
         film, label = differing[0]
         raise InputError(
-            f"{a.paths[film]}, 'label {a.names[label]}': {a.labels[film, label]} in {names[0]}, "
-            f"{b.labels[order][film, label]} in {names[1]}; compare against one ground truth"
+            f"{a.paths[film]}, 'label {a.names[label]}': {a.labels[film, label]:g} in {names[0]}, "
+            f"{b.labels[order][film, label]:g} in {names[1]}; compare against one ground truth"
         )
-    return Predictions(a.paths, b.probabilities[order], b.labels[order], b.names)
+    return Predictions(a.paths, b.probabilities[order], b.labels[order], b.label_set, a.ids, a.patients)
 
 
 def _why(

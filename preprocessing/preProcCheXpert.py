@@ -29,10 +29,11 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.dataset import check_paths, film_file, inside_release
-from cxr.files import InputError, csv_row, read_csv, read_json, replacing, sha256, write_csv, write_json
+from cxr.files import InputError, read_json, replacing, sha256, write_csv, write_json
 from cxr.images import Crop, open_film
+from cxr.manifest import film_identity, read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
+from cxr.paths import FilmFinder, copy_path, inside_release
 
 EXAMPLES = """
 python preprocessing/preProcCheXpert.py --chexpert CheXpert-v1.0 --chexlocalize chexlocalize --output CheXpert-1024
@@ -118,11 +119,9 @@ def _claim_output(output: Path, size: int, packed: bool) -> None:
 
 
 def _jobs(csv: Path, root: Path, output: Path) -> Iterator[Job]:
-    paths = read_csv(csv, columns=("Path",))["Path"]
-    check_paths(paths, csv)
-    for row, path in enumerate(paths):
-        film = inside_release(path)
-        yield Job(csv, csv_row(row), film_file(path, root), film, (output / film).with_suffix(".jpg"))
+    identity, finder = film_identity(read_table(csv), csv), FilmFinder(root)
+    for path, line in zip(identity["Path"], identity["line"], strict=True):
+        yield Job(csv, line, finder.file(path), inside_release(path), output / copy_path(path))
 
 
 def _unique(jobs: Sequence[Job]) -> list[Job]:

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cxr.dataset import image_id
 from cxr.heat_maps import HeatMapSource
 from cxr.images import Crop
 from cxr.labels import LABELS, label_of
 from cxr.masks import GroundTruth
+from cxr.paths import film_id
 from cxr.predictions import Predictions, read_predictions
 from reporting.format import number
 from reporting.overlays import CasePictures, case_grid
@@ -54,7 +54,7 @@ def choose_cases(predictions: Predictions, available: Collection[tuple[str, str]
     nothing but the predictions and the maps that are there.
     """
     chosen: list[tuple[Rule, str]] = []
-    ids = [image_id(path) for path in predictions.paths]
+    ids = [film_id(path) for path in predictions.paths]
     for rule in RULES:
         column = LABELS.index(label_of(rule.task))
         truth, probability = predictions.labels[:, column], predictions.probabilities[:, column]

@@ -20,8 +20,9 @@ def write_film(path: Path, width: int = 40, height: int = 32, seed: int = 0) -> 
 def write_labels(csv: Path, paths: list[str], labels: np.ndarray, demographics: bool = True) -> None:
     table = pd.DataFrame({"Path": paths})
     if demographics:
-        for name, value in (("Sex", "Male"), ("Age", "73"), ("Frontal/Lateral", "Frontal"), ("AP/PA", "AP")):
+        for name, value in (("Sex", "Male"), ("Age", "73"), ("AP/PA", "AP")):
             table[name] = value
+        table["Frontal/Lateral"] = ["Lateral" if "lateral" in path else "Frontal" for path in paths]
     for column, label in enumerate(LABELS):
         table[label] = [f"{value:.1f}" for value in labels[:, column]]
     csv.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (InputError("a.csv, row 2: bad"), 2, "error: a.csv, row 2: bad\n"),
+        (InputError("a.csv, line 2: bad"), 2, "error: a.csv, line 2: bad\n"),
         (InputError("w.pt: damaged"), 2, "error: w.pt: damaged\n"),
         (OSError(28, "No space left on device", "out/x"), 1, "error: out/x: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),

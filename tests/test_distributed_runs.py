@@ -83,7 +83,7 @@ def test_a_bad_film_of_one_process_ends_an_evaluation(trained, tiny_chexpert, ch
     command = evaluation(trained / "one", data, chexlocalize, tmp_path / "results")
     job = run(command, tmp_path / "log", world=2, script="evalClassification")
     assert job.wait(60) == [1, 2]
-    assert "valid.csv, row 5: " in job.said(1)
+    assert "valid.csv, line 5: " in job.said(1)
     assert not (tmp_path / "results/predictions_val.csv").exists()
 
 
@@ -109,7 +109,7 @@ def test_a_bad_film_of_one_process_ends_training_with_its_row(tiny_chexpert, tmp
     job = Job(arguments(data, tmp_path / "run", "--workers", "1"), tmp_path / "log", world=2).start()
     codes = job.wait(60)
     assert sorted(codes) == [1, 2]
-    assert "train.csv, row 6: " in last_line(job, codes.index(2))
+    assert "train.csv, line 6: " in last_line(job, codes.index(2))
     assert "another process of this run ended" in last_line(job, codes.index(1))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import cli
 import evalClassification
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT, LABELS
 from cxr.predictions import Predictions, write_predictions
 
 
@@ -18,7 +18,7 @@ def predictions(count, seed, shift=1.0):
     labels = (rng.random((count, len(LABELS))) < 0.4).astype(np.int8)
     probabilities = 1 / (1 + np.exp(-(rng.normal(size=labels.shape) + shift * (labels - 0.5))))
     paths = tuple(f"test/patient{i:05d}/study1/view1_frontal.jpg" for i in range(count))
-    return Predictions(paths, probabilities, labels)
+    return Predictions(paths, probabilities, labels, CHEXPERT)
 
 
 @pytest.fixture

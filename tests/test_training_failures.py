@@ -121,7 +121,7 @@ def train_on(data, output, *more):
 def test_a_bad_film_stops_or_is_listed_and_two_in_a_thousand_are_too_many(tmp_path, capsys):
     one = lists_bad_films(tmp_path / "one", 1000, {500})
     two = lists_bad_films(tmp_path / "two", 1000, {400, 500})
-    place = f"{one / 'train.csv'}, row 502: {one / 'train/patient00500/study1/view1_frontal.jpg'}"
+    place = f"{one / 'train.csv'}, line 502: {one / 'train/patient00500/study1/view1_frontal.jpg'}"
 
     assert train_on(one, tmp_path / "stopped", "--workers", "1") == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]

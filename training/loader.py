@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cxr.dataset import CheXpertDataset
+from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from training.augment import crop_and_resize, draw
 
@@ -53,7 +53,7 @@ class TrainingSet(Dataset[Sample]):
     With `on_bad_film="stop"` a film that cannot be read raises InputError naming its row.
     """
 
-    def __init__(self, dataset: CheXpertDataset, seed: int, on_bad_film: BadFilmPolicy = "stop") -> None:
+    def __init__(self, dataset: FilmDataset, seed: int, on_bad_film: BadFilmPolicy = "stop") -> None:
         self.dataset = dataset
         self.seed = seed
         self.on_bad_film = on_bad_film

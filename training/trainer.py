@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cxr.dataset import Films
 from cxr.files import InputError
+from cxr.manifest import Films
 from training.checkpoints import Checkpoints
 from training.engine import NotFiniteError, Stepper
 from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker
@@ -135,9 +135,9 @@ class Run:
         try:
             rows = self.stepper.read()
         except NotFiniteError as error:
-            films = ", ".join(str(self.films.rows[film]) for film in error.films)
+            films = ", ".join(str(self.films.lines[film]) for film in error.films)
             raise InputError(
-                f"{error}, with the films of {self.films.csv}, rows {films}; training stopped before that update. "
+                f"{error}, with the films of {self.films.table}, lines {films}; training stopped before that update. "
                 "A lower --lr, or --precision fp32, may help"
             ) from None
         for row in rows:
@@ -154,7 +154,7 @@ class Run:
         self._newly_unreadable = {}
         if len(self.unreadable) > MOST_UNREADABLE * len(self.films):
             raise InputError(
-                f"{self.films.csv}: {len(self.unreadable)} of {len(self.films)} films cannot be read, more than "
+                f"{self.films.table}: {len(self.unreadable)} of {len(self.films)} films cannot be read, more than "
                 f"{MOST_UNREADABLE:.1%}; the first: {next(iter(self.unreadable.values()))}"
             )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr.dataset import image_id
 from cxr.files import InputError, read_json
 from cxr.labels import LABELS, TASKS, label_of
+from cxr.paths import film_id
 from cxr.predictions import Predictions, read_predictions
 from reporting.results import METHODS, PROTOCOLS, Results, read_numbers
 
@@ -49,7 +49,7 @@ class CaseList:
             "paths": self.paths,
             "labels": LABELS,
             "tasks": [label_of(task) for task in TASKS],
-            "truth": ["".join(map(str, row)) for row in self.truth.tolist()],
+            "truth": ["".join(str(int(value)) for value in row) for row in self.truth.tolist()],
             "models": [
                 {"name": name, "probability": _listed(values), "threshold": _listed(self.thresholds[name])}
                 for name, values in self.probabilities.items()
@@ -81,7 +81,7 @@ def read_case_list(results: Results) -> CaseList | None:
     if not predictions:
         return None
     first = next(iter(predictions.values()))
-    films = tuple(image_id(path) for path in first.paths)
+    films = tuple(film_id(path) for path in first.paths)
     thresholds = {}
     for model in results.models:
         if model.name in predictions:
@@ -99,7 +99,7 @@ def read_case_list(results: Results) -> CaseList | None:
 
 def _probabilities(predictions: Predictions, films: Sequence[str]) -> np.ndarray:
     """(N, 14) in the order of `films`."""
-    row_of = {image_id(path): row for row, path in enumerate(predictions.paths)}
+    row_of = {film_id(path): row for row, path in enumerate(predictions.paths)}
     values = np.full((len(films), len(LABELS)), np.nan)
     for place, film in enumerate(films):
         if film in row_of:

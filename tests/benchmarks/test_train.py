@@ -11,7 +11,8 @@ from torch import nn
 from benchmarks import bench_train
 from benchmarks.training_films import pack, write_jpegs
 from benchmarks.training_loops import OurLoop, PublishedLoop, PublishedSet, synchronisations, timed
-from cxr.dataset import CheXpertDataset, read_films
+from cxr.dataset import FilmDataset
+from cxr.manifest import read_films
 from models.checkpoint import build_model
 from training.loader import Batch
 
@@ -97,7 +98,7 @@ def test_both_loaders_read_the_same_films(tmp_path):
     pixels = []
     for film in range(5):
         image, labels = published[film]
-        ours, our_labels = CheXpertDataset(packed, 96)[film]
+        ours, our_labels = FilmDataset(packed, 96)[film]
         assert torch.equal(image, ours) and torch.equal(labels, our_labels)
         pixels.append(image)
     assert torch.stack(pixels).std(dim=0).min() > 0, "films differ"

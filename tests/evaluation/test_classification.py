@@ -6,16 +6,14 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.files import InputError, write_csv
-from cxr.labels import CHEXLOCALIZE_LABELS, LABELS
+from cxr.labels import CHEXLOCALIZE_LABELS, CHEXPERT, LABELS
 from cxr.predictions import Predictions, read_predictions, write_predictions
+from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import (
-    Thresholds,
     calibration_points,
     classification_table,
-    read_thresholds,
     roc_points,
-    write_thresholds,
     youden_thresholds,
 )
 from evaluation.metrics import METRICS, auroc, confusion, expected_calibration_error, sensitivity
@@ -31,7 +29,9 @@ def simulate(films=120, seed=0, never=(), always=()):
     for names, truth in ((never, 0), (always, 1)):
         labels[:, [LABELS.index(name) for name in names]] = truth
     probabilities = np.round(1 / (1 + np.exp(1 - 1.5 * labels - rng.normal(size=labels.shape))), 3)
-    return Predictions(tuple(f"patient{i // 2}/study1/view{i}.jpg" for i in range(films)), probabilities, labels)
+    return Predictions(
+        tuple(f"patient{i // 2}/study1/view{i}.jpg" for i in range(films)), probabilities, labels, CHEXPERT
+    )
 
 
 def pick(table, label, metric, rule="-"):
@@ -133,7 +133,7 @@ def test_left_out_resamples_are_noted_on_the_label_and_on_its_means():
 def test_a_table_is_recomputed_from_its_predictions_to_the_last_byte(tmp_path):
     rng = np.random.default_rng(0)
     test = simulate()
-    write_predictions(tmp_path / "p.csv", Predictions(test.paths, rng.random((120, 14)), test.labels))
+    write_predictions(tmp_path / "p.csv", Predictions(test.paths, rng.random((120, 14)), test.labels, CHEXPERT))
     for name in ("one.csv", "two.csv"):
         read = read_predictions(tmp_path / "p.csv")
         write_csv(tmp_path / name, classification_table(read, youden_thresholds(read), resamples=50, seed=4))
@@ -147,7 +147,7 @@ def test_thresholds_round_trip(tmp_path):
     thresholds = youden_thresholds(simulate(never=["Fracture"]))
     assert thresholds["Fracture"] is None and thresholds.reasons == {"Fracture": "no positives in validation"}
     write_thresholds(tmp_path / "t.json", thresholds)
-    again = read_thresholds(tmp_path / "t.json")
+    again = read_thresholds(tmp_path / "t.json", LABELS)
     assert again == thresholds and again.reasons == thresholds.reasons and isinstance(again, Thresholds)
     content = json.loads((tmp_path / "t.json").read_text())
     assert content["Fracture"] == {"threshold": None, "reason": "no positives in validation"}
@@ -157,11 +157,11 @@ def test_thresholds_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda content: content.pop("Edema"), "'Edema': expected"),
-        (lambda content: content.update(Edema=0.3), "'Edema': expected"),
-        (lambda content: content["Edema"].update(threshold="high"), "'Edema': threshold 'high' is not a number"),
-        (lambda content: content["Edema"].update(threshold=True), "'Edema': threshold True is not a number"),
-        (lambda content: content["Edema"].update(threshold=float("inf")), "'Edema': threshold inf is not a number"),
+        (lambda content: content.pop("Edema"), "Edema: expected"),
+        (lambda content: content.update(Edema=0.3), "Edema: expected"),
+        (lambda content: content["Edema"].update(threshold="high"), "Edema: threshold 'high' is not a number"),
+        (lambda content: content["Edema"].update(threshold=True), "Edema: threshold True is not a number"),
+        (lambda content: content["Edema"].update(threshold=float("inf")), "Edema: threshold inf is not a number"),
     ],
 )
 def test_bad_thresholds_are_refused_with_file_and_label(tmp_path, damage, says):
@@ -170,7 +170,7 @@ def test_bad_thresholds_are_refused_with_file_and_label(tmp_path, damage, says):
     damage(content)
     (tmp_path / "t.json").write_text(json.dumps(content))
     with pytest.raises(InputError) as error:
-        read_thresholds(tmp_path / "t.json")
+        read_thresholds(tmp_path / "t.json", LABELS)
     assert "t.json" in str(error.value) and says in str(error.value)
 
 

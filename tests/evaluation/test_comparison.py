@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.files import InputError
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT, LABELS
 from cxr.predictions import Predictions
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import classification_table, youden_thresholds
@@ -24,7 +24,9 @@ def models():
     paths = tuple(f"patient{i}/study1/view1_frontal.jpg" for i in range(FILMS))
 
     def model(separation):
-        return Predictions(paths, 1 / (1 + np.exp(1 - separation * labels - rng.normal(size=labels.shape))), labels)
+        return Predictions(
+            paths, 1 / (1 + np.exp(1 - separation * labels - rng.normal(size=labels.shape))), labels, CHEXPERT
+        )
 
     return model(2), model(1)
 
@@ -115,14 +117,14 @@ def test_a_model_does_not_differ_from_itself(models):
 def test_the_order_of_the_films_may_differ(models):
     a, b = models
     order = np.random.default_rng(1).permutation(FILMS)
-    shuffled = Predictions(tuple(b.paths[i] for i in order), b.probabilities[order], b.labels[order])
+    shuffled = Predictions(tuple(b.paths[i] for i in order), b.probabilities[order], b.labels[order], CHEXPERT)
     assert compared(a, shuffled, resamples=30).equals(compared(a, b, resamples=30))
 
 
 def test_different_films_are_refused_with_the_first_and_both_files(models):
     a, b = models
     renamed = dataclasses.replace(b, paths=(*b.paths[:3], "patient999/study1/view1_frontal.jpg", *b.paths[4:]))
-    fewer = Predictions(a.paths[:-1], a.probabilities[:-1], a.labels[:-1])
+    fewer = Predictions(a.paths[:-1], a.probabilities[:-1], a.labels[:-1], CHEXPERT)
     for first, second, film in ((a, renamed, "patient3/"), (fewer, b, f"patient{FILMS - 1}/")):
         with pytest.raises(InputError) as error:
             compared(first, second, names=("one.csv", "two.csv"), resamples=0)

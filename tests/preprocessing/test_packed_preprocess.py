@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import cli
-from cxr.dataset import CheXpertDataset, read_films
+from cxr.dataset import FilmDataset
+from cxr.manifest import read_films
 from cxr.packed import HEADER_BYTES
 from preprocessing import preProcCheXpert
 from tests.films import alternating_labels, write_film, write_labels
@@ -67,7 +68,7 @@ def test_packed_copies_are_the_copies(release, csv):
     assert run([*arguments, "--output", str(copies)]) == 0
     packed = release / "packed"
     assert run(["--chexpert", str(copies), "--output", str(packed), "--packed", "--size", "32", "--workers", "1"]) == 0
-    one, other = (CheXpertDataset(read_films(root / csv, root), 16) for root in (copies, packed))
+    one, other = (FilmDataset(read_films(root / csv, root), 16) for root in (copies, packed))
     assert len(one) == len(other) > 0
     for index in range(len(one)):
         assert torch.equal(one.image(index)[0], other.image(index)[0])
@@ -143,5 +144,5 @@ def test_mistakes_are_one_line_and_exit_code_2(release, capsys):
     extra = release / "packed/train.csv"
     row = extra.read_text().splitlines()[1].replace("patient00000", "patient00099")
     extra.write_text(extra.read_text() + row + "\n")
-    with pytest.raises(Exception, match=rf"row {COUNT + 2}, Path: not in .*train\.npy"):
+    with pytest.raises(Exception, match=rf"line {COUNT + 2}, Path: not in .*train\.npy"):
         read_films(extra, release / "packed")

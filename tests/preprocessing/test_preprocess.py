@@ -116,7 +116,7 @@ def test_mistakes_are_one_line_and_exit_code_2(release, capsys):
     table.loc[0, "Path"] = "../../etc/patient1/study1/view1.jpg"
     table.to_csv(release / "CheXpert-v1.0/train.csv", index=False)
     assert run(release) == 2
-    assert "row 2, Path" in capsys.readouterr().err
+    assert "line 2, Path" in capsys.readouterr().err
     assert cli.guarded(preProcCheXpert.main, ["--output", str(release / "o")]) == 2
     assert "give --chexpert" in capsys.readouterr().err
 

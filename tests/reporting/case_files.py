@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cxr.dataset import image_id
 from cxr.files import write_json
 from cxr.images import Crop
 from cxr.labels import LABELS, TASKS, label_of
 from cxr.masks import encode_mask
+from cxr.paths import film_id
 from cxr.predictions import read_predictions
 from saliency.cam import CAM_METHODS
 from saliency.evidence_files import FilmLabels, write_evidence
@@ -25,7 +25,7 @@ def write_case_files(folder, *, image_size=64, patch_size=16, steps_per_patch=4,
     predictions = read_predictions(folder / "MedicalPatchNet" / "predictions_test.csv")
     masks = {}
     for row, path in enumerate(predictions.paths):
-        name = image_id(path)
+        name = film_id(path)
         truth = [int(predictions.labels[row, LABELS.index(label_of(task))]) for task in TASKS]
         height, width = ((1.0, 1.25), (1.2, 1.0), (1.0, 1.0))[row % 3]
         crop = Crop.centred(round(2 * width * image_size), round(2 * height * image_size))

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import makeReport
-from cxr.dataset import image_id
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.images import Crop
 from cxr.labels import LABELS, TASKS, label_of
 from cxr.masks import GroundTruth, encode_mask
+from cxr.paths import film_id
 from cxr.predictions import read_predictions
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
@@ -37,7 +37,7 @@ def sources(folder):
 @pytest.fixture(scope="module")
 def name(folder):
     """A wide film."""
-    return image_id(read_predictions(folder / "MedicalPatchNet" / "predictions_test.csv").paths[0])
+    return film_id(read_predictions(folder / "MedicalPatchNet" / "predictions_test.csv").paths[0])
 
 
 def decoded(uri, kind):
@@ -167,4 +167,4 @@ def test_the_list_keeps_the_file_s_probabilities(folder):
     predictions = read_predictions(folder / "EfficientNetB0" / "predictions_test.csv")
     assert listed["models"][1]["name"] == "EfficientNet-B0"
     assert listed["models"][1]["probability"] == predictions.probabilities.tolist()
-    assert listed["truth"] == ["".join(map(str, row)) for row in predictions.labels.tolist()]
+    assert listed["truth"] == ["".join(str(int(label)) for label in row) for row in predictions.labels]

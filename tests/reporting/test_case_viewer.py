@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.dataset import image_id
 from cxr.labels import LABELS, TASKS, task_of
+from cxr.paths import film_id
 from reporting.overlays import SIGNED, evidence_scale
 from saliency.evidence_files import EvidenceFolder
 from tests.reporting.browser import choose, pixels, state
@@ -34,7 +34,7 @@ def test_colours_are_those_of_the_stored_map_in_its_place(page, paged_results, m
     source = EvidenceFolder(
         paged_results / "MedicalPatchNet" / "evidence" / "test", method=method, protocol="corrected", tasks=TASKS
     )
-    name = image_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
+    name = film_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
     heat = source.load(name, "Edema").map
     choose(page, film, "Edema")
     page.locator(f"#methods [value={method}]").check()
@@ -89,7 +89,7 @@ def test_mask_is_outlined_where_it_lies(page, paged_results):
 
 def patch_logits(paged_results, film, label):
     """(4, 4) off the evidence grid: patches that start at whole multiples of their size."""
-    name = image_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
+    name = film_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
     with np.load(paged_results / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz") as content:
         grid = content[f"grid {task_of(label)}"]
     steps = len(grid) // PATCHES

@@ -5,7 +5,7 @@ import pytest
 
 from cxr.files import write_json
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
-from cxr.labels import LABELS, TASKS
+from cxr.labels import CHEXPERT, LABELS, TASKS
 from cxr.masks import GroundTruth, encode_mask
 from cxr.predictions import Predictions, write_predictions
 from reporting.case_grid import RULES, case_figure, choose_cases, in_crop, resized
@@ -52,7 +52,7 @@ def films(probabilities, truth, task="Pleural Effusion"):
     """Predictions of one task: film i is patient i; the other labels are negative with probability 0."""
     p, y = np.zeros((len(truth), len(LABELS))), np.zeros((len(truth), len(LABELS)), np.int8)
     p[:, LABELS.index(task)], y[:, LABELS.index(task)] = probabilities, truth
-    return Predictions(tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(len(truth))), p, y)
+    return Predictions(tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(len(truth))), p, y, CHEXPERT)
 
 
 def name(i):

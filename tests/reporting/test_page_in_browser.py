@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.dataset import image_id
 from cxr.labels import LABELS, label_of
+from cxr.paths import film_id
 from tests.reporting.browser import EVIL, choose, drawn, open_page, state
 
 FILMS = 12
@@ -18,7 +18,7 @@ def predictions(paged_results):
     """One row per film and label: what the list should hold."""
     table = pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")
     rows = [
-        (image_id(film.Path), label, film[f"prob {label}"], film[f"label {label}"])
+        (film_id(film.Path), label, film[f"prob {label}"], film[f"label {label}"])
         for _, film in table.iterrows()
         for label in LABELS
     ]

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from cxr.dataset import CheXpertDataset, read_films
+from cxr.dataset import FilmDataset
 from cxr.files import InputError
+from cxr.manifest import read_films
 from training.augment import rotate_and_brighten
 from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films
 from training.loader import Batch
@@ -201,7 +203,7 @@ def test_predictions_keep_the_order_and_the_mode_is_evaluation():
 
 def test_films_are_predicted_in_the_order_of_the_dataset(tiny_chexpert):
     films = read_films(tiny_chexpert / "valid.csv", tiny_chexpert)
-    dataset = CheXpertDataset(films, 16)
+    dataset = FilmDataset(films, 16)
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     logits = predict_films(net, dataset, "cpu", batch_size=4, workers=1)
     with torch.no_grad():
@@ -214,12 +216,12 @@ def test_a_bad_film_stops_with_its_row_in_one_line(tiny_chexpert, tmp_path, work
     films = read_films(tiny_chexpert / "valid.csv", tiny_chexpert)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no film")
-    broken = type(films)(films.csv, films.rows, films.paths, (*films.files[:3], bad, *films.files[4:]), films.labels)
-    loader = DataLoader(CheXpertDataset(broken, 32), batch_size=2, num_workers=workers)
+    broken = replace(films, files=(*films.files[:3], bad, *films.files[4:]))
+    loader = DataLoader(FilmDataset(broken, 32), batch_size=2, num_workers=workers)
     with pytest.raises(InputError) as caught, plain_failures():
         list(loader)
     assert "\n" not in str(caught.value)
-    assert "valid.csv, row 5" in str(caught.value)
+    assert "valid.csv, line 5" in str(caught.value)
     assert str(bad) in str(caught.value)
 
 

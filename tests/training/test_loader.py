@@ -1,12 +1,15 @@
 """What training reads: the same batches whatever the workers, the place to start from, and the number of processes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cxr.dataset import CheXpertDataset, read_films
+from cxr.dataset import FilmDataset
 from cxr.files import InputError
+from cxr.manifest import read_films
 from training.loader import PartSampler, Sample, TrainingSet, collate
 
 
@@ -14,7 +17,7 @@ def batches(root, *, workers=0, epoch=3, first_step=0, seed=1, **sampler_options
     films = read_films(root / "train.csv", root)
     sampler = PartSampler(len(films), 4, seed, **sampler_options)
     sampler.epoch, sampler.first_step = epoch, first_step
-    dataset = TrainingSet(CheXpertDataset(films, 32), seed)
+    dataset = TrainingSet(FilmDataset(films, 32), seed)
     return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers))
 
 
@@ -80,14 +83,14 @@ def test_an_unreadable_film_stops_or_is_left_out_and_nothing_takes_its_place(tin
     films = read_films(tiny_chexpert / "valid.csv", tiny_chexpert)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no film")
-    broken = type(films)(films.csv, films.rows, films.paths, (*films.files[:3], bad, *films.files[4:]), films.labels)
-    with pytest.raises(InputError, match=r"valid\.csv, row 5: .*bad\.jpg"):
-        TrainingSet(CheXpertDataset(broken, 32), 0)[1, 3]
-    skipping = TrainingSet(CheXpertDataset(broken, 32), 0, "skip")
+    broken = replace(films, files=(*films.files[:3], bad, *films.files[4:]))
+    with pytest.raises(InputError, match=r"valid\.csv, line 5: .*bad\.jpg"):
+        TrainingSet(FilmDataset(broken, 32), 0)[1, 3]
+    skipping = TrainingSet(FilmDataset(broken, 32), 0, "skip")
     batch = collate([skipping[1, i] for i in (2, 3, 5)])
     assert batch.films.tolist() == [2, 5]
     assert len(batch.images) == len(batch.labels) == len(batch.degrees) == len(batch.brightness) == 2
     assert list(batch.unreadable) == [3]
-    assert "valid.csv, row 5" in batch.unreadable[3]
+    assert "valid.csv, line 5" in batch.unreadable[3]
     with pytest.raises(InputError, match="no film of a batch could be read; the first: gone"):
         collate([Sample(0, films.labels[0], 0.0, error="gone")])

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr.dataset import CheXpertDataset, image_id, read_films, training_csv
+from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.labels import LABELS
-from cxr.paths import patient_of
+from cxr.manifest import read_films, split_table
+from cxr.paths import film_id, patient_of
 from tests.films import alternating_labels, write_film, write_labels
 
 PATHS = [
@@ -56,8 +57,8 @@ def test_visualchexbert_with_no_finding_last_and_test_csv_without_demographics(r
         return table[[name for name in table if name != "No Finding"] + ["No Finding"]]
 
     edit(root, no_finding_last).rename(root / "train_visualCheXbert.csv")
-    assert training_csv(root).name == "train_visualCheXbert.csv"
-    np.testing.assert_array_equal(read_films(training_csv(root), root).labels, alternating_labels(4))
+    assert split_table(root, "train").name == "train_visualCheXbert.csv"
+    np.testing.assert_array_equal(read_films(split_table(root, "train"), root).labels, alternating_labels(4))
     write_film(root / "test/patient64741/study1/view1_frontal.jpg")
     path = "test/patient64741/study1/view1_frontal.jpg"
     write_labels(root / "test_labels.csv", [path], alternating_labels(1), demographics=False)
@@ -98,7 +99,7 @@ def test_filters(root):
     }
     two_of_three = read_films(csv, root, fraction=0.67)
     assert {patient_of(path) for path in two_of_three.paths} == {"patient00002", "patient00003"}
-    assert read_films(csv, root, patients=slice(2, 3)).rows == (5,)
+    assert read_films(csv, root, patients=slice(2, 3)).lines == (5,)
     with pytest.raises(InputError, match="no film is left"):
         read_films(csv, root, patients=slice(7, 9))
     with pytest.raises(InputError, match="fraction"):
@@ -106,19 +107,22 @@ def test_filters(root):
 
 
 def test_names():
-    assert image_id("CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg") == "patient64541_study1_view1_frontal"
+    assert film_id("CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg") == "patient64541_study1_view1_frontal"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda table: table.drop(columns="Edema"), "no column named 'Edema'"),
-        (set_value(2, "Edema", "maybe"), "row 4, Edema: 'maybe' is no label"),
-        (set_value(1, "Fracture", "2.0"), "row 3, Fracture: '2.0' is no label"),
-        (set_value(2, "Path", PATHS[0]), "row 4, Path: .* listed twice"),
-        (set_value(1, "Path", "/etc/patient/study/view.jpg"), "row 3, Path: .* not a path inside"),
-        (set_value(1, "Path", "CheXpert-v1.0/../../secret/study1/v.jpg"), "row 3, Path: .* not a path inside"),
-        (set_value(3, "Path", PATHS[3].replace("00003", "00009")), "row 5, Path: no film at"),
+        (set_value(2, "Edema", "maybe"), "line 4, Edema: 'maybe' is not a label"),
+        (set_value(1, "Fracture", "2.0"), "line 3, Fracture: '2.0' is not a label"),
+        (set_value(2, "Path", PATHS[0]), "line 4, Path: the film .* is also that of line 2"),
+        (set_value(1, "Path", "/etc/patient/study/view.jpg"), "line 3, Path: .* is an absolute path"),
+        (
+            set_value(1, "Path", "CheXpert-v1.0/../../secret/study1/v.jpg"),
+            "line 3, Path: .* a path out of the data folder",
+        ),
+        (set_value(3, "Path", PATHS[3].replace("00003", "00009")), "line 5, Path: no film at"),
         (lambda table: table.iloc[:0], "no rows"),
     ],
 )
@@ -138,7 +142,7 @@ def test_a_symbolic_link_to_another_disk_is_followed(root, tmp_path_factory):
 
 
 def test_dataset_gives_the_square_in_unit_range_and_its_place(root):
-    dataset = CheXpertDataset(read_films(root / "train.csv", root), 16)
+    dataset = FilmDataset(read_films(root / "train.csv", root), 16)
     image, labels = dataset[1]
     assert image.shape == (1, 16, 16)
     assert image.dtype == torch.float32
@@ -149,6 +153,6 @@ def test_dataset_gives_the_square_in_unit_range_and_its_place(root):
 
 def test_an_unreadable_film_names_its_row(root):
     (root / PATHS[2].partition("/")[2]).write_bytes(b"")
-    dataset = CheXpertDataset(read_films(root / "train.csv", root), 16)
-    with pytest.raises(InputError, match=r"train\.csv, row 4: .*patient00002"):
+    dataset = FilmDataset(read_films(root / "train.csv", root), 16)
+    with pytest.raises(InputError, match=r"train\.csv, line 4: .*patient00002"):
         dataset[2]

@@ -1,0 +1,448 @@
+"""Tables of films: who and what every film is, from columns where a table has them, else from CheXpert's paths.
+
+A manifest is a folder with `films.csv` (or `.parquet`) and `dataset.json`. CheXpert's own tables are manifests as they
+are: `train.csv`, `train_visualCheXbert.csv`, `valid.csv` (full and `-small` release), CheXlocalize's `val_labels.csv`
+and `test_labels.csv`; so is the `metadata.csv` of a Hugging Face ImageFolder. Columns are found by name, in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from cxr.files import InputError, csv_row, place, quoted, read_csv, read_json
+from cxr.labels import CHEXPERT, LabelSet, is_label_name, positions
+from cxr.packed import PackedFilms, open_packed
+from cxr.paths import (
+    FilmFinder,
+    check_unique,
+    copy_path,
+    film_id,
+    inside_release,
+    patient_of,
+    relative_path,
+    study_of,
+    view_of,
+)
+
+UncertainPolicy = Literal["zeros", "ones", "ignore"]
+
+FILMS, DATASET, REGIONS = "films.csv", "dataset.json", "regions.json"
+SPLITS = ("train", "val", "test")
+DRAWN_SHARES = {"val": 0.1, "test": 0.2}
+"""Shares of the patients that validation and test get where no table says who belongs where."""
+
+_FACTS = ("Film", "Patient", "Study", "View", "Sex", "Age", "Split")
+_CHEXPERT_FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
+_TABLES = {
+    "train": ("train_visualCheXbert.csv", "train.csv"),
+    "val": ("valid.csv",),
+    "test": ("test_labels.csv",),
+}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The facts of a data set that its table does not say.
+
+    labels: None where the table's own columns decide. blank_is_negative: True in CheXpert's tables; elsewhere a blank
+    means that the film is not labelled. grey: the rule for its pixels, as `cxr.images` reads it. shares, seed: of
+    splits that are drawn.
+    """
+
+    name: str = ""
+    labels: LabelSet | None = None
+    blank_is_negative: bool = False
+    grey: Mapping[str, Any] | None = None
+    shares: Mapping[str, float] = field(default_factory=lambda: dict(DRAWN_SHARES))
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Films:
+    """N films of a table, in its order.
+
+    labels: (N, C) float32, C labels of `label_set`: 0, 1, or NaN where a film is not labelled or its label is ignored.
+    ids, patients, studies, views, sexes, ages: text, empty where unknown; ids are unique. lines: each film's line in
+    `table`. files: the images, or the arrays that hold them when the films are `packed`.
+    """
+
+    table: Path
+    label_set: LabelSet
+    paths: tuple[str, ...]
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    studies: tuple[str, ...]
+    views: tuple[str, ...]
+    sexes: tuple[str, ...]
+    ages: tuple[str, ...]
+    lines: tuple[int, ...]
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    packed: PackedFilms | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def where(self, index: int) -> str:
+        """The file and line that a film comes from, for messages."""
+        return place(self.table, self.lines[index])
+
+    def select(self, keep: np.ndarray) -> Films:
+        """The films where `keep` (N,) is true, in the same order."""
+        (kept,) = np.nonzero(keep)
+        columns: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in kept) for name in _PER_FILM}
+        return replace(self, labels=self.labels[kept], **columns)
+
+
+_COLUMNS = {"ids": "Film", "patients": "Patient", "studies": "Study", "views": "View", "sexes": "Sex", "ages": "Age"}
+_PER_FILM = ("paths", *_COLUMNS, "lines", "files")
+
+
+def split_table(root: Path, split: str) -> Path:
+    """The table that lists a split's films: `films.csv` of a manifest, else CheXpert's.
+
+    Of the training tables VisualCheXbert's is preferred, as published. The path need not exist: the last name is then
+    returned. An official download as it unpacks keeps its tables in the folder of a batch.
+    """
+    for name in (FILMS, Path(FILMS).with_suffix(".parquet").name, "metadata.csv"):
+        if (root / name).is_file():
+            return root / name
+    folders = [root, *sorted(root.glob("CheXpert-v1.0 batch*"))]
+    found = (folder / name for name in _TABLES[split] for folder in folders if (folder / name).is_file())
+    return next(found, root / _TABLES[split][-1])
+
+
+def read_dataset(table: Path) -> DataSet:
+    """What `dataset.json` beside a table says; without one, nothing. Raises InputError for content of another form."""
+    path = Path(table).with_name(DATASET)
+    if not path.is_file():
+        return DataSet()
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a json object, found {quoted(content)}; makeManifest.py writes one")
+    blank, drawn = content.get("blank", "not labelled"), content.get("split", {})
+    if blank not in ("negative", "not labelled"):
+        raise InputError(f"{place(path, column='blank')}: {quoted(blank)}; expected 'negative' or 'not labelled'")
+    labels = None
+    if "labels" in content:
+        facts = {"names": content["labels"], "groups": content.get("groups"), "tasks": content.get("tasks")}
+        labels = LabelSet.from_json(facts, place(path, column="labels"))
+    if not isinstance(drawn, dict) or not _are_shares(drawn):
+        raise InputError(f"{place(path, column='split')}: expected seed (whole number), val and test (shares below 1)")
+    shares = {name: float(drawn.get(name, DRAWN_SHARES[name])) for name in DRAWN_SHARES}
+    name = content.get("name", "")
+    return DataSet(
+        name if isinstance(name, str) else "",
+        labels,
+        blank == "negative",
+        content.get("grey"),
+        shares,
+        drawn.get("seed", 0),
+    )
+
+
+def _are_shares(drawn: Mapping[str, Any]) -> bool:
+    shares = [drawn.get(name, DRAWN_SHARES[name]) for name in DRAWN_SHARES]
+    numbers = all(type(share) in (int, float) and 0 <= share < 1 for share in shares)
+    return numbers and sum(shares) < 1 and type(drawn.get("seed", 0)) is int
+
+
+def read_films(
+    table: Path,
+    root: Path,
+    *,
+    split: str | None = None,
+    label_set: LabelSet | None = None,
+    uncertain: UncertainPolicy = "zeros",
+    frontal_only: bool = False,
+    patients: slice = slice(None),
+    fraction: float = 1.0,
+) -> Films:
+    """Reads a table; film paths in it are below `root` (see `FilmFinder`).
+
+    split: of a manifest that holds several, the one to keep; None keeps all rows. label_set: the labels wanted; None
+    takes those of `dataset.json`, CheXpert's where the table has one of their columns, else every further column.
+    uncertain: what -1 becomes; `ignore` gives NaN. patients: a range of patients in the order of first appearance;
+    fraction: of these, spread evenly, in (0, 1].
+
+    Raises InputError, naming file, line and column, for a missing column, an unknown label value, a repeated or unsafe
+    path, two films with one id, a missing film, and for a selection that leaves nothing.
+    """
+    table, root = Path(table), Path(root)
+    content, dataset = read_table(table), read_dataset(table)
+    label_set = label_set or _label_set(content, table, dataset)
+    identity = film_identity(content, table)
+    keep = np.ones(len(content), dtype=bool)
+    if split is not None:
+        keep &= _in_split(identity, table, split, dataset)
+    keep &= _chosen_patients(identity, patients, fraction, keep)
+    if frontal_only:
+        keep &= ~identity["View"].isin(["lateral", "L", "LL", "RL", "LATERAL"]).to_numpy()
+    if not keep.any():
+        named = f" of split {split!r}" if split is not None else ""
+        raise InputError(f"{table}: no film{named} is left by the filters (frontal only, patients, fraction)")
+    rows = np.nonzero(keep)[0]
+    labels = label_values(content, table, label_set, dataset.blank_is_negative or _is_chexpert(content), uncertain)
+    return _located(table, root, identity.iloc[rows], label_set, labels[rows])
+
+
+def _located(table: Path, root: Path, identity: pd.DataFrame, label_set: LabelSet, labels: np.ndarray) -> Films:
+    """Films with the files that hold them. Raises InputError for one that is not there."""
+    packed = open_packed(root)
+    paths = tuple(identity["Path"])
+    lines = tuple(int(line) for line in identity["line"])
+    locate = _locate if packed is None else _locate_packed
+    files = locate(paths, lines, table, root, packed)
+    columns = {field: tuple(identity[name]) for field, name in _COLUMNS.items()}
+    return Films(table, label_set, paths, lines=lines, files=files, labels=labels, packed=packed, **columns)
+
+
+def read_table(table: Path) -> pd.DataFrame:
+    """A table's cells as text, with the column `Path` (or `file_name`, which is renamed). Raises InputError."""
+    if table.suffix == ".parquet":
+        content = _read_parquet(table)
+    else:
+        content = read_csv(table)
+    if "Path" not in content.columns and "file_name" in content.columns:
+        content = content.rename(columns={"file_name": "Path"})
+    if "Path" not in content.columns:
+        raise InputError(
+            f"{table}: no column named 'Path' (or 'file_name'); the header has: {', '.join(content.columns)}"
+        )
+    return content
+
+
+def _read_parquet(table: Path) -> pd.DataFrame:
+    try:
+        content = pd.read_parquet(table)
+    except ImportError:
+        raise InputError(f"{table}: parquet needs pyarrow; pip install pyarrow, or save it as films.csv") from None
+    except Exception as error:  # whatever a damaged file makes of pyarrow
+        raise InputError(f"{table}: not a readable parquet file ({type(error).__name__})") from None
+    return content.astype(object).where(content.notna(), "").astype(str)
+
+
+def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """One row per film: Path (normalised), Film, Patient, Study, View, Sex, Age, Split, and its line in the table.
+
+    All but the line are text, empty where unknown.
+
+    Raises InputError for a path that leaves the data folder, and for two rows with one path, film id or name of copy.
+    """
+    lines = [csv_row(row) for row in range(len(content))]
+    paths = [relative_path(path, place(table, line, "Path")) for path, line in zip(content["Path"], lines, strict=True)]
+    found = {"Path": paths, "line": lines}
+    for name, derive in (("Film", film_id), ("Patient", patient_of), ("Study", study_of), ("View", view_of)):
+        found[name] = _given(content, name) or list(map(derive, paths))
+    for name in ("Sex", "Age", "Split"):
+        found[name] = _given(content, name) or [""] * len(paths)
+    identity = pd.DataFrame(found)
+    identity["View"] = _chexpert_views(content, identity["View"])
+    identity["Sex"] = identity["Sex"].replace({"Male": "M", "Female": "F", "Unknown": ""})
+    identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
+    check_unique(paths, lines, table, "Path", "the film")
+    check_unique(identity["Film"], lines, table, "Film" if "Film" in content else "Path", "the film id")
+    check_unique(map(copy_path, paths), lines, table, "Path", "the name of its copy,")
+    return identity
+
+
+def _given(content: pd.DataFrame, name: str) -> list[str] | None:
+    return list(content[name].str.strip()) if name in content.columns else None
+
+
+def _chexpert_views(content: pd.DataFrame, views: pd.Series) -> pd.Series:
+    """PA, AP, ... or lateral, from CheXpert's two columns; what they leave open stays as it was."""
+    if "View" in content.columns:
+        return views
+    if "Frontal/Lateral" in content.columns:
+        views = content["Frontal/Lateral"].str.strip().str.lower().where(lambda kind: kind != "", views)
+    if "AP/PA" in content.columns:
+        projection = content["AP/PA"].str.strip()
+        views = views.where((views == "lateral") | (projection == ""), projection)
+    return views
+
+
+def _is_chexpert(content: pd.DataFrame) -> bool:
+    return set(CHEXPERT.names) <= set(content.columns)
+
+
+def _label_set(content: pd.DataFrame, table: Path, dataset: DataSet) -> LabelSet:
+    if dataset.labels is not None:
+        return dataset.labels
+    if any(label in content.columns for label in CHEXPERT.names):
+        missing = [label for label in CHEXPERT.names if label not in content.columns]
+        if missing:
+            named = ", ".join(map(quoted, missing))
+            raise InputError(
+                f"{table}: no column named {named}, of CheXpert's 14 labels; "
+                f'a data set of other labels names them in {DATASET} beside it: {{"labels": [...]}}'
+            )
+        return CHEXPERT
+    known = {"Path", *_FACTS, *_CHEXPERT_FACTS}
+    names = [name for name in content.columns if name not in known]
+    if not names or not all(map(is_label_name, names)):
+        raise InputError(f"{table}: no column of labels; its header has: {', '.join(map(quoted, content.columns))}")
+    return LabelSet.of(names)
+
+
+def _in_split(identity: pd.DataFrame, table: Path, split: str, dataset: DataSet) -> np.ndarray:
+    """(N,) bool. CheXpert has a table per split; a manifest a column, or its patients are drawn."""
+    if table.stem not in (Path(FILMS).stem, "metadata"):
+        return np.ones(len(identity), dtype=bool)
+    splits = identity["Split"].str.lower().replace({"valid": "val", "validation": "val", "validate": "val"})
+    unknown = np.flatnonzero(~splits.isin([*SPLITS, ""]))
+    if len(unknown):
+        line, text = identity["line"].iloc[unknown[0]], identity["Split"].iloc[unknown[0]]
+        raise InputError(f"{place(table, line, 'Split')}: {quoted(text)}; expected train, val or test, or blank")
+    if (splits == "").all():
+        if (identity["Patient"] == "").any():
+            line = identity["line"].iloc[int(np.argmax(identity["Patient"] == ""))]
+            reason = "no patient is known, so no splits can be drawn; fill in a column Patient or Split"
+            raise InputError(f"{place(table, line, 'Patient')}: {reason}")
+        splits = identity["Patient"].map(lambda patient: drawn_split(patient, dataset.shares, dataset.seed))
+    check_patients_in_one_split(identity["Patient"], splits, identity["line"], table)
+    return (splits == split).to_numpy()
+
+
+def drawn_split(patient: str, shares: Mapping[str, float], seed: int) -> str:
+    """The split of a patient, by a hash of (seed, patient): the same whoever else is in the table."""
+    digest = hashlib.sha256(f"{seed}/{patient}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
+    if position < shares["test"]:
+        return "test"
+    return "val" if position < shares["test"] + shares["val"] else "train"
+
+
+def check_patients_in_one_split(
+    patients: Sequence[str] | pd.Series,
+    splits: Sequence[str] | pd.Series,
+    lines: Sequence[int] | pd.Series,
+    table: Path,
+) -> None:
+    """Raises InputError, naming both lines, when a patient's films are in two splits."""
+    seen: dict[str, tuple[str, int]] = {}
+    for patient, split, line in zip(patients, splits, lines, strict=True):
+        if not patient or not split:
+            continue
+        first, first_line = seen.setdefault(patient, (split, line))
+        if first != split:
+            reason = f"patient {quoted(patient)} is in {split}, and in {first} on line {first_line}"
+            raise InputError(f"{place(table, line, 'Split')}: {reason}; a patient belongs to one split")
+
+
+def check_apart(a: Films, b: Films) -> None:
+    """Raises InputError, naming both rows, when two splits share a patient, or a film of the same content."""
+    lines = dict(zip(reversed(a.patients), reversed(a.lines), strict=True))
+    for patient, line in zip(b.patients, b.lines, strict=True):
+        if patient and patient in lines:
+            other = place(a.table, lines[patient])
+            raise InputError(f"{place(b.table, line)}: patient {quoted(patient)} is also in {other}; keep splits apart")
+    twin = _same_content(a, b)
+    if twin is not None:
+        first, second = twin
+        raise InputError(f"{b.where(second)}: the same film as {a.where(first)}; keep splits apart")
+
+
+def _same_content(a: Films, b: Films) -> tuple[int, int] | None:
+    """Indices of two films with the same bytes; only files of one size are read."""
+    if a.packed is not None or b.packed is not None:
+        return None
+    sizes: dict[int, list[int]] = {}
+    for index, file in enumerate(b.files):
+        sizes.setdefault(file.stat().st_size, []).append(index)
+    digests: dict[int, bytes] = {}
+    for first, file in enumerate(a.files):
+        for second in sizes.get(file.stat().st_size, ()):
+            if second not in digests:
+                digests[second] = hashlib.sha256(b.files[second].read_bytes()).digest()
+            if hashlib.sha256(file.read_bytes()).digest() == digests[second]:
+                return first, second
+    return None
+
+
+def _chosen_patients(identity: pd.DataFrame, patients: slice, fraction: float, among: np.ndarray) -> np.ndarray:
+    """(N,) bool. Raises InputError for a choice of patients where nobody's patient is known."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction of patients {fraction} is not in (0, 1]")
+    if patients == slice(None) and fraction == 1:
+        return np.ones(len(identity), dtype=bool)
+    units = identity["Patient"].to_numpy()[among]
+    if (units == "").any():
+        line = int(identity["line"].to_numpy()[among][int(np.argmax(units == ""))])
+        raise InputError(f"line {line}: no patient is known, so none can be chosen (fraction); add a column Patient")
+    codes, names = pd.factorize(units)  # numbered in the order of first appearance
+    in_range = np.zeros(len(names), dtype=bool)
+    in_range[patients] = True
+    position = np.cumsum(in_range)
+    chosen = in_range & (np.floor(position * fraction) > np.floor((position - 1) * fraction))
+    kept = np.zeros(len(identity), dtype=bool)
+    kept[among] = chosen[codes]
+    return kept
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
+
+
+def label_values(
+    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainPolicy
+) -> np.ndarray:
+    """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN.
+
+    Raises InputError for a label without a column, and for a cell that is not 1, 0, -1 (uncertain) or blank.
+    """
+    columns = positions(label_set.names, list(content.columns), f"{table}: columns")
+    values = np.empty((len(content), len(columns)), dtype=np.float32)
+    for place_of_label, column in enumerate(columns):
+        cells = content.iloc[:, column]
+        codes, texts = pd.factorize(cells)
+        numbers = [_label_value(text.strip(), blank_is_negative) for text in texts]
+        if None in numbers:
+            bad = numbers.index(None)
+            line = csv_row(int(np.argmax(codes == bad)))
+            where = place(table, line, label_set.names[place_of_label])
+            reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
+            raise InputError(f"{where}: {reason}")
+        values[:, place_of_label] = np.array(numbers, dtype=np.float32)[codes]
+    values[values == -1] = _UNCERTAIN_VALUE[uncertain]
+    return values
+
+
+def _label_value(text: str, blank_is_negative: bool) -> float | None:
+    """1, 0, -1, NaN for a blank that means "not labelled", None for anything else."""
+    if not text:
+        return 0.0 if blank_is_negative else float("nan")
+    value = float(text) if _NUMBER.fullmatch(text) else None
+    return value if value in (0.0, 1.0, -1.0) else None
+
+
+def _locate(
+    paths: Sequence[str], lines: Sequence[int], table: Path, root: Path, packed: PackedFilms | None
+) -> tuple[Path, ...]:
+    finder = FilmFinder(root)
+    files = tuple(map(finder.file, paths))
+    for file, line in zip(files, lines, strict=True):
+        if not file.is_file():
+            raise InputError(f"{place(table, line, 'Path')}: no film at {file}; is {root} complete?")
+    return files
+
+
+def _locate_packed(
+    paths: Sequence[str], lines: Sequence[int], table: Path, root: Path, packed: PackedFilms | None
+) -> tuple[Path, ...]:
+    if packed is None:
+        raise ValueError(f"{root} holds no packed films")
+    films = [inside_release(path) for path in paths]
+    for film, line in zip(films, lines, strict=True):
+        if film not in packed:
+            reason = f"not in {packed.array(film)}; was this table packed?"
+            raise InputError(f"{place(table, line, 'Path')}: {reason}")
+    return tuple(packed.array(film) for film in films)
