@@ -29,9 +29,10 @@ from convertWeights import describe
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, read_json, sha256, write_json
 from cxr.labels import LABELS
-from cxr.manifest import Films, read_films, split_table
+from cxr.manifest import Films, read_films
 from cxr.packed import open_packed
 from cxr.run_record import RunRecord
+from cxr.splits import split_table
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
 from models.patch_net import MedicalPatchNet

@@ -8,17 +8,16 @@ and `test_labels.csv`; so is the `metadata.csv` of a Hugging Face ImageFolder. C
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, csv_row, place, quoted, read_csv, read_json
-from cxr.labels import CHEXPERT, LabelSet, is_label_name, positions
+from cxr.labels import CHEXPERT, LabelSet, UncertainPolicy, is_label_name, label_values
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import (
     FilmFinder,
@@ -26,26 +25,18 @@ from cxr.paths import (
     copy_path,
     film_id,
     inside_release,
+    is_ordinary,
     patient_of,
     relative_path,
     study_of,
     view_of,
 )
+from cxr.splits import DRAWN_SHARES, in_split
 
-UncertainPolicy = Literal["zeros", "ones", "ignore"]
-
-FILMS, DATASET, REGIONS = "films.csv", "dataset.json", "regions.json"
-SPLITS = ("train", "val", "test")
-DRAWN_SHARES = {"val": 0.1, "test": 0.2}
-"""Shares of the patients that validation and test get where no table says who belongs where."""
+DATASET, REGIONS = "dataset.json", "regions.json"
 
 _FACTS = ("Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 _CHEXPERT_FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
-_TABLES = {
-    "train": ("train_visualCheXbert.csv", "train.csv"),
-    "val": ("valid.csv",),
-    "test": ("test_labels.csv",),
-}
 
 
 @dataclass(frozen=True)
@@ -104,20 +95,6 @@ class Films:
 
 _COLUMNS = {"ids": "Film", "patients": "Patient", "studies": "Study", "views": "View", "sexes": "Sex", "ages": "Age"}
 _PER_FILM = ("paths", *_COLUMNS, "lines", "files")
-
-
-def split_table(root: Path, split: str) -> Path:
-    """The table that lists a split's films: `films.csv` of a manifest, else CheXpert's.
-
-    Of the training tables VisualCheXbert's is preferred, as published. The path need not exist: the last name is then
-    returned. An official download as it unpacks keeps its tables in the folder of a batch.
-    """
-    for name in (FILMS, Path(FILMS).with_suffix(".parquet").name, "metadata.csv"):
-        if (root / name).is_file():
-            return root / name
-    folders = [root, *sorted(root.glob("CheXpert-v1.0 batch*"))]
-    found = (folder / name for name in _TABLES[split] for folder in folders if (folder / name).is_file())
-    return next(found, root / _TABLES[split][-1])
 
 
 def read_dataset(table: Path) -> DataSet:
@@ -182,7 +159,7 @@ def read_films(
     identity = film_identity(content, table)
     keep = np.ones(len(content), dtype=bool)
     if split is not None:
-        keep &= _in_split(identity, table, split, dataset)
+        keep &= in_split(identity, table, split, dataset.shares, dataset.seed)
     keep &= _chosen_patients(identity, patients, fraction, keep)
     if frontal_only:
         keep &= ~identity["View"].isin(["lateral", "L", "LL", "RL", "LATERAL"]).to_numpy()
@@ -238,7 +215,10 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
     Raises InputError for a path that leaves the data folder, and for two rows with one path, film id or name of copy.
     """
     lines = [csv_row(row) for row in range(len(content))]
-    paths = [relative_path(path, place(table, line, "Path")) for path, line in zip(content["Path"], lines, strict=True)]
+    paths = [
+        path if is_ordinary(path) else relative_path(path, place(table, line, "Path"))
+        for path, line in zip(content["Path"], lines, strict=True)
+    ]
     found = {"Path": paths, "line": lines}
     for name, derive in (("Film", film_id), ("Patient", patient_of), ("Study", study_of), ("View", view_of)):
         found[name] = _given(content, name) or list(map(derive, paths))
@@ -293,51 +273,6 @@ def _label_set(content: pd.DataFrame, table: Path, dataset: DataSet) -> LabelSet
     return LabelSet.of(names)
 
 
-def _in_split(identity: pd.DataFrame, table: Path, split: str, dataset: DataSet) -> np.ndarray:
-    """(N,) bool. CheXpert has a table per split; a manifest a column, or its patients are drawn."""
-    if table.stem not in (Path(FILMS).stem, "metadata"):
-        return np.ones(len(identity), dtype=bool)
-    splits = identity["Split"].str.lower().replace({"valid": "val", "validation": "val", "validate": "val"})
-    unknown = np.flatnonzero(~splits.isin([*SPLITS, ""]))
-    if len(unknown):
-        line, text = identity["line"].iloc[unknown[0]], identity["Split"].iloc[unknown[0]]
-        raise InputError(f"{place(table, line, 'Split')}: {quoted(text)}; expected train, val or test, or blank")
-    if (splits == "").all():
-        if (identity["Patient"] == "").any():
-            line = identity["line"].iloc[int(np.argmax(identity["Patient"] == ""))]
-            reason = "no patient is known, so no splits can be drawn; fill in a column Patient or Split"
-            raise InputError(f"{place(table, line, 'Patient')}: {reason}")
-        splits = identity["Patient"].map(lambda patient: drawn_split(patient, dataset.shares, dataset.seed))
-    check_patients_in_one_split(identity["Patient"], splits, identity["line"], table)
-    return (splits == split).to_numpy()
-
-
-def drawn_split(patient: str, shares: Mapping[str, float], seed: int) -> str:
-    """The split of a patient, by a hash of (seed, patient): the same whoever else is in the table."""
-    digest = hashlib.sha256(f"{seed}/{patient}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
-    if position < shares["test"]:
-        return "test"
-    return "val" if position < shares["test"] + shares["val"] else "train"
-
-
-def check_patients_in_one_split(
-    patients: Sequence[str] | pd.Series,
-    splits: Sequence[str] | pd.Series,
-    lines: Sequence[int] | pd.Series,
-    table: Path,
-) -> None:
-    """Raises InputError, naming both lines, when a patient's films are in two splits."""
-    seen: dict[str, tuple[str, int]] = {}
-    for patient, split, line in zip(patients, splits, lines, strict=True):
-        if not patient or not split:
-            continue
-        first, first_line = seen.setdefault(patient, (split, line))
-        if first != split:
-            reason = f"patient {quoted(patient)} is in {split}, and in {first} on line {first_line}"
-            raise InputError(f"{place(table, line, 'Split')}: {reason}; a patient belongs to one split")
-
-
 def check_apart(a: Films, b: Films) -> None:
     """Raises InputError, naming both rows, when two splits share a patient, or a film of the same content."""
     lines = dict(zip(reversed(a.patients), reversed(a.lines), strict=True))
@@ -386,42 +321,6 @@ def _chosen_patients(identity: pd.DataFrame, patients: slice, fraction: float, a
     kept = np.zeros(len(identity), dtype=bool)
     kept[among] = chosen[codes]
     return kept
-
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
-
-
-def label_values(
-    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainPolicy
-) -> np.ndarray:
-    """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN.
-
-    Raises InputError for a label without a column, and for a cell that is not 1, 0, -1 (uncertain) or blank.
-    """
-    columns = positions(label_set.names, list(content.columns), f"{table}: columns")
-    values = np.empty((len(content), len(columns)), dtype=np.float32)
-    for place_of_label, column in enumerate(columns):
-        cells = content.iloc[:, column]
-        codes, texts = pd.factorize(cells)
-        numbers = [_label_value(text.strip(), blank_is_negative) for text in texts]
-        if None in numbers:
-            bad = numbers.index(None)
-            line = csv_row(int(np.argmax(codes == bad)))
-            where = place(table, line, label_set.names[place_of_label])
-            reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
-            raise InputError(f"{where}: {reason}")
-        values[:, place_of_label] = np.array(numbers, dtype=np.float32)[codes]
-    values[values == -1] = _UNCERTAIN_VALUE[uncertain]
-    return values
-
-
-def _label_value(text: str, blank_is_negative: bool) -> float | None:
-    """1, 0, -1, NaN for a blank that means "not labelled", None for anything else."""
-    if not text:
-        return 0.0 if blank_is_negative else float("nan")
-    value = float(text) if _NUMBER.fullmatch(text) else None
-    return value if value in (0.0, 1.0, -1.0) else None
 
 
 def _locate(

@@ -16,6 +16,7 @@ _RELEASE_FOLDER = re.compile(r"CheXpert-v1\.0[^/]*$")
 _BATCH_FOLDER = re.compile(r"CheXpert-v1\.0 batch \d+ \((?P<split>train|valid)")
 _CHEXPERT_FILM = re.compile(r"(?:^|/)(patient\d+)/(study\d+)/(view\d+_[a-z]+)$")
 _PATIENT = re.compile(r"(?<![A-Za-z])patient\d+")
+_ORDINARY = re.compile(r"(?:\w[\w.&() -]*/)*\w[\w.&() -]*", re.ASCII)
 _LONGEST_PART = 255  # bytes of a file's name that file systems take
 
 
@@ -25,6 +26,8 @@ def relative_path(path: str, source: str) -> str:
     source: where the path stands, for the message. Raises InputError for a path that is absolute, leaves its folder,
     or cannot be a file's name.
     """
+    if is_ordinary(path):
+        return path
     parts = PurePosixPath(path).parts
     inside = "/".join(parts)
     reason = ""
@@ -46,6 +49,11 @@ def relative_path(path: str, source: str) -> str:
             f"{source}: {quoted(path)} is {reason}; expected a path below the data folder, such as {example}"
         )
     return inside
+
+
+def is_ordinary(path: str) -> bool:
+    """Whether a path is plainly relative and normalised, as nearly all of a table's paths are."""
+    return len(path) <= _LONGEST_PART and _ORDINARY.fullmatch(path) is not None
 
 
 def film_id(path: str) -> str:
@@ -72,7 +80,7 @@ def study_of(path: str) -> str:
 
 def view_of(path: str) -> str:
     """`frontal` or `lateral` by the file's name; empty where it says neither."""
-    name = PurePosixPath(path).name
+    name = path.rpartition("/")[2]
     return next((view for view in ("frontal", "lateral") if view in name), "")
 
 
@@ -93,26 +101,12 @@ def copy_path(path: str) -> str:
     return f"{_without_ending(inside_release(path))}.jpg"
 
 
-_ENDINGS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".webp",
-    ".jp2",
-    ".gif",
-    ".dcm",
-    ".dicom",
-)
+_ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .jp2 .gif .dcm .dicom".split())
 
 
 def _without_ending(path: str) -> str:
-    suffix = PurePosixPath(path).suffix
-    return path.removesuffix(suffix) if suffix.lower() in _ENDINGS else path
+    stem, _, ending = path.rpartition(".")
+    return stem if f".{ending.lower()}" in _ENDINGS and stem and not stem.endswith("/") else path
 
 
 def check_unique(values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str) -> None:

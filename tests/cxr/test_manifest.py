@@ -10,8 +10,9 @@ import torch
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.labels import LABELS
-from cxr.manifest import read_films, split_table
+from cxr.manifest import read_films
 from cxr.paths import film_id, patient_of
+from cxr.splits import split_table
 from tests.films import alternating_labels, write_film, write_labels
 
 PATHS = [
