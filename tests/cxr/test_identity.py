@@ -117,7 +117,7 @@ def test_film_ids(path, expected):
         (f"train/{STUDY}/view1_frontal.jpg", f"valid/{STUDY}/view1_frontal.jpg", f"{STUDY.replace('/', '_')}_view1"),
         ("x/a.jpg", "x//a.jpg", "the film 'x/a.jpg'"),
         ("x/a.jpg", "./x/a.jpg", "the film 'x/a.jpg'"),
-        ("1.2.3.dcm", "1.2.3.png", "film id '1.2.3'"),
+        ("1.2.3.tif", "1.2.3.png", "film id '1.2.3'"),
     ],
 )
 def test_two_rows_with_one_identity_are_refused_with_both_lines(tmp_path, first, second, what):
@@ -155,14 +155,15 @@ def test_films_of_any_ending_are_found_in_a_folder_of_copies(tmp_path):
 
 
 def test_an_official_download_is_found_as_it_unpacks(tmp_path):
+    first_batch = "CheXpert-v1.0 batch 1 (validate & csv)"
     places = {
         "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg": "CheXpert-v1.0 batch 2 (train 1)/patient00001",
         "CheXpert-v1.0/train/patient40000/study1/view1_frontal.jpg": "CheXpert-v1.0 batch 3 (train 2)/patient40000",
-        "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg": "CheXpert-v1.0 batch 1 (validate & csv)/valid/patient64541",
+        "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg": f"{first_batch}/valid/patient64541",
     }
     for folder in places.values():
         write_film(tmp_path / folder / "study1/view1_frontal.jpg")
-    table = tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)/train.csv"
+    table = tmp_path / first_batch / "train.csv"
     write_labels(table, list(places)[:2], alternating_labels(2))
     assert split_table(tmp_path, "train") == table
     finder = FilmFinder(tmp_path)
@@ -307,7 +308,7 @@ def test_splits_that_share_a_patient_or_a_film_are_refused(tmp_path):
     paths["valid"] = [f"valid/patient6454{i}/study1/view1_frontal.jpg" for i in range(3)]
     for split, listed in paths.items():
         for number, path in enumerate(listed):
-            write_film(tmp_path / path, seed=number + 10 * len(split))
+            write_film(tmp_path / path, seed=number + 10 * (split == "valid"))
         write_labels(tmp_path / f"{split}.csv", listed, alternating_labels(3))
     train, valid = (read_films(tmp_path / f"{split}.csv", tmp_path) for split in paths)
     check_apart(train, valid)
