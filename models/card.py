@@ -111,7 +111,7 @@ def _explained(config: Mapping[str, Any]) -> str:
 def escaped(text: str) -> str:
     """The text on one line, with every character that Markdown or HTML would act on written as itself."""
     line = html.escape(printable(" ".join(text.split())), quote=False)
-    line = re.sub(r"([\\`*\[\]|~#$])|(?<![^\W_])(_)|(_)(?![^\W_])", r"\\\g<0>", line)
+    line = re.sub(r"[\\`*|~#$]|\](?=[(\[:]|$)|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line)
     return re.sub(r"^([-+=]|\d+(?=[.)]\s))", lambda start: _started(start[0]), line)
 
 
