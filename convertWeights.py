@@ -1,46 +1,41 @@
-"""Converts weights between a folder and the published `.pt` layout, and adds measured results to their description.
+"""Converts weights between a folder and the published `.pt` layout, and adds measured results to their description."""
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cli
+
+EXAMPLES = """
 python convertWeights.py convert MedicalPatchNet_weights.pt savedModels/MedicalPatchNet --patch-size 64
 python convertWeights.py convert savedModels/MedicalPatchNet MedicalPatchNet_weights.pt
 python convertWeights.py describe savedModels/MedicalPatchNet --results results/MedicalPatchNet
 """
 
-from __future__ import annotations
-
-import argparse
-import hashlib
-from collections.abc import Sequence
-from pathlib import Path
-
-import torch
-
-import cli
-from cxr.files import InputError
-from models.card import measured_details, measured_weights
-from models.checkpoint import (
-    config_of,
-    load_model,
-    project_keys,
-    read_state,
-    save_model,
-    save_published,
-    weights_file,
-    write_description,
+_UNRECORDED = (
+    "this file carries no record of its training; the weights published with the paper were trained on CheXpert with "
+    "the labels of VisualCheXbert"
 )
-from models.hub import resolve_weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     if args.command == "convert":
+        from models.hub import resolve_weights
+
         convert(resolve_weights(args.weights), args.target, args.patch_size)
     else:
+        from models.measured import describe
+
         describe(args.folder, args.results)
+        print(f"{args.folder}: config.json and README.md now carry what was measured in {args.results}")
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.parser(__doc__, EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True)
     to_form = commands.add_parser("convert", help="a published .pt to a folder, or a folder to a published .pt")
     to_form.add_argument("weights", metavar="IN", help="folder, .pt or .safetensors file, or hf://owner/repo[/file]")
@@ -57,46 +52,24 @@ def convert(source: Path, target: Path, patch_size: int | None = None) -> None:
 
     Raises InputError when `source` cannot be read, `target` cannot hold it, or the tensors differ.
     """
+    from cxr.files import InputError, place, sha256
+    from models.checkpoint import load_model, read_tensors, save_model, weights_file
+    from models.published import save_published
+
     model = load_model(source, patch_size=patch_size)
     if source.is_file():
-        origin = {"converted_from": source.name, "sha256": _sha256(source), "note": _UNRECORDED}
+        origin = {"converted_from": source.name, "sha256": sha256(source), "note": _UNRECORDED}
         model.details.setdefault("training_data", origin)
     if target.suffix == ".pt":
         save_published(model, target)
     else:
         save_model(model, target)
-    before, after = (project_keys(read_state(weights_file(path))) for path in (source, target))
-    same = before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    if not same:
-        raise InputError(f"{target}: differs from {source} when read back; is the disk sound?")
+    written, kept = read_tensors(target), model.state_dict()
+    if written.keys() != kept.keys() or not all(written[name].equal(kept[name]) for name in kept):
+        raise InputError(f"{place(target)}: differs from {place(source)} when read back; is the disk sound?")
     for path in (source, target):
-        print(f"{_sha256(weights_file(path))}  {weights_file(path)}")
-    print(f"{len(after)} tensors, identical in both")
-
-
-_UNRECORDED = (
-    "this file carries no record of its training; the weights published with the paper were trained on CheXpert with "
-    "the labels of VisualCheXbert"
-)
-
-
-def describe(folder: Path, results: Path) -> None:
-    """Adds what `results` measured to the description of the weights in `folder`.
-
-    Raises InputError when `folder` holds no weights, or `results` nothing measured or what other weights gave.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a .pt carries no description: convert it first")
-    model = load_model(folder)
-    if measured_weights(results) not in (None, _sha256(weights_file(folder))):
-        raise InputError(f"{results}: measured with other weights than those in {folder}")
-    write_description(folder, config_of(model), model.details | measured_details(results))
-    print(f"{folder}: config.json and README.md now carry what was measured in {results}")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        print(f"{sha256(weights_file(path))}  {weights_file(path)}")
+    print(f"{len(written)} tensors, identical in both")
 
 
 if __name__ == "__main__":

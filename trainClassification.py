@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import cli
-from convertWeights import describe
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, read_json, sha256, write_json
 from cxr.labels import LABELS
@@ -35,6 +34,7 @@ from cxr.run_record import RunRecord
 from cxr.splits import split_table
 from evaluation.metrics import auroc
 from models.checkpoint import build_model, save_model
+from models.measured import describe
 from models.patch_net import MedicalPatchNet
 from reporting.curves import draw_learning_curves
 from training.checkpoints import Checkpoints

@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of 5,000 digits, and of 10^5 brackets
         raise InputError(f"{path}: not a json file ({error})") from None
 
 

@@ -1,4 +1,4 @@
-"""MedicalPatchNet: every patch of a film votes with its own logits, and the film's logits are their mean.
+"""MedicalPatchNet: every patch of a film is classified alone; the mean of the patch logits is the prediction.
 
 Wienholt et al., Scientific Reports 2026, doi 10.1038/s41598-026-40358-0.
 """
@@ -12,8 +12,18 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from cxr.files import InputError, place, quoted
+from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
+from models.weights_folder import save_model
+
+MAX_IMAGE_SIZE = 4096
+MAX_PATCHES = 128 * 128
+"""Sizes beyond these would ask for gigabytes before anything else can be found wrong."""
+
+_RANGE_TOLERANCE = 1e-3
+"""Rounding of half precision around the ends of [0, 1]."""
 
 
 class MedicalPatchNet(
@@ -29,9 +39,10 @@ class MedicalPatchNet(
     Images are (B, 1, S, S) float in [0, 1], S = `image_size`, a multiple of `patch_size`; no further normalisation.
     Patches are in row-major order, P = (S / patch_size)^2. C = len(labels). All outputs are logits.
 
-    `details` are json facts that travel with the weights (see `models.card`): thresholds, preprocessing, training data.
+    aggregation: a name of `models.aggregation`. details: json facts that travel with the weights (see `models.card`).
 
-    Raises ValueError when `patch_size` does not divide `image_size`, InputError for an unusable backbone.
+    Raises ValueError when `patch_size` does not divide `image_size`, when either is out of range or there are no
+    labels, InputError for an unusable backbone or aggregation.
     """
 
     def __init__(
@@ -41,10 +52,10 @@ class MedicalPatchNet(
         image_size: int = 512,
         labels: Sequence[str] = (),
         details: Mapping[str, Any] | None = None,
+        aggregation: str = "mean",
     ) -> None:
         super().__init__()
-        if patch_size <= 0 or image_size % patch_size:
-            raise ValueError(f"patch size {patch_size} does not divide image size {image_size}")
+        check_sizes(patch_size, image_size)
         if not labels:
             raise ValueError("labels are empty; a network needs at least one output")
         self.backbone = backbone
@@ -52,6 +63,7 @@ class MedicalPatchNet(
         self.image_size = image_size
         self.labels = tuple(labels)
         self.details = standard_details() | dict(details or {})
+        self.aggregation = build_aggregation(aggregation, len(self.labels), image_size // patch_size)
         parts = build_backbone(backbone)
         self.features = parts.features
         self.dropout = nn.Dropout(parts.dropout)
@@ -59,35 +71,92 @@ class MedicalPatchNet(
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) -> logits (B, C)."""
-        return self.patch_logits(images).mean(dim=1)
+        return self.aggregation(self.patch_logits(images))
 
     def patch_logits(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) -> (B, P, C): what each patch says for each label. Their mean over P is the film's logits."""
-        patches = split_patches(images, self.patch_size)  # (B*P, 1, p, p)
+        """(B, 1, S, S) -> (B, P, C): the logits of every patch alone.
+
+        Raises ValueError for images of another shape than (B, 1, S, S).
+        """
+        patches = self._patches(images)  # (B*P, 1, p, p)
         pooled = self.features(patches).mean(dim=(2, 3))  # (B*P, K)
         logits = self.head(self.dropout(pooled))  # (B*P, C)
         return logits.unflatten(0, (len(images), -1))  # (B, P, C)
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) -> (B, K, h, w): the last feature maps of all patches, laid out as the patches lie in the film.
+    def contributions(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) -> (B, P, C): what each patch adds to the logit; for the mean its patch logit over P.
 
-        `head(feature_map(images).mean(dim=(2, 3)))` equals `forward(images)` in evaluation mode, for any patch size.
+        Their sum over P is the logit; for noisy or and log-sum-exp, `aggregation.link` of their sum is.
         """
-        n = images.shape[-1] // self.patch_size
-        maps = self.features(split_patches(images, self.patch_size))  # (B*n*n, K, h, w)
+        return self.aggregation.contributions(self.patch_logits(images))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) -> (B, K, h, w): the last feature maps of all patches, stitched together as the patches lie.
+
+        `head(feature_map(images).mean(dim=(2, 3)))` equals `forward(images)` in evaluation mode, for any patch size,
+        where the aggregation is the mean.
+        """
+        n = self.image_size // self.patch_size
+        maps = self.features(self._patches(images))  # (B*n*n, K, h, w)
         tiles = maps.unflatten(0, (len(images), n, n))  # (B, n, n, K, h, w)
         return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)  # (B, K, n*h, n*w)
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """What `save_pretrained` and `push_to_hub` write is what `save_model` writes."""
-        from models.checkpoint import save_model  # here, for it builds networks and so imports this file
+    def check_images(self, images: Tensor) -> None:
+        """Raises ValueError unless `images` are (B, 1, S, S) of floats in [0, 1].
 
+        For data at the door, once per batch and before it is moved to a GPU, where reading the range would wait for
+        everything before it. The forward pass itself checks shapes only.
+        """
+        self._check_shape(images)
+        if not images.is_floating_point():
+            raise ValueError(
+                f"expected float images in [0, 1], got {images.dtype}; divide grey values by their maximum"
+            )
+        low, high = (value.item() for value in images.aminmax()) if len(images) else (0.0, 0.0)
+        if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):  # written so that NaN fails
+            raise ValueError(f"expected images in [0, 1], got values from {low:g} to {high:g}")
+
+    def _patches(self, images: Tensor) -> Tensor:
+        self._check_shape(images)
+        return split_patches(images, self.patch_size)
+
+    def _check_shape(self, images: Tensor) -> None:
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (1, size, size):
+            raise ValueError(
+                f"this network takes images (B, 1, {size}, {size}), got {tuple(images.shape)}; "
+                f"crop and resize films to {size} x {size} px, one channel"
+            )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Makes `save_pretrained` and `push_to_hub` write what `save_model` writes."""
         save_model(self, save_directory)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:
+        """A network from a local folder or a repository of the hub, in evaluation mode.
+
+        Raises InputError at once for a folder that is missing beside others: the hub is not asked for its name.
+        """
+        path = Path(pretrained_model_name_or_path)
+        if not path.is_dir() and (path.is_absolute() or path.parent.is_dir() and path.parent != Path()):
+            raise InputError(f"{place(path)}: no such folder of weights")
+        return super().from_pretrained(pretrained_model_name_or_path, **arguments)
+
+    @classmethod
     def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:
-        """Strictly: the hub's own default leaves a layer random when its tensors are missing."""
+        """Loads strictly: the hub's own default leaves a layer random when its tensors are missing."""
         return super()._from_pretrained(**{"strict": True} | arguments)
+
+
+def check_sizes(patch_size: int, image_size: int) -> None:
+    """Raises ValueError unless whole patches fill an image, both of a size that networks are used with."""
+    if patch_size <= 0 or image_size <= 0 or image_size % patch_size:
+        raise ValueError(f"patch size {quoted(patch_size)} does not divide image size {quoted(image_size)}")
+    if image_size > MAX_IMAGE_SIZE:
+        raise ValueError(f"image size {quoted(image_size)} is larger than the largest supported, {MAX_IMAGE_SIZE} px")
+    if (image_size // patch_size) ** 2 > MAX_PATCHES:
+        raise ValueError(f"{(image_size // patch_size) ** 2} patches per image are more than {MAX_PATCHES}")
 
 
 def split_patches(images: Tensor, patch_size: int) -> Tensor:

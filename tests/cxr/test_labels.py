@@ -1,7 +1,6 @@
 """The names, against CheXpert's and CheXlocalize's own files."""
 
 from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS, label_of, task_of
-from models.checkpoint import PUBLISHED_LABELS
 
 
 def test_tasks_and_labels_name_each_other():
@@ -21,7 +20,3 @@ def test_order_is_that_of_chexperts_own_header(sample):
 def test_tasks_are_those_of_chexlocalizes_results(sample):
     header = (sample / "expected" / "hitmiss.csv").read_text().splitlines()[0].split(",")
     assert tuple(header[:-1]) == TASKS
-
-
-def test_the_published_head_has_the_projects_order():
-    assert PUBLISHED_LABELS == LABELS

@@ -90,6 +90,6 @@ def test_imagenet_weights_that_cannot_be_had_are_told_with_the_way_out(name, off
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub's attempts
-    with pytest.raises(InputError, match="cannot be had .*--init random") as told:
+    with pytest.raises(InputError, match="not available .*--init random") as told:
         build_model(name, patch_size=64, image_size=64, labels=["a"], init="imagenet")
     assert "\n" not in str(told.value)

@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 
 import cli
 from convertWeights import main
-from models.card import measured_details, model_card, standard_details
+from models.card import model_card, standard_details
 from models.checkpoint import build_model, load_model, save_model
+from models.measured import measured_details
 from models.patch_net import MedicalPatchNet
 
 DETAILS = {

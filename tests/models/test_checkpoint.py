@@ -8,17 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cxr.files import InputError, write_text
-from models.checkpoint import (
-    CONFIG_NAME,
-    PUBLISHED_LABELS,
-    WEIGHTS_NAME,
-    build_model,
-    load_model,
-    published_keys,
-    save_model,
-    weights_file,
-)
+from cxr.labels import LABELS as CHEXPERT
+from models.checkpoint import build_model, load_model, save_model, weights_file
 from models.patch_net import MedicalPatchNet
+from models.published import published_keys
+from models.weights_folder import CONFIG_NAME, WEIGHTS_NAME
 from tests.refusals import refused
 
 LABELS = ("Edema", "Fracture")
@@ -90,7 +84,7 @@ def test_the_hubs_own_reader_takes_a_saved_folder(model, folder, offline):
 def test_a_published_file_may_be_safetensors_too(published_state, tmp_path, offline):
     save_file(published_state, tmp_path / "w.safetensors")
     loaded = load_model(tmp_path / "w.safetensors", patch_size=512)
-    assert loaded.labels == PUBLISHED_LABELS and loaded.patch_size == 512
+    assert loaded.labels == CHEXPERT and loaded.patch_size == 512
     assert torch.equal(loaded.head.weight, published_state["baseBackbone.classifier.1.weight"])
 
 
@@ -107,14 +101,14 @@ def test_files_are_written_with_the_rights_that_other_files_get(model, tmp_path)
 
 def test_wrong_details_are_refused_before_anything_is_written(model, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "details", model.details | {"thresholds": {"Edema": 7}})
-    with pytest.raises(InputError, match="details, thresholds, Edema: 7 is no probability and not null"):
+    with pytest.raises(InputError, match="details, thresholds, Edema: 7 is not a probability"):
         save_model(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_save_leaves_the_old_weights(model, folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr("models.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("cxr.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         save_model(model, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -161,7 +155,10 @@ def test_another_patch_size_than_the_folders_own_is_refused(folder):
         ({"baseBackbone.classifier.1.bias": torch.zeros(13)}, r"'head.bias' has shape (13,), the network needs (14,)"),
         ({"baseBackbone.features.0.0.weight": torch.zeros(32, 3, 3, 3)}, "has shape (32, 3, 3, 3), the network needs"),
         ({"baseBackbone.features.0.0.weight": torch.zeros(64, 1, 3, 3)}, "a stem of 64 channels is neither"),
-        ({"baseBackbone.features.0.0.weight": torch.zeros(24, 1, 3, 3)}, "the network needs"),
+        (
+            {"baseBackbone.features.0.0.weight": torch.zeros(24, 1, 3, 3)},
+            "'features.1.1.block.0.0.weight' is missing; found 'features.1.0",
+        ),
         ({"baseBackbone.features.0.0.weight": torch.tensor(1.0)}, "the network needs"),
         ({"baseBackbone.classifier.1.weight": torch.tensor(1.0)}, "the network needs"),
         ({"baseBackbone.features.8.0.weight": None}, "tensor 'features.8.0.weight' is missing"),
@@ -180,11 +177,11 @@ def test_weights_of_another_network_are_told_by_their_tensor(change, told, publi
     [
         ({"backbone": "resnet50"}, "unknown backbone 'resnet50'"),
         ({"backbone": 3}, CONFIG_NAME),
-        ({"backbone": None}, "no entry 'backbone'"),
+        ({"backbone": None}, f"{CONFIG_NAME}, backbone: no such entry"),
         ({"patch_size": "32"}, CONFIG_NAME),
         ({"patch_size": 32.0}, CONFIG_NAME),
         ({"patch_size": 48}, "patch size 48 does not divide image size 64"),
-        ({"labels": ["Edema"]}, "'head.weight' has shape (2, 1280), the network needs (1, 1280)"),
+        ({"labels": ["Edema"]}, "'head.weight' has shape (2, 1280) for 1 labels"),
         ({"labels": []}, "labels are empty"),
         ({"labels": "ab"}, CONFIG_NAME),
         ({"labels": [1, 2]}, CONFIG_NAME),
@@ -192,18 +189,24 @@ def test_weights_of_another_network_are_told_by_their_tensor(change, told, publi
         ({"labels": 2}, CONFIG_NAME),
         (
             {"labels": ["Edema", "../Edema"]},
-            f"{CONFIG_NAME}: labels: expected names",
+            f"{CONFIG_NAME}, labels: expected names",
         ),
-        ({"labels": ["Edema", "Ede\nma"]}, f"{CONFIG_NAME}: labels: expected names"),
+        ({"labels": ["Edema", "Ede\nma"]}, f"{CONFIG_NAME}, labels: expected names"),
         ({"backbone": "timm/hf-hub:me/net"}, "unknown backbone 'timm/hf-hub:me/net'"),  # which would ask the hub
-        ({"details": [1, 2]}, f"{CONFIG_NAME}: details: [1, 2] is no dict"),
-        ({"details": {"thresholds": [0.5]}}, f"{CONFIG_NAME}: details, thresholds: [0.5] is no dict"),
+        ({"details": [1, 2]}, f"{CONFIG_NAME}, details: a list is not a json object"),
+        ({"details": {"thresholds": [0.5]}}, f"{CONFIG_NAME}, details, thresholds: a list is not a json object"),
         *(
-            ({"details": {"thresholds": {"Edema": value}}}, f"details, thresholds, Edema: {value!r} is no probability")
-            for value in ("high", 1.5, -0.1, True, math.nan)
+            (
+                {"details": {"thresholds": {"Edema": value}}},
+                f"details, thresholds, Edema: {value!r} is not a probability",
+            )
+            for value in ("high", 1.5, -0.1, True, math.nan, math.inf)
         ),
-        ({"details": {"licence": 3}}, "details, licence: 3 is no str"),
-        ({"details": {"classification": [{"label": "Edema"}]}}, "is no row with value, ci_low, ci_high"),
+        ({"details": {"licence": 3}}, "details, licence: 3 is not a text"),
+        (
+            {"details": {"classification": [{"label": "Edema"}]}},
+            "details, classification, row 0: expected value, ci_low, ci_high",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_told_by_its_entry(change, told, folder):

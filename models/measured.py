@@ -1,0 +1,103 @@
+"""What an evaluation measured, brought into the description of the weights that it measured."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from cxr.files import InputError, place, quoted, read_json, sha256
+from models.card import Details, standard_details
+from models.weights_folder import config_entries, read_config, weights_file, write_description
+
+_METRICS = {("auroc", "-"): "AUROC", ("sensitivity", "youden"): "sensitivity", ("specificity", "youden"): "specificity"}
+
+
+def describe(folder: Path, results: Path) -> None:
+    """Adds what `results` measured to `config.json` and the model card of the weights in `folder`.
+
+    Raises InputError when `folder` holds no weights, or `results` nothing measured or results of other weights.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{place(folder)}: no such folder; a .pt carries no description: convert it first")
+    arguments = read_config(folder)
+    weights = weights_file(folder)
+    if not weights.is_file():
+        raise InputError(f"{place(weights)}: no such file of weights")
+    if measured_weights(results) not in (None, sha256(weights)):
+        raise InputError(f"{place(results)}: measured with other weights than those in {place(folder)}")
+    details = standard_details() | arguments.pop("details") | measured_details(results)
+    write_description(folder, config_entries(**arguments), details)
+
+
+def measured_details(results: Path) -> Details:
+    """`thresholds`, `classification` and `localization` from a results folder, each when it is there.
+
+    Raises InputError when nothing was measured, or a file is not what the evaluation writes.
+    """
+    found: Details = {}
+    if (path := results / "thresholds.json").is_file():
+        found["thresholds"] = _thresholds(path)
+    if (path := results / "classification_test.csv").is_file():
+        found["classification"] = [
+            {"label": row["label"], "metric": _METRICS[row["metric"], row["rule"]]}
+            | _numbers(path, row, value="value", ci_low="ci_low", ci_high="ci_high")
+            for row in _rows(path, "label", "metric", "rule")
+            if (row["metric"], row["rule"]) in _METRICS
+        ]
+    found["localization"] = [
+        {"measure": "/".join([*path.parent.relative_to(results / "localization").parts, path.name.partition("_")[0]])}
+        | _numbers(path, row, value="mean", ci_low="lower", ci_high="upper")
+        for path in sorted((results / "localization").rglob("*_summary_results.csv"))
+        for row in _rows(path, "name")
+        if row["name"] == "Mean"
+    ]
+    if not any(found.values()):
+        raise InputError(
+            f"{place(results)}: no thresholds.json, classification_test.csv or localization/ in this folder"
+        )
+    return found
+
+
+def measured_weights(results: Path) -> str | None:
+    """The sha256 of the weights that a results folder was measured with; None where it does not say."""
+    path = results / "run.json"
+    if not path.is_file():  # of predictions that were made elsewhere
+        return None
+    record = read_json(path)
+    weights = record.get("weights", {}) if isinstance(record, dict) else None
+    if not isinstance(weights, dict):
+        raise InputError(f"{place(path)}: not the record that evalClassification.py writes")
+    return str(weights["sha256"]) if "sha256" in weights else None
+
+
+def _thresholds(path: Path) -> dict[str, float | None]:
+    content = read_json(path)
+    try:
+        return {str(label): entry["threshold"] for label, entry in content.items()}
+    except (AttributeError, TypeError, KeyError):
+        raise InputError(f"{place(path)}: not the thresholds that evalClassification.py writes") from None
+
+
+def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{place(path)}: not a readable CSV file ({error})") from None
+    for line, row in enumerate(rows, start=2):
+        if any(row.get(column) is None for column in columns):
+            raise InputError(f"{place(path, line)}: expected the columns {', '.join(columns)}")
+    return rows
+
+
+def _numbers(path: Path, row: Mapping[str, str], **columns: str) -> dict[str, float | None]:
+    """The row's numbers under new names; None for a blank, where the value is undefined."""
+    numbers: dict[str, float | None] = {}
+    for name, column in columns.items():
+        text = row.get(column)
+        try:
+            numbers[name] = float(text) if text else None
+        except ValueError:
+            raise InputError(f"{place(path, column=column)}: {quoted(text)} is not a number") from None
+    return numbers
