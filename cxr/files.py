@@ -1,17 +1,23 @@
-"""Text files in and out: written whole or not at all, and errors that name file, line and column."""
+"""Files in and out: written whole or not at all, read with errors that name file and line; one writer per folder.
+
+CSV files are in `cxr.tables`; `locked` is in `cxr.folder_lock`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
-import pandas as pd
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -44,31 +50,35 @@ def quoted(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+# -------------------------------------------------------------------------------------------------------- writing
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`; on success it is flushed to disk and renamed over `target`.
 
     A reader therefore sees the old file or the whole new one, whenever the process dies. On an exception the temporary
-    file is removed and `target` stays as it was.
+    file is removed and `target` stays as it was. The temporary file is new (O_EXCL), so nothing is written through a
+    symbolic link; a `target` that is one is replaced, not followed. Its name says which process it belongs to, for
+    `remove_litter`.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(_temporary_name(target.name))
     try:
         with naming(target):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
             yield temporary
-            _flush(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+            flush(temporary)
+            os.replace(temporary, target)
+            flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Tells the file to an OSError that does not say where: of a full disk, say."""
+    """Adds the file name to an OSError that lacks one (a full disk, for example)."""
     try:
         yield
     except OSError as error:
@@ -77,21 +87,72 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _flush(path: Path) -> None:
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
+def flush(path: Path) -> None:
+    """Brings a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+_TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]*)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp")
+_OLDER_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # written before November 2026, without a process
+_DAY = 24 * 3600
+
+
+def host() -> str:
+    """This machine's name, as the names of temporary files and locks hold it: letters, digits and `-`."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32]
+
+
+def _temporary_name(name: str) -> str:
+    start = name.encode(errors="surrogateescape")[:120].decode(errors="ignore")  # a name has at most 255 bytes
+    return f".{start}.{host()}_{os.getpid()}_{secrets.token_hex(4)}.tmp"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has the number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def is_litter(path: Path) -> bool:
+    """Whether a file is a temporary of `replacing` that no living process of this machine writes.
+
+    One of another machine counts after a day, for it cannot be seen whether its process lives.
+    """
+    found = _TEMPORARY.fullmatch(path.name)
+    if found and found["host"] == host():
+        return not is_alive(int(found["pid"]))
+    if not found and not _OLDER_TEMPORARY.fullmatch(path.name):
+        return False
+    try:
+        return time.time() - path.lstat().st_mtime > _DAY
+    except FileNotFoundError:
+        return False
+
+
+def remove_litter(folder: Path) -> int:
+    """Removes the temporaries that dead processes left in a folder, at any depth; returns their number."""
+    removed = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp") and is_litter(path := Path(where, name)):
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
 
 
 def write_text(target: Path, text: str) -> None:
-    """Writes UTF-8 with `\\n` line ends, atomically."""
+    """Writes UTF-8 with `\\n` line ends, atomically; bytes of file names that are not UTF-8 as `\\udcff`."""
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(target: Path, content: Any) -> None:
@@ -99,52 +160,104 @@ def write_json(target: Path, content: Any) -> None:
     write_text(target, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError with file and line when the file is missing or is not json."""
+# -------------------------------------------------------------------------------------------------------- reading
+
+_LONGEST_NUMBER = 100  # digits
+_KIND_NAMES: dict[type, str] = {dict: "an object {...}", list: "a list [...]", str: "a string"}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises InputError when there is no such file, or a folder of that name."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:  # also of numbers of 5,000 digits, and of 10^5 brackets
-        raise InputError(f"{path}: not a json file ({error})") from None
-
-
-def write_csv(target: Path, table: pd.DataFrame) -> None:
-    """One header line, `\\n`, floats with 9 significant digits, undefined values empty; atomically."""
-    write_text(target, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-
-
-def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a CSV file as strings, blanks as `""`, and checks that `columns` are there.
-
-    Raises InputError when the file is missing, empty, not a CSV, or lacks a column.
-    """
-    path = Path(path)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{place(path)}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a CSV file was expected") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty; expected a header line and at least one row") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        found = ", ".join(table.columns)
-        raise InputError(f"{path}: no column named {', '.join(repr(m) for m in missing)}; the header has: {found}")
-    if table.empty:
-        raise InputError(f"{path}: no rows below the header")
-    return table
+        raise InputError(f"{place(path)}: a folder, where a file was expected") from None
 
 
-def csv_row(index: int) -> int:
-    """The line of the file on which data row `index` (from 0) stands, the header being line 1."""
-    return index + 2
+def read_utf8(path: Path, kind: str) -> str:
+    """A text file with or without a byte-order mark. Raises InputError that names `kind` and the line."""
+    data = read_bytes(path)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{place(path)}: not a readable {kind} file: UTF-16 text; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{place(path, line)}: not a readable {kind} file: not UTF-8 text; save it as UTF-8") from None
+
+
+@overload
+def read_json(path: Path) -> dict[str, Any]: ...
+@overload
+def read_json(path: Path, kind: type[T]) -> T: ...
+def read_json(path: Path, kind: type[Any] = dict) -> Any:
+    """Reads json whose outermost value is of `kind`.
+
+    Raises InputError with file and line when the file is missing, is not json, repeats a key, or holds another kind of
+    value, NaN, a number out of range or with more than 100 digits, or nesting deeper than Python's own limit.
+    """
+    try:
+        content = json.loads(
+            read_utf8(path, "json"),
+            parse_constant=_no_number,
+            parse_int=_whole,
+            parse_float=_finite,
+            object_pairs_hook=_once,
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place(path, error.lineno)}: not a json file ({error.msg})") from None
+    except _Unusable as error:
+        raise InputError(f"{place(path)}: not a json file of this project ({error})") from None
+    except RecursionError:
+        raise InputError(f"{place(path)}: not a json file of this project (nested too deeply)") from None
+    if not isinstance(content, kind):
+        expected = _KIND_NAMES.get(kind, kind.__name__)
+        raise InputError(f"{place(path)}: holds {quoted(content)}; expected {expected}")
+    return content
+
+
+class _Unusable(Exception):
+    pass
+
+
+def _no_number(text: str) -> Any:
+    raise _Unusable(f"{text} is not a number in json")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise _Unusable(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Unusable(f"the number {quoted(text)} is out of range")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        seen: set[str] = set()
+        again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Unusable(f"the key {quoted(again)} is there twice")
+    return content
 
 
 def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def __getattr__(name: str) -> Any:
+    """The CSV functions, until every caller takes them from `cxr.tables`."""
+    if name in ("read_csv", "write_csv", "csv_row"):
+        from cxr import tables
+
+        return getattr(tables, name)
+    raise AttributeError(name)

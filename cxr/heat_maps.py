@@ -1,15 +1,14 @@
-"""Heat maps as CheXlocalize stores them: one pickle per film and task, read without running what a pickle may ask for.
+"""Heat maps as CheXlocalize stores them: one pickle per film and task, read without Python's unpickler.
 
 The pickle is a dict: `map` (1, 1, h, w) float32 tensor, `prob` float, `task`, `gt` int, `cxr_img` (3, h, w) tensor of
-what the network saw, `cxr_dims` (width, height) of the film. Its name is `<image id>_<task>_map.pkl`.
+the network's input, `cxr_dims` (width, height) of the film. Its name is `<image id>_<task>_map.pkl`.
 """
 
 from __future__ import annotations
 
-import io
 import math
+import os
 import pickle
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from cxr.files import InputError, replacing
+from cxr.files import InputError, place, quoted, replacing
 from cxr.labels import LABELS, task_of
+from cxr.pickled_tensors import PickledTensor, read_tensor_pickle
+from cxr.plain_pickle import Damaged, Refused
 
 SUFFIX = "_map.pkl"
+
+LARGEST_FILE = 2**31
+"""Bytes of one heat map's pickle."""
+
+LARGEST_SIDE, LARGEST_FILM = 30_000, 2**28
+"""Pixels of a film along one side, and in all: a map is stretched over the film when it is scored."""
+
 _TASKS_OF_ALL_LABELS = tuple(task_of(label) for label in LABELS)
 
 # The order in which CheXlocalize reads `prob` when it is a tensor of all 14 labels.
@@ -80,15 +88,17 @@ class HeatMapFolder:
         """Raises InputError when the folder is missing or holds no map, a task is unknown, or a map is there twice."""
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise InputError(f"{folder}: no such folder of heat maps")
+            raise InputError(f"{place(self.folder)}: no such folder of heat maps")
         self._paths: dict[tuple[str, str], Path] = {}
         for path in sorted(self.folder.rglob(f"*{SUFFIX}")):
             key = parse_heat_map_name(path)
             if key in self._paths:
-                raise InputError(f"{path}: {self._paths[key]} holds a map of the same film and task; keep one of them")
+                raise InputError(
+                    f"{place(path)}: {place(self._paths[key])} holds the same film and task; keep one of them"
+                )
             self._paths[key] = path
         if not self._paths:
-            raise InputError(f"{folder}: no *{SUFFIX} in it; evalClassification.py --heatmaps writes them")
+            raise InputError(f"{place(self.folder)}: no *{SUFFIX} in it; evalClassification.py --heatmaps writes them")
         self.entries = sorted(self._paths)
 
     def load(self, image_id: str, task: str) -> HeatMap:
@@ -107,10 +117,10 @@ def parse_heat_map_name(path: Path) -> tuple[str, str]:
     """(image id, task) of a heat map's file. Raises InputError when the name does not say them."""
     image_id, _, task = Path(path).name.removesuffix(SUFFIX).rpartition("_")
     if not image_id or not Path(path).name.endswith(SUFFIX):
-        raise InputError(f"{path}: not a heat map's name; expected <image id>_<task>{SUFFIX}")
+        raise InputError(f"{place(path)}: not a heat map's name; expected <image id>_<task>{SUFFIX}")
     if task not in _TASKS_OF_ALL_LABELS:
         hint = f"CheXlocalize calls it {task_of(task)}" if task in LABELS else "the tasks are CheXlocalize's"
-        raise InputError(f"{path}: unknown task {task!r}; {hint}")
+        raise InputError(f"{place(path)}: unknown task {quoted(task)}; {hint}")
     return image_id, task
 
 
@@ -126,7 +136,7 @@ def write_heat_map(
 ) -> None:
     """Writes one map, atomically, so that CheXlocalize's own scripts and plain `pickle.load` read it.
 
-    map: (h, w); film_pixels: (h', w') in [0, 1], what the network saw; film_size: (width, height) of the film.
+    map: (h, w); film_pixels: (h', w') in [0, 1], the network's input; film_size: (width, height) of the film.
     The three channels of `cxr_img` share one channel's memory, so the file holds each number once.
     Raises ValueError for a task, shape or value that a reader would refuse.
     """
@@ -160,7 +170,7 @@ def _is_finite(values: np.ndarray) -> bool:
 
 
 def read_heat_map(path: Path) -> HeatMap:
-    """Reads one map. Nothing in the file is run: a pickle that asks for more than tensors is refused.
+    """Reads one map. Nothing in the file is run: a pickle that asks for more than plain values and tensors is refused.
 
     Raises InputError, one line with the file, for a missing, damaged or refused file, and for content that is not as
     the module says.
@@ -169,9 +179,9 @@ def read_heat_map(path: Path) -> HeatMap:
     content = _unpickle(Path(path))
     missing = [key for key in ("map", "prob", "task", "gt", "cxr_dims") if key not in content]
     if missing:
-        raise InputError(f"{path}: no {missing[0]!r} in it; expected map, prob, task, gt, cxr_img, cxr_dims")
+        raise InputError(f"{place(path)}: no '{missing[0]}' in it; expected map, prob, task, gt, cxr_img, cxr_dims")
     if not isinstance(content["task"], str) or task_of(content["task"]) != task:
-        raise InputError(f"{path}: its task is {content['task']!r}, but its name says {task!r}")
+        raise InputError(f"{place(path)}: its task is {quoted(content['task'])}, but its name says {quoted(task)}")
     return HeatMap(
         image_id,
         task,
@@ -183,109 +193,78 @@ def read_heat_map(path: Path) -> HeatMap:
 
 
 def read_film_pixels(path: Path) -> np.ndarray:
-    """(h, w) float32 in [0, 1]: what the network saw of the film, as a heat map's pickle keeps it.
+    """(h, w) float32 in [0, 1]: the network's input, as a heat map's pickle keeps it.
 
     Raises InputError when the pickle holds no picture.
     """
-    pixels = _unpickle(path).get("cxr_img")
-    if not torch.is_tensor(pixels) or pixels.ndim != 3 or not pixels.numel():
-        raise InputError(f"{path}: cxr_img is no (3, height, width) tensor: no film to show; export the maps again")
-    return pixels[0].float().clamp(0, 1).numpy()
+    found = _unpickle(path).get("cxr_img")
+    tensor = found if isinstance(found, PickledTensor) else PickledTensor(np.empty(0), 0)
+    values = tensor.values
+    if values.ndim != 3 or not 0 < values[:1].size <= tensor.stored:
+        raise InputError(
+            f"{place(path)}: cxr_img is not a (3, height, width) tensor: no film to show; export the maps again"
+        )
+    return np.clip(values[0].astype(np.float32), 0, 1)
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as handle:
-            content = _TensorUnpickler(handle).load()
+            if os.fstat(handle.fileno()).st_size > LARGEST_FILE:
+                raise InputError(f"{place(path)}: larger than {LARGEST_FILE} bytes; a heat map holds one film's map")
+            content = read_tensor_pickle(handle)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except _RefusedGlobal as refused:
-        raise InputError(f"{path}: refused, nothing run: it asks for {refused}, which no heat map needs") from None
-    except OSError:
-        raise
-    except Exception as error:  # whatever a damaged pickle provokes in pickle and torch
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(f"{path}: not a readable heat map ({reason}); export it again") from None
+        raise InputError(f"{place(path)}: no such file") from None
+    except Refused as refused:
+        raise InputError(
+            f"{place(path)}: refused, nothing run: it asks for {refused}, which no heat map needs"
+        ) from None
+    except Damaged as damage:
+        raise InputError(f"{place(path)}: not a readable heat map ({damage}); export it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a heat map's dict")
+        raise InputError(f"{place(path)}: holds {quoted(content)}, expected a heat map's dict")
     return content
 
 
-class _RefusedGlobal(Exception):
-    pass
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Builds numbers, strings, containers and CPU tensors; any other name in the pickle stops it before the call."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _RefusedGlobal(f"{module}.{name}") from None
-
-
-def _load_memory(data: bytes) -> torch.Tensor:
-    """All values (n,) of a tensor's storage, on the CPU even if they were saved from a GPU."""
-    storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return torch.empty(0, dtype=storage.dtype).set_(storage)
-
-
-def _view(memory: torch.Tensor, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """A tensor in `memory`, without gradient or hooks; one that reaches beyond it raises, where torch's own loader
-    would append whatever lies in RAM."""
-    return memory.as_strided(size, stride, offset)
-
-
-def _numpy_number(kind: np.dtype, data: bytes) -> np.generic:
-    return np.frombuffer(data, kind, count=1)[0]
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _view,
-    ("torch.storage", "_load_from_bytes"): _load_memory,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("numpy", "dtype"): np.dtype,  # a probability may be a numpy number
-    ("numpy._core.multiarray", "scalar"): _numpy_number,
-    ("numpy.core.multiarray", "scalar"): _numpy_number,
-}
-
-
 def _as_map(value: Any, path: Path) -> np.ndarray:
-    if not torch.is_tensor(value) or value.dtype != torch.float32:
-        found = value.dtype if torch.is_tensor(value) else type(value).__name__
-        raise InputError(f"{path}: map is {found}; expected a float32 tensor")
-    stored = value.untyped_storage().nbytes() // value.itemsize
-    if value.ndim != 4 or value.shape[:2] != (1, 1) or not 0 < value.numel() <= stored:
-        raise InputError(f"{path}: map has shape {tuple(value.shape)}; expected (1, 1, height, width), stored in full")
-    plane = np.ascontiguousarray(value[0, 0].numpy())
+    if not isinstance(value, PickledTensor) or value.values.dtype != np.float32:
+        found = f"a tensor of {value.values.dtype}" if isinstance(value, PickledTensor) else quoted(value)
+        raise InputError(f"{place(path)}: map is {found}; expected a float32 tensor")
+    shape = value.values.shape
+    if len(shape) != 4 or shape[:2] != (1, 1) or not 0 < value.values.size <= value.stored:
+        raise InputError(f"{place(path)}: map has shape {shape}; expected (1, 1, height, width), stored in full")
+    plane = np.array(value.values[0, 0], order="C")
     if not _is_finite(plane):
-        raise InputError(f"{path}: map holds values that are not finite")
+        raise InputError(f"{place(path)}: map holds values that are not finite")
     return plane
 
 
 def _as_probability(value: Any, task: str, path: Path) -> float:
-    if torch.is_tensor(value) and tuple(value.shape) == (len(_PROBABILITY_ORDER),):
-        value = value[_PROBABILITY_ORDER.index(task)]
-    if torch.is_tensor(value) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value):
+    if isinstance(value, PickledTensor) and value.values.shape == (len(_PROBABILITY_ORDER),):
+        value = value.values[_PROBABILITY_ORDER.index(task)].item()
+    if isinstance(value, PickledTensor) and value.values.ndim == 0:
+        value = value.values.item()
+    if _is_number(value):
         return float(value)
-    raise InputError(f"{path}: prob is {_short(value)}; expected a number")
+    raise InputError(f"{place(path)}: prob is {quoted(value)}; expected a number")
 
 
 def _as_ground_truth(value: Any, path: Path) -> int:
-    if isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value) and value == int(value):
+    if _is_number(value) and value == int(value):
         return int(value)
-    raise InputError(f"{path}: gt is {_short(value)}; expected a whole number")
+    raise InputError(f"{place(path)}: gt is {quoted(value)}; expected a whole number")
 
 
 def _as_film_size(value: Any, path: Path) -> tuple[int, int]:
-    sides = list(value) if isinstance(value, (tuple, list)) else []
-    if len(sides) == 2 and all(isinstance(side, (int, np.integer)) and side > 0 for side in sides):
-        return int(sides[0]), int(sides[1])
-    raise InputError(f"{path}: cxr_dims is {_short(value)}; expected (width, height) of the film in pixels")
+    sides = list(value) if isinstance(value, (tuple, list)) and len(value) == 2 else []
+    if not sides or not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(f"{place(path)}: cxr_dims is {quoted(value)}; expected (width, height) of the film in pixels")
+    width, height = sides
+    if max(sides) > LARGEST_SIDE or width * height > LARGEST_FILM:
+        size = f"{quoted(width)} x {quoted(height)}"
+        raise InputError(f"{place(path)}: cxr_dims is {size} px; a film has at most {LARGEST_SIDE} px along a side")
+    return width, height
 
 
-def _short(value: Any) -> str:
-    return repr(value).replace("\n", " ")[:60]
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
