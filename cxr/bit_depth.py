@@ -79,10 +79,10 @@ def unsupported_tiff(path: Path) -> str:
 
 
 def _png_top(pixels: np.ndarray, path: Path) -> int:
-    """The value that is white in a grey PNG: the largest of its depth, unless sBIT says fewer bits and they are unscaled.
+    """The value that is white in a grey PNG: the largest of its depth, or of the fewer bits that sBIT declares.
 
-    The standard (PNG 11.3.3.4) wants samples of fewer significant bits scaled up to the full depth; many writers only
-    declare them. Scaled samples repeat their upper bits, or zeros, in the lower ones, which tells the two apart.
+    The standard (PNG 11.3.3.4) wants samples of fewer significant bits scaled up to the full depth; many writers
+    leave them as they are. Scaled samples have their upper bits again, or zeros, in the lower ones: no others do.
     """
     depth = 8 * pixels.dtype.itemsize if pixels.dtype.itemsize < 4 else 16
     significant = next((data[0] for name, data in _png_chunks(path) if name == b"sBIT" and data), depth)

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cxr.files import InputError
+from cxr.dicom_header import is_dicom
+from cxr.files import InputError, place
 from cxr.film_warnings import film_warnings
 from cxr.grey import Grey
-from cxr.images import Crop, is_dicom, open_film, read_stored, resize, to_unit
+from cxr.images import Crop, open_film, read_stored, resize, to_unit
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 
@@ -120,7 +121,7 @@ class LooseFilms(Dataset[LooseFilm]):
         """What an error says of a film, without the path of its file."""
         if self.anonymous:
             return "not a readable film (without --anonymous the reason is given)"
-        return str(error).removeprefix(f"{file}: ")
+        return str(error).removeprefix(f"{place(file)}: ")
 
 
 def network_input(film: Image.Image, crop: Crop, image_size: int) -> Tensor:

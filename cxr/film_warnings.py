@@ -19,8 +19,8 @@ MOST_COLOUR = 10.0
 
 INVERTED = -0.5
 """`chest_likeness` below which a film looks inverted. Measured: 0 false warnings in 243 real films (AP and PA) and 0 in
-238 drawn ones (42 lateral); of their negatives (255 - x) 236 of 243 and 238 of 238 are found. The lowest value of a real
-film is -0.2; the threshold was chosen on these films."""
+238 drawn ones (42 lateral); of their negatives (255 - x) 236 of 243 and 238 of 238 are found. The lowest value of a
+real film is -0.2; the threshold was chosen on these films."""
 
 
 def film_warnings(image: Image.Image, grey: Image.Image) -> list[str]:

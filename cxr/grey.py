@@ -30,7 +30,7 @@ USAGE = "stored, range LOW HIGH, or percentile [LOW HIGH]"
 class Grey:
     """A rule of grey values; everything outside its limits is clipped.
 
-    stored: 0 is black; white is the largest value of the container (255, 65535), or of the depth that the file declares.
+    stored: 0 is black; white is the largest value of the container (255, 65535), or of the depth that a file declares.
     range: the stored values `low` and `high` are black and white, in every film.
     percentile: each film's own percentiles `low` and `high` are black and white.
     """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +16,12 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from cxr.bit_depth import declared_grey, unsupported_tiff
-from cxr.files import InputError, place, printable, quoted
+from cxr.dicom_header import is_dicom
+from cxr.files import InputError, place, printable
 from cxr.grey import Grey, scaled
+from cxr.pixel_limit import check_size
 
 logging.getLogger("PIL").setLevel(logging.INFO)  # below, Pillow quotes what a file says in words
-
-DEFAULT_MEGAPIXELS = 100
-LIMIT_VARIABLE = "MAX_FILM_MEGAPIXELS"
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
@@ -74,9 +70,7 @@ class StoredFilm:
 
     def grey(self, rule: Grey = Grey.STORED) -> Image.Image:
         """The film in grey as `open_film` returns it. Raises InputError as `open_film` does."""
-        image = (
-            self.image if self.image.mode == "F" or self.image.mode.startswith("I") else _luma(self.image, self.path)
-        )
+        image = self.image if self.image.mode[0] in "FI" else _luma(self.image, self.path)
         settled = rule.rule == "stored" or (self.dicom and rule.rule == "range")
         if settled and image.mode == "L" and self.top == 255:
             return image
@@ -89,9 +83,10 @@ class StoredFilm:
 def open_film(path: Path, grey: Grey = Grey.STORED) -> Image.Image:
     """A film as a grey Pillow image, upright: mode `L` (8 bit) or `F` scaled to [0, 255] (films of more than 8 bit).
 
-    Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied; then `grey`
-    says which values are black and white. A DICOM film is shown as its own elements say; of the rules only `percentile`
-    changes it. Raises InputError for a missing, unreadable, truncated or too large file, and as `Grey.limits` does.
+    Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied; then the
+    rule `grey` says which values are black and white. A DICOM film is shown as its own elements say; of the rules only
+    `percentile` changes it. Raises InputError for a missing, unreadable, truncated or too large file, and as
+    `Grey.limits` does.
     """
     return read_stored(path).grey(grey)
 
@@ -111,6 +106,8 @@ def read_stored(path: Path) -> StoredFilm:
             image.load()
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and its previews
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == "P" and "transparency" in upright.info:  # else Pillow warns when it becomes grey
+                upright = upright.convert("RGBA")
             declared = declared_grey(image, upright, path)
     except FileNotFoundError:
         raise InputError(f"{place(path)}: no such film") from None
@@ -121,28 +118,6 @@ def read_stored(path: Path) -> StoredFilm:
     if frames > 1:
         raise InputError(f"{place(path)}: {frames} pages or frames; save the one to be read as a file of its own")
     return StoredFilm(path, *declared)
-
-
-def most_pixels() -> int:
-    """The largest film that is opened, in pixels; the environment variable MAX_FILM_MEGAPIXELS raises or lowers it.
-
-    Chest films have up to 20 megapixels. Reading takes about 40 bytes a pixel.
-    """
-    text = os.environ.get(LIMIT_VARIABLE, "").strip()
-    if text and not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 100_000):
-        raise InputError(f"{LIMIT_VARIABLE}={quoted(text)}: expected a whole number of megapixels, 1 to 100000")
-    return int(text or DEFAULT_MEGAPIXELS) * 1_000_000
-
-
-def check_size(width: int, height: int, path: Path) -> None:
-    """Raises InputError for a film without pixels, or of more than `most_pixels()`: before anything is allocated."""
-    if min(width, height) < 1:
-        raise InputError(f"{place(path)}: an image of {width} x {height} pixels")
-    if width * height > most_pixels():
-        raise InputError(
-            f"{place(path)}: {width} x {height} pixels, more than the limit of {most_pixels() // 1_000_000} megapixels; "
-            f"if it is a film, raise the limit with {LIMIT_VARIABLE}={math.ceil(width * height / 1e6)}"
-        )
 
 
 @contextmanager
@@ -171,55 +146,9 @@ def _reason(error: Exception, path: Path) -> str:
     return printable((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])
 
 
-def is_dicom(path: Path) -> bool:
-    """By the file's ending, by the letters DICM at byte 128, or by first elements without a header.
-
-    False for a file that cannot be read.
-    """
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    try:
-        with open(path, "rb") as handle:
-            head = handle.read(4096)
-    except OSError:
-        return False
-    return head[128:132] == b"DICM" or is_bare_dataset(head)
-
-
-def is_bare_dataset(head: bytes) -> bool:
-    """Whether a file's first bytes are two DICOM elements in order, of group 2 or 8, without preamble and prefix."""
-    for order in ("<", ">"):
-        first = _element(head, 0, order)
-        if first is None or first[0] not in (2, 8):
-            continue
-        second = _element(head, first[2], order)
-        if second is not None and first[:2] < second[:2] and second[0] <= 0x7FE0:
-            return True
-    return False
-
-
-def _element(head: bytes, start: int, order: str) -> tuple[int, int, int] | None:
-    """Group and element of the DICOM element at byte `start`, and where the next begins; None if there is none."""
-    if len(head) < start + 12:
-        return None
-    group, element = struct.unpack_from(f"{order}HH", head, start)
-    vr = head[start + 4 : start + 6]
-    if not vr.isalpha() or not vr.isupper():  # implicit: the length follows the tag
-        length, begin = struct.unpack_from(f"{order}I", head, start + 4)[0], start + 8
-    elif vr in (b"OB", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"):
-        length, begin = struct.unpack_from(f"{order}I", head, start + 8)[0], start + 12
-    else:
-        length, begin = struct.unpack_from(f"{order}H", head, start + 6)[0], start + 8
-    if length % 2 or length >= len(head) and length != 0xFFFFFFFF:
-        return None
-    return group, element, begin + (0 if length == 0xFFFFFFFF else length)
-
-
 def _luma(image: Image.Image, path: Path) -> Image.Image:
     """An image of 8 bit in any colours in grey, mode `L`."""
     try:
-        if image.mode == "P" and "transparency" in image.info:  # else Pillow warns when it becomes grey
-            image = image.convert("RGBA")
         return image.convert("L")
     except ValueError:
         raise InputError(f"{place(path)}: colours of the kind {image.mode}; save it in grey or RGB") from None
