@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cxr.files import InputError, place, quoted
+from cxr.files import InputError, place, quoted, read_json
 
 SMALL_PART = 0.25
 """Share of its container's range below which a film's values are taken to be misread. In 243 real films the 99th
@@ -22,6 +22,9 @@ percentile is at least 0.48 of the range, and the values between the 0.1st and t
 
 PERCENTILES = (0.5, 99.5)
 """Percent of a film's pixels that the rule `percentile` lets become black and white."""
+
+PREPROCESSING = "preprocessing.json"
+"""The file in a folder of copies that says how they were made; `grey` is absent for `stored`."""
 
 USAGE = "stored, range LOW HIGH, or percentile [LOW HIGH]"
 
@@ -42,7 +45,7 @@ class Grey:
     STORED: ClassVar[Grey]
 
     @classmethod
-    def parse(cls, words: Sequence[str], place: str = "--grey") -> Grey:
+    def parse(cls, words: Sequence[str], where: str = "--grey") -> Grey:
         """Reads `stored`, `range LOW HIGH` or `percentile [LOW HIGH]`, split at blanks. Raises InputError."""
         rule, *limits = words or [""]
         try:
@@ -52,31 +55,31 @@ class Grey:
         if rule == "percentile" and not limits:
             numbers = [*PERCENTILES]
         if len(numbers) not in (0, 2):
-            raise InputError(f"{place}: {quoted(' '.join(words))} is not a rule of grey values; expected {USAGE}")
-        return cls._checked(rule, numbers, place)
+            raise InputError(f"{where}: {quoted(' '.join(words))} is not a rule of grey values; expected {USAGE}")
+        return cls._checked(rule, numbers, where)
 
     @classmethod
-    def from_json(cls, content: Any, place: str) -> Grey:
+    def from_json(cls, content: Any, where: str) -> Grey:
         """Reads what `to_json` returns; None, where nothing was recorded, is `stored`. Raises InputError."""
         if content is None:
             return cls.STORED
         if not isinstance(content, Mapping) or not isinstance(content.get("rule"), str):
-            raise InputError(f"{place}, grey: {quoted(content)} is not a rule of grey values")
+            raise InputError(f"{where}, grey: {quoted(content)} is not a rule of grey values")
         limits = [content[name] for name in ("low", "high") if name in content]
         numbers = [float(limit) if type(limit) in (int, float) and abs(limit) < 1e300 else math.nan for limit in limits]
-        return cls._checked(content["rule"], numbers, f"{place}, grey")
+        return cls._checked(content["rule"], numbers, f"{where}, grey")
 
     @classmethod
-    def _checked(cls, rule: str, limits: Sequence[float], place: str) -> Grey:
+    def _checked(cls, rule: str, limits: Sequence[float], where: str) -> Grey:
         if rule not in ("stored", "range", "percentile") or len(limits) != (0 if rule == "stored" else 2):
-            raise InputError(f"{place}: {quoted(rule)} with {len(limits)} limits; expected {USAGE}")
+            raise InputError(f"{where}: {quoted(rule)} with {len(limits)} limits; expected {USAGE}")
         if rule == "stored":
             return cls.STORED
         low, high = limits
         if not -math.inf < low < high < math.inf:  # put so that NaN is refused
-            raise InputError(f"{place}: LOW and HIGH are {_number(low)} and {_number(high)}; expected LOW < HIGH")
+            raise InputError(f"{where}: LOW and HIGH are {_number(low)} and {_number(high)}; expected LOW < HIGH")
         if rule == "percentile" and not 0 <= low < high <= 100:
-            raise InputError(f"{place}: percentiles are numbers from 0 to 100")
+            raise InputError(f"{where}: percentiles are numbers from 0 to 100")
         return cls(rule, low, high)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,10 +98,12 @@ class Grey:
         top: the value that is white by the file's own declaration, or None where a file declares none (floating point,
         signed and 32-bit values). Raises InputError for `stored` without a top, and for a small part of its range.
         """
-        if self.rule == "percentile":
-            return quantile(pixels, self.low / 100), quantile(pixels, self.high / 100)  # type: ignore[operator]
-        if self.rule == "range":
-            return self.low, self.high  # type: ignore[return-value]
+        if self.rule == "percentile" and self.low is not None and self.high is not None:
+            return quantile(pixels, self.low / 100), quantile(pixels, self.high / 100)
+        if self.low is not None and self.high is not None:  # range
+            if top is not None and top - self.low < SMALL_PART * (self.high - self.low):
+                raise InputError(f"{place(path)}: values of at most {top} are black in {self}; give --grey stored")
+            return self.low, self.high
         if top is None:
             raise InputError(f"{place(path)}: {_undeclared(pixels)}")
         check_range(pixels, top, path)
@@ -117,14 +122,22 @@ class Grey:
 
 def scaled(pixels: np.ndarray, low: float, high: float, *, white_is_zero: bool = False) -> np.ndarray:
     """Stored values (H, W) -> float32 (H, W), `low` at 0 and `high` at 255, or the other way round; not clipped."""
-    exact = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
-    values = pixels.astype(exact)
-    values = exact(high) - values if white_is_zero else values - exact(low)
-    values *= exact(255 / (high - low))
+    values: np.ndarray = pixels.astype("float32" if pixels.dtype.itemsize <= 2 else "float64")
+    values = high - values if white_is_zero else values - low
+    values *= 255 / (high - low)
     return values.astype(np.float32, copy=False)
 
 
 Grey.STORED = Grey()
+
+
+def recorded_grey(folder: Path) -> Grey | None:
+    """The rule that the copies in `folder` were made with, None for a folder that is not preprocessed. InputError."""
+    record = folder / PREPROCESSING
+    if not record.is_file():
+        return None
+    content = read_json(record)
+    return Grey.from_json(content.get("grey") if isinstance(content, dict) else None, place(record))
 
 
 def quantile(pixels: np.ndarray, share: float) -> float:
