@@ -20,6 +20,7 @@ from tqdm import tqdm
 import cli
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256, write_csv
+from cxr.grey import Grey
 from cxr.images import open_film, to_unit
 from cxr.labels import LABELS, TASKS, task_of
 from cxr.manifest import read_films
@@ -221,9 +222,10 @@ def _heat_maps(
     )
     left = group.share([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
     own = left[group.rank :: group.world]
+    grey = Grey.from_json(model.details.get("grey"), "config.json, details")
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.first):
-            film = to_unit(open_film(films.files[index]))
+            film = to_unit(open_film(films.files[index], grey))
             labels = dict(zip(LABELS, films.labels[index], strict=True))
             export_film(export, model, film, films.ids[index], labels)
         group.wait()

@@ -26,6 +26,7 @@ from tqdm import tqdm
 import cli
 from cxr.files import InputError, replacing, sha256, write_csv, write_json
 from cxr.film_folder import LooseFilm, LooseFilms, find_films, network_input
+from cxr.grey import USAGE, Grey
 from cxr.images import Crop, resize, to_unit
 from models.checkpoint import config_of, load_model, weights_file
 from models.hub import resolve_weights
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "device": device,
     }
     _make_folder(args.output)
-    films = LooseFilms(files, model.image_size, anonymous=args.anonymous)
+    grey = Grey.parse(args.grey) if args.grey else Grey.from_json(model.details.get("grey"), "config.json, details")
+    films = LooseFilms(files, model.image_size, anonymous=args.anonymous, grey=grey)
     predictions, unreadable = _predict_all(model, films, decider, args)
     _write(args.output, facts, decider, predictions, unreadable)
     if args.overlays != "none" and predictions:
@@ -117,6 +119,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="labels to draw; positive: those decided so, else the most probable one")  # fmt: skip
     add("--steps-per-patch", type=int, default=8, help="fineness of the overlays; a divisor of the patch size")
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
+    add("--grey", nargs="+", metavar="RULE", help=f"{USAGE}; default: the rule that the weights were trained with")
     add("--batch-size", "-bs", type=int, default=8, help="films per batch")
     cli.add_workers(parser, most=8)
     cli.add_device(parser)
@@ -183,9 +186,9 @@ def _predict(films: list[LooseFilm], model: MedicalPatchNet) -> Iterator[Predict
 
 
 def _told(prediction: Prediction, decider: Decider) -> str:
-    """What is printed of a film: its doubts, and a line per label."""
+    """The text that is printed of a film: its warnings, and a line per label."""
     votes = prediction.votes
-    lines = [prediction.film.name, *(f"  warning: {doubt}" for doubt in prediction.film.doubts)]
+    lines = [prediction.film.name, *(f"  warning: {warning}" for warning in prediction.film.warnings)]
     lines.append("  label                       probability  threshold  decision      logit  sum of patches")
     values = (votes.probabilities, decider.thresholds, votes.logits, votes.sums)
     for label, positive, *numbers in zip(decider.labels, decider.positive(votes), *values, strict=True):
@@ -292,7 +295,7 @@ def _entry(prediction: Prediction, decider: Decider) -> dict[str, Any]:
         "film": prediction.film.name,
         "width": crop.film_width,
         "height": crop.film_height,
-        "warnings": list(prediction.film.doubts),
+        "warnings": list(prediction.film.warnings),
         "labels": labels,
     }
 

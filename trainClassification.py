@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 import cli
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, read_json, sha256, write_json
+from cxr.grey import Grey, recorded_grey
 from cxr.labels import LABELS
 from cxr.manifest import Films, read_films
 from cxr.packed import open_packed
@@ -251,6 +252,7 @@ def _build(
     sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
     net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if content is None else "random")
     net.details["training_data"] = _training_data(args, films)
+    net.details["grey"] = (recorded_grey(args.data) or Grey.STORED).to_json()
     net = net.to(device=device, memory_format=torch.channels_last)
     model = group.parallel(torch.compile(net) if args.compile else net, device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, fused=True)

@@ -1,47 +1,68 @@
-"""Radiographs in DICOM -> grey pixels with bones bright, as a viewer shows them when it opens the file.
+"""Radiographs in DICOM: the file, its checks and its pixels. `cxr.dicom_grey` says how the pixels are shown.
 
-The order of the steps is the standard's (PS3.4 N.2): modality LUT or rescale, then VOI LUT or window, then
-MONOCHROME1 is inverted. No message repeats anything that a file says in words: its elements name the patient.
+No message repeats anything that a file says in words: its elements name the patient.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from pydicom import Dataset, FileDataset, dcmread
-from pydicom.pixels import apply_modality_lut, pixel_array
-from pydicom.uid import UID, UID_dictionary
+from pydicom.encaps import generate_frames
+from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    UID_dictionary,
+)
 
-from cxr.files import InputError
+from cxr.dicom_grey import DamagedElement, shown
+from cxr.dicom_header import has_dicom_header, meta_information
+from cxr.files import InputError, place
+from cxr.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+_ROOM = 2**26
+"""Bytes of a file besides its pixels."""
 
 
 def read_dicom(path: Path) -> Image.Image:
     """The film as a Pillow image: mode `I;16`, 0 black and 65535 white, bones bright; `RGB` for a picture in colour.
 
     Compressed files are decoded by GDCM. The first VOI LUT is applied, else the first window, else the pixels are
-    spread from their least to their largest value (padding left out). Rows and columns stay as stored.
-    Raises InputError for a missing, damaged or unsupported file.
+    spread from their least to their largest value; padding is black. Rows and columns stay as stored. Files without
+    preamble, meta information or transfer syntax are read where their first elements show the encoding.
+    Raises InputError for a missing, damaged, unsupported or too large file.
     """
     with _silent():
         dataset = _read(path)
         _check(dataset, path)
-        pixels = _decode(dataset, path)
+        with _silent_codecs():
+            pixels = _decode(dataset, path)
         if pixels.ndim == 3:
             return Image.fromarray(pixels)
         try:
-            shown = _shown(pixels, dataset)
+            grey = shown(pixels, dataset)
+        except DamagedElement as error:
+            raise InputError(f"{place(path)}: {error}; how it is to be shown is unknown") from None
         except Exception:
-            raise InputError(f"{path}: its window or lookup table is damaged") from None
-    return Image.fromarray(np.rint(shown * 65535).astype(np.uint16))
+            raise InputError(f"{place(path)}: its window or lookup table is damaged") from None
+    return Image.fromarray(np.rint(grey * 65535).astype(np.uint16))
 
 
 @contextmanager
@@ -58,25 +79,105 @@ def _silent() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def _read(path: Path) -> FileDataset:
+@contextmanager
+def _silent_codecs() -> Iterator[None]:
+    """The codecs below GDCM print what they find odd to file descriptor 2; their failures are told by `_decode`."""
     try:
-        return dcmread(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such film") from None
+        terminal, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # a process without standard error
+        yield
+        return
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nothing)
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+def _read(path: Path) -> FileDataset:
+    content = _content(path)
+    if not has_dicom_header(content):
+        raise InputError(f"{place(path)}: {_other_format(content)}")
+    try:
+        meta, end = meta_information(content)
+        if meta.get(0x00020010, b"").rstrip(b"\0 ") != DeflatedExplicitVRLittleEndian.encode():
+            return dcmread(BytesIO(content), force=True)
+        dataset = dcmread(BytesIO(_inflated(content[end:], path)), force=True)
+    except InputError:
+        raise
     except Exception:  # whatever a damaged file makes of the parser
-        raise InputError(f"{path}: not a readable DICOM file; is it complete?") from None
+        raise InputError(f"{place(path)}: not a readable DICOM file; is it complete?") from None
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return dataset
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes; a film of the largest size has at most six to a pixel."""
+    try:
+        if path.stat().st_size > 6 * most_pixels() + _ROOM:
+            raise InputError(f"{place(path)}: a larger file than a film of {_limit()}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{place(path)}: no such film") from None
+    except OSError as error:
+        raise InputError(f"{place(path)}: cannot be read ({error.strerror})") from None
+
+
+def _inflated(packed: bytes, path: Path) -> bytes:
+    """The elements of a deflated file (PS3.5 A.5), refused before they take more memory than the largest film."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    most = 6 * most_pixels() + _ROOM
+    content = inflater.decompress(packed, most)
+    if not inflater.eof:
+        if len(content) < most:
+            raise ValueError("cut")
+        raise InputError(f"{place(path)}: deflated, and unpacked larger than a film of {_limit()}")
+    return content
+
+
+def _limit() -> str:
+    return f"{most_pixels() // 1_000_000} megapixels; {LIMIT_VARIABLE} sets another limit"
+
+
+def _other_format(content: bytes) -> str:
+    """What to say of a file that is not DICOM."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            name = image.format
+    except Exception:
+        return "not a readable DICOM file; is it complete?"
+    return f"a {name} image that is named like a DICOM file; give it the ending of its format"
 
 
 def _check(dataset: FileDataset, path: Path) -> None:
-    """Raises InputError unless the file holds one image of a kind that a radiograph can be."""
+    """Raises InputError unless the file holds one image of a kind and size that a radiograph can have."""
     if "PixelData" not in dataset:
-        raise InputError(f"{path}: a DICOM file without an image of whole numbers; expected a radiograph")
+        raise InputError(f"{place(path)}: a DICOM file without an image of whole numbers; expected a radiograph")
     if _whole(dataset, "NumberOfFrames", 1) > 1:
-        raise InputError(f"{path}: a DICOM file of several frames; save the one to be read as a file of its own")
+        raise InputError(f"{place(path)}: a DICOM file of several frames; save the one to be read as a file of its own")
     if dataset.get("PhotometricInterpretation") not in (*_GREY, *_COLOUR):
-        raise InputError(f"{path}: a DICOM image that is neither grey (MONOCHROME1, MONOCHROME2) nor RGB")
+        raise InputError(f"{place(path)}: a DICOM image that is neither grey (MONOCHROME1, MONOCHROME2) nor RGB")
     if _whole(dataset, "BitsAllocated", 0) not in (8, 16):
-        raise InputError(f"{path}: a DICOM image of other than 8 to 16 bit")
+        raise InputError(f"{place(path)}: a DICOM image of other than 8 to 16 bit")
+    if not 1 <= _whole(dataset, "BitsStored", 0) <= dataset.BitsAllocated:
+        raise InputError(f"{place(path)}: a DICOM image whose BitsStored is damaged")
+    check_size(_whole(dataset, "Columns", 0), _whole(dataset, "Rows", 0), path)
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        _assume_syntax(dataset, path)
+
+
+def _assume_syntax(dataset: FileDataset, path: Path) -> None:
+    """Takes the encoding of the elements, as the parser found it, for that of the pixels."""
+    if dataset["PixelData"].is_undefined_length:
+        raise InputError(f"{place(path)}: its image is compressed, and it does not say how (no transfer syntax)")
+    implicit, little_endian = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _whole(dataset: Dataset, name: str, absent: int) -> int:
@@ -86,64 +187,64 @@ def _whole(dataset: Dataset, name: str, absent: int) -> int:
         return absent
 
 
+# ----------------------------------------------------------------------------------------------------------- the pixels
+
+
 def _decode(dataset: FileDataset, path: Path) -> np.ndarray:
     """(rows, columns) as stored, or (rows, columns, 3) uint8 in RGB."""
     try:
-        pixels = pixel_array(dataset)
+        if _syntax(dataset) == JPEGExtended12Bit and dataset.BitsAllocated == 16:
+            pixels = _decoded_by_gdcm(dataset)
+        else:
+            pixels = _lowest_bits(dataset)
     except Exception:
-        raise InputError(f"{path}: its image ({_syntax(dataset)}) is damaged or cannot be decoded") from None
+        raise InputError(
+            f"{place(path)}: its image ({_syntax_name(dataset)}) is damaged or cannot be decoded"
+        ) from None
     if pixels.ndim == 3 and pixels.dtype != np.uint8:
-        raise InputError(f"{path}: a DICOM image in colour of more than 8 bit")
+        raise InputError(f"{place(path)}: a DICOM image in colour of more than 8 bit")
     return pixels
 
 
-def _syntax(dataset: FileDataset) -> str:
+def _lowest_bits(dataset: FileDataset) -> np.ndarray:
+    """The pixels of any other syntax; those that do not end at the lowest bit are shifted, which pydicom leaves out."""
+    shift = _whole(dataset, "HighBit", dataset.BitsStored - 1) + 1 - dataset.BitsStored
+    if shift <= 0 or _syntax(dataset).is_encapsulated:
+        return pixel_array(dataset)
+    dataset.BitsStored += shift
+    pixels = pixel_array(dataset) >> shift
+    dataset.BitsStored -= shift
+    return pixels
+
+
+def _decoded_by_gdcm(dataset: FileDataset) -> np.ndarray:
+    """JPEG Extended of 12 bit, (rows, columns): GDCM decodes it, and pydicom does not ask it to."""
+    import gdcm
+
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((dataset.Columns, dataset.Rows, 1))
+    image.SetDataElement(element)
+    kind = gdcm.PhotometricInterpretation.GetPIType(dataset.PhotometricInterpretation)
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(JPEGExtended12Bit))))
+    bits = dataset.BitsStored
+    image.SetPixelFormat(gdcm.PixelFormat(1, dataset.BitsAllocated, bits, bits - 1, dataset.PixelRepresentation))
+    decoded = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM returns bytes as text
+    pixels = np.frombuffer(decoded, np.int16 if dataset.PixelRepresentation else np.uint16)
+    return pixels.reshape(dataset.Rows, dataset.Columns)
+
+
+def _syntax(dataset: FileDataset) -> UID:
+    return UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+
+
+def _syntax_name(dataset: FileDataset) -> str:
     """The transfer syntax in the standard's own words; what is not in the standard is not repeated."""
-    uid = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    uid = _syntax(dataset)
     return uid.name if uid in UID_dictionary else "an unknown transfer syntax"
-
-
-def _shown(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Stored values (rows, columns) -> (rows, columns) in [0, 1], 1 being bright."""
-    values = apply_modality_lut(pixels, dataset).astype(float)  # whole numbers would wrap around below
-    if dataset.get("VOILUTSequence"):
-        shown = _looked_up(values, dataset.VOILUTSequence[0])
-    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth"):
-        shown = windowed(
-            values,
-            _first(dataset.WindowCenter),
-            _first(dataset.WindowWidth),
-            str(dataset.get("VOILUTFunction") or "LINEAR").upper(),
-        )
-    else:
-        shown = _spread(values, pixels != dataset.get("PixelPaddingValue"))
-    return 1 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
-
-
-def _first(value: object) -> float:
-    return float(value[0] if hasattr(value, "__getitem__") else value)  # type: ignore[arg-type]
-
-
-def windowed(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
-    """A window's output in [0, 1] for float values (PS3.3 C.11.2.1.2 and 3): LINEAR, LINEAR_EXACT or SIGMOID."""
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width))
-    if function == "LINEAR":  # whose window ends in the middle of the outermost values
-        center, width = center - 0.5, width - 1
-    return np.clip((values - center) / max(width, np.finfo(float).tiny) + 0.5, 0, 1)
-
-
-def _looked_up(values: np.ndarray, lut: Dataset) -> np.ndarray:
-    """A VOI LUT's output in [0, 1] (PS3.3 C.11.2.1.1): values beyond its ends take the entry at that end."""
-    _, first, bits = (int(number) for number in lut.LUTDescriptor)
-    data = lut.LUTData
-    table = np.frombuffer(data, np.uint16) if isinstance(data, bytes) else np.asarray(data)
-    places = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(int)
-    return table[places] / max(2**bits - 1, int(table.max()))
-
-
-def _spread(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """From the least to the largest valid value: [0, 1]; all 0 where they are equal."""
-    known = values[valid] if valid.any() else values
-    low, high = float(known.min()), float(known.max())
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros(values.shape)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cxr.files import InputError
-from cxr.images import Crop, is_dicom, open_film, open_image, resize, to_grey, to_unit
+from cxr.dicom_header import is_dicom
+from cxr.files import InputError, place
+from cxr.film_warnings import film_warnings
+from cxr.grey import Grey
+from cxr.images import Crop, open_film, read_stored, resize, to_unit
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 
@@ -26,7 +28,7 @@ class LooseFilm:
 
     name: str
     file: Path
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     image: Tensor | None = None
     crop: Crop | None = None
     error: str = ""
@@ -87,11 +89,12 @@ def film_names(files: Sequence[Path], *, anonymous: bool) -> list[str]:
 class LooseFilms(Dataset[LooseFilm]):
     """Films as the network takes them, cropped and resized like CheXpert's; one that cannot be read says so."""
 
-    def __init__(self, files: Sequence[Path], image_size: int, *, anonymous: bool) -> None:
+    def __init__(self, files: Sequence[Path], image_size: int, *, anonymous: bool, grey: Grey = Grey.STORED) -> None:
         self.files = files
         self.names = film_names(files, anonymous=anonymous)
         self.image_size = image_size
         self.anonymous = anonymous
+        self.grey = grey
 
     def __len__(self) -> int:
         return len(self.files)
@@ -99,17 +102,18 @@ class LooseFilms(Dataset[LooseFilm]):
     def __getitem__(self, index: int) -> LooseFilm:
         name, file = self.names[index], self.files[index]
         try:
-            stored = open_image(file)
-            film = to_grey(stored, file)
+            stored = read_stored(file)
+            film = stored.grey(self.grey)
         except InputError as error:
             return LooseFilm(name, file, error=self._reason(error, file))
         crop = Crop.centred(*film.size)
-        return LooseFilm(name, file, tuple(doubts(stored, film)), network_input(film, crop, self.image_size), crop)
+        warnings = tuple(film_warnings(stored.image, film))
+        return LooseFilm(name, file, warnings, network_input(film, crop, self.image_size), crop)
 
     def read_again(self, film: LooseFilm) -> Image.Image:
         """The whole film in grey. Raises InputError, as silent about its path as everything here."""
         try:
-            return open_film(film.file)
+            return open_film(film.file, self.grey)
         except InputError as error:
             raise InputError(f"{film.name}: {self._reason(error, film.file)}") from None
 
@@ -117,39 +121,9 @@ class LooseFilms(Dataset[LooseFilm]):
         """What an error says of a film, without the path of its file."""
         if self.anonymous:
             return "not a readable film (without --anonymous the reason is given)"
-        return str(error).removeprefix(f"{file}: ")
+        return str(error).removeprefix(f"{place(file)}: ")
 
 
 def network_input(film: Image.Image, crop: Crop, image_size: int) -> Tensor:
     """The crop of a grey film as the network takes it: (1, S, S) in [0, 1], S = image_size."""
     return resize(to_unit(film.crop(crop.box)), image_size).clamp_(0, 1)
-
-
-SMALLEST_SIDE = 256
-"""Pixels; below it the network sees an enlarged picture."""
-
-LEAST_SPREAD = 5.0
-"""Standard deviation of the grey values in [0, 255]; chest radiographs have 40 to 80."""
-
-MOST_COLOUR = 10.0
-"""Mean difference of a pixel's largest and smallest channel in [0, 255]: 0 in grey, 30 and more in a photograph."""
-
-
-def doubts(image: Image.Image, grey: Image.Image) -> list[str]:
-    """One line for each sign found; `grey` is the same picture as `open_film` returns it."""
-    found = []
-    width, height = grey.size
-    if min(width, height) < SMALLEST_SIDE:
-        found.append(f"only {width} x {height} px; a radiograph has {SMALLEST_SIDE} or more along its shorter side")
-    if np.asarray(grey).std() < LEAST_SPREAD:
-        found.append("nearly constant: hardly anything is to be seen")
-    if _colour(image) > MOST_COLOUR:
-        found.append("in colour: a photograph? A radiograph is grey")
-    return found
-
-
-def _colour(image: Image.Image) -> float:
-    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
-        return 0.0
-    channels = np.asarray(image.convert("RGB").resize((64, 64)), dtype=float)  # (64, 64, 3)
-    return float((channels.max(axis=2) - channels.min(axis=2)).mean())

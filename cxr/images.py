@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,9 +15,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from cxr.files import InputError
+from cxr.bit_depth import declared_grey, unsupported_tiff
+from cxr.dicom_header import is_dicom
+from cxr.files import InputError, place, printable
+from cxr.grey import Grey, scaled
+from cxr.pixel_limit import check_size
 
 logging.getLogger("PIL").setLevel(logging.INFO)  # below, Pillow quotes what a file says in words
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 
 @dataclass(frozen=True)
@@ -49,78 +58,100 @@ class Crop:
         return (x - self.left) * scale, (y - self.top) * scale
 
 
-def open_film(path: Path) -> Image.Image:
+@dataclass(frozen=True)
+class StoredFilm:
+    """A film as its file stores it. image: upright, any mode; top: the value that is white, None where undeclared."""
+
+    path: Path
+    image: Image.Image
+    top: int | None = 255
+    white_is_zero: bool = False
+    dicom: bool = False
+
+    def grey(self, rule: Grey = Grey.STORED) -> Image.Image:
+        """The film in grey as `open_film` returns it. Raises InputError as `open_film` does."""
+        image = self.image if self.image.mode[0] in "FI" else _luma(self.image, self.path)
+        settled = rule.rule == "stored" or (self.dicom and rule.rule == "range")
+        if settled and image.mode == "L" and self.top == 255:
+            return image
+        pixels = np.asarray(image)
+        if settled and self.dicom:  # its window or LUT has said what is black and white
+            return Image.fromarray(scaled(pixels, 0, 65535))
+        return Image.fromarray(rule.applied(pixels, self.top, self.path, white_is_zero=self.white_is_zero))
+
+
+def open_film(path: Path, grey: Grey = Grey.STORED) -> Image.Image:
     """A film as a grey Pillow image, upright: mode `L` (8 bit) or `F` scaled to [0, 255] (films of more than 8 bit).
 
-    Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied.
-    Raises InputError for a missing, unreadable or truncated file.
+    Colour is turned to grey with Pillow's weights, an alpha channel is dropped, an EXIF rotation is applied; then the
+    rule `grey` says which values are black and white. A DICOM film is shown as its own elements say; of the rules only
+    `percentile` changes it. Raises InputError for a missing, unreadable, truncated or too large file, and as
+    `Grey.limits` does.
     """
-    return to_grey(open_image(path), path)
+    return read_stored(path).grey(grey)
 
 
-def open_image(path: Path) -> Image.Image:
-    """A film as a Pillow image of any mode, upright; of DICOM, what `cxr.dicom.read_dicom` makes of it.
+def read_stored(path: Path) -> StoredFilm:
+    """A film as stored, upright; of DICOM, the image that `cxr.dicom.read_dicom` returns.
 
     Raises InputError as `open_film` does, and for a file of several pages or frames.
     """
     if is_dicom(path):
         from cxr.dicom import read_dicom  # here, for pydicom takes a while and most films are not DICOM
 
-        return read_dicom(path)
+        image = read_dicom(path)
+        return StoredFilm(path, image, 65535 if image.mode == "I;16" else 255, dicom=True)
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as handle, _open_limited(handle, path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and its previews
-            white_is_zero = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "P" and "transparency" in upright.info:  # else Pillow warns when it becomes grey
+                upright = upright.convert("RGBA")
+            declared = declared_grey(image, upright, path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such film") from None
+        raise InputError(f"{place(path)}: no such film") from None
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged file makes of Pillow's readers
-        raise InputError(f"{path}: not a readable image ({_reason(error)})") from None
+        raise InputError(f"{place(path)}: not a readable image ({_reason(error, path)})") from None
     if frames > 1:
-        raise InputError(f"{path}: {frames} pages or frames; save the one to be read as a file of its own")
-    if upright.mode == "P" and "transparency" in upright.info:  # else Pillow warns when it becomes grey
-        return upright.convert("RGBA")
-    if white_is_zero and upright.mode == "I;16":  # which Pillow turns over at 8 bit only
-        return Image.fromarray(65535 - np.asarray(upright))
-    return upright
+        raise InputError(f"{place(path)}: {frames} pages or frames; save the one to be read as a file of its own")
+    return StoredFilm(path, *declared)
 
 
-_TIFF_PHOTOMETRIC = 262
+@contextmanager
+def _open_limited(handle: BinaryIO, path: Path) -> Iterator[Image.Image]:
+    """The image with its header read and its size checked.
 
-
-def _reason(error: Exception) -> str:
-    """What Pillow says, without the path that some of its messages repeat."""
-    if isinstance(error, UnidentifiedImageError):
-        return "of no format that is known"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-
-
-def is_dicom(path: Path) -> bool:
-    """By the file's ending, or by the letters DICM at byte 128. False for a file that cannot be read."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
+    It is opened by its handle: by its name, Pillow 13 maps raw TIFF strips into memory and turns films of orientation
+    5 to 8 into stripes. Pillow's own limit, which cannot be passed as an argument, makes room for `most_pixels`.
+    """
+    pillows_limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
     try:
-        with open(path, "rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+        with Image.open(handle) as image:
+            check_size(*image.size, path)
+            tags = getattr(image, "tag_v2", {})
+            check_size(int(tags.get(_TILE_WIDTH, 1)), int(tags.get(_TILE_LENGTH, 1)), path)
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows_limit
 
 
-def to_grey(image: Image.Image, path: Path) -> Image.Image:
-    """An image of any mode in grey, `L` or `F`, as `open_film` returns it; `path` is for the error."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_pixels(np.asarray(image), path)
+def _reason(error: Exception, path: Path) -> str:
+    """Pillow's message, without the path that some of its messages repeat."""
+    if isinstance(error, UnidentifiedImageError):
+        return unsupported_tiff(path) or "of no format that is known"
+    return printable((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])
+
+
+def _luma(image: Image.Image, path: Path) -> Image.Image:
+    """An image of 8 bit in any colours in grey, mode `L`."""
     try:
         return image.convert("L")
     except ValueError:
-        raise InputError(f"{path}: colours of the kind {image.mode}; save it in grey or RGB") from None
-
-
-def _from_deep_pixels(pixels: np.ndarray, path: Path) -> Image.Image:
-    if not (pixels.min() >= 0 and pixels.max() <= 65535):  # put so that it is true of NaN
-        raise InputError(f"{path}: pixel values from {pixels.min()} to {pixels.max()}; expected 8 or 16 bit grey")
-    return Image.fromarray(pixels.astype(np.float32) * np.float32(255 / 65535))
+        raise InputError(f"{place(path)}: colours of the kind {image.mode}; save it in grey or RGB") from None
 
 
 def to_unit(image: Image.Image | np.ndarray) -> Tensor:
@@ -136,8 +167,8 @@ def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.resize(image, height_width, antialias=True)
 
 
-def read_square(path: Path) -> tuple[Tensor, Crop]:
+def read_square(path: Path, grey: Grey = Grey.STORED) -> tuple[Tensor, Crop]:
     """The centred square of a film at its own resolution, (1, side, side) float32 in [0, 1], and its place."""
-    film = open_film(path)
+    film = open_film(path, grey)
     crop = Crop.centred(*film.size)
     return to_unit(film.crop(crop.box)), crop

@@ -45,6 +45,7 @@ _KINDS = {
     "preprocessing": str,
     "licence": str,
     "training_data": dict,
+    "grey": dict,
     "thresholds": dict,
     "classification": list,
     "localization": list,

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, read_json, replacing, sha256, write_csv, write_json
+from cxr.grey import PREPROCESSING, USAGE, Grey, recorded_grey
 from cxr.images import Crop, open_film
 from cxr.manifest import film_identity, read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
@@ -46,8 +47,10 @@ python preprocessing/preProcCheXpert.py --output CheXpert-packed --verify
 SIZES = """side of the square copies in pixels: 1024 as published; at 640 a network of 512 px sees the smallest training
     crops (0.61 of the side) enlarged 1.3 times, at 512 1.6 times, and finer detail is lost"""
 
+GREYS = f"""which stored values are black and white: {USAGE}; stored is the default, range for films whose bit depth is
+    smaller than their container's (12 bit in 16: range 0 4095), percentile for films of unknown range"""
+
 RULE = {"crop": "centred square", "resampling": "Lanczos"}
-MANIFEST = "preprocessing.json"
 ERRORS = "preprocessing_errors.csv"
 
 T, R = TypeVar("T"), TypeVar("R")
@@ -62,6 +65,7 @@ class Job:
     source: Path
     film: str
     target: Path
+    grey: Grey
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chexlocalize", type=Path, help="folder with CheXpert/test_labels.csv (the test films)")
     parser.add_argument("--output", type=Path, required=True, help="where the copies go")
     parser.add_argument("--size", type=int, default=1024, help=SIZES)
+    parser.add_argument("--grey", nargs="+", metavar="RULE", help=GREYS)
     parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
     parser.add_argument("--packed", action="store_true", help="one uint8 array per split instead of JPEGs")
     parser.add_argument(
@@ -80,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.output)
 
     tables = _label_files(args.chexpert, args.chexlocalize)
-    _claim_output(args.output, args.size, args.packed)
-    jobs = [job for csv, root in tables for job in _jobs(csv, root, args.output)]
+    rule, rules = _grey_rules([root for _, root in tables], Grey.parse(args.grey) if args.grey else None)
+    _claim_output(args.output, args.size, args.packed, rule)
+    jobs = [job for csv, root in tables for job in _jobs(csv, root, args.output, rules[root])]
     for csv, _ in tables:  # before the packed films, whose manifest names them
         with replacing(args.output / csv.name) as copy:
             copy.write_bytes(csv.read_bytes())
@@ -108,20 +114,35 @@ def _label_files(chexpert: Path | None, chexlocalize: Path | None) -> list[tuple
     return tables
 
 
-def _claim_output(output: Path, size: int, packed: bool) -> None:
-    """Keeps copies of different sizes and forms apart."""
+def _grey_rules(roots: Sequence[Path], wanted: Grey | None) -> tuple[Grey, dict[Path, Grey]]:
+    """The rule of the whole data set, and the one to read each folder with: copies are read as they are stored.
+
+    Raises InputError when copies were made by another rule than the one wanted or that of other copies.
+    """
+    copies = {root: rule for root in roots if (rule := recorded_grey(root)) is not None}
+    rule = wanted or next(iter(copies.values()), Grey.STORED)
+    for root, other in copies.items():
+        if other != rule:
+            raise InputError(f"{root}: these copies were made with --grey {other}, which cannot become {rule} any more")
+    return rule, {root: Grey.STORED if root in copies else rule for root in roots}
+
+
+def _claim_output(output: Path, size: int, packed: bool, grey: Grey) -> None:
+    """Keeps copies of different sizes, forms and grey values apart."""
     if size < 32:
         raise InputError(f"--size {size}: films of less than 32 pixels show nothing")
     wanted = {"size": size, **RULE, **({"packed": True} if packed else {"jpeg_quality": 100})}
-    if (output / MANIFEST).is_file() and read_json(output / MANIFEST) != wanted:
-        raise InputError(f"{output / MANIFEST}: this folder holds copies made otherwise; choose another --output")
-    write_json(output / MANIFEST, wanted)
+    if grey != Grey.STORED:  # whose records stay as they always were
+        wanted["grey"] = grey.to_json()
+    if (output / PREPROCESSING).is_file() and read_json(output / PREPROCESSING) != wanted:
+        raise InputError(f"{output / PREPROCESSING}: this folder holds copies made otherwise; choose another --output")
+    write_json(output / PREPROCESSING, wanted)
 
 
-def _jobs(csv: Path, root: Path, output: Path) -> Iterator[Job]:
+def _jobs(csv: Path, root: Path, output: Path, grey: Grey) -> Iterator[Job]:
     identity, finder = film_identity(read_table(csv), csv), FilmFinder(root)
     for path, line in zip(identity["Path"], identity["line"], strict=True):
-        yield Job(csv, line, finder.file(path), inside_release(path), output / copy_path(path))
+        yield Job(csv, line, finder.file(path), inside_release(path), output / copy_path(path), grey)
 
 
 def _unique(jobs: Sequence[Job]) -> list[Job]:
@@ -168,7 +189,7 @@ def _in_parallel(function: Callable[[T], R], work: Sequence[T], workers: int, ti
 
 
 def _square(job: Job, size: int) -> Image.Image:
-    film = open_film(job.source)
+    film = open_film(job.source, job.grey)
     return film.crop(Crop.centred(*film.size).box).resize((size, size), Image.Resampling.LANCZOS).convert("L")
 
 

@@ -10,7 +10,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
 CANARY = "CANARYBIRD"
 
@@ -20,12 +20,18 @@ _NEEDED = ("PhotometricInterpretation", "SpecificCharacterSet", "SOPClassUID")
 
 
 def write_dicom(
-    path: Path, pixels: np.ndarray, *, bits: int | None = None, canaries: bool = False, **facts: Any
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    bits: int | None = None,
+    canaries: bool = False,
+    syntax: UID = ExplicitVRLittleEndian,
+    **facts: Any,
 ) -> None:
     """Writes grey pixels (rows, columns), uncompressed; facts are elements by keyword, over the defaults."""
     film = Dataset()
     film.file_meta = FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.file_meta.TransferSyntaxUID = syntax
     film.file_meta.MediaStorageSOPClassUID = film.SOPClassUID = ComputedRadiographyImageStorage
     film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID = generate_uid()
     film.Modality, film.SamplesPerPixel, film.PhotometricInterpretation = "CR", 1, "MONOCHROME2"
@@ -34,17 +40,37 @@ def write_dicom(
     film.BitsStored = bits or film.BitsAllocated
     film.HighBit = film.BitsStored - 1
     film.PixelRepresentation = int(np.issubdtype(pixels.dtype, np.signedinteger))
-    film.add_new("PixelData", "OW" if pixels.itemsize > 1 else "OB", pixels.tobytes())
+    film.add_new("PixelData", "OW" if pixels.itemsize > 1 else "OB", in_byte_order(pixels, syntax))
     for keyword, value in facts.items():
         vr = dictionary_VR(keyword)
         vr = {"US or SS": "SS" if film.PixelRepresentation else "US"}.get(vr, vr)
         film[keyword] = DataElement(keyword, vr, value, validation_mode=0)
     for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
         for item in film.get(sequence, ()):
-            item["LUTDescriptor"].VR = item["LUTData"].VR = "US"
+            for element in (item["LUTDescriptor"], item["LUTData"]):
+                element.VR = "US" if " or " in element.VR else element.VR
     if canaries:
         set_canaries(film)
     film.save_as(path, enforce_file_format=True)
+
+
+def in_byte_order(values: np.ndarray, syntax: UID) -> bytes:
+    """The bytes of values in a file of this syntax."""
+    return values.astype(values.dtype.newbyteorder("<" if syntax.is_little_endian else ">")).tobytes()
+
+
+def lookup_table(
+    entries: Any, first: int, bits: int, *, count: int | None = None, descriptor: str = "US", data: str = "US"
+) -> Dataset:
+    """An item of a LUT sequence; entries: a list of numbers or bytes; descriptor, data: value representations."""
+    item = Dataset()
+    number = (len(entries) if count is None else count) % 65536
+    words = [number, first, bits]
+    if descriptor == "SS":
+        words = [word - 65536 if word > 32767 else word for word in words]
+    item.add(DataElement("LUTDescriptor", descriptor, words, validation_mode=0))
+    item.add(DataElement("LUTData", data, entries, validation_mode=0))
+    return item
 
 
 def set_canaries(film: Dataset, *, odd: bool = False) -> None:
