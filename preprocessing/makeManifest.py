@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, quoted, sha256
+from cxr.manifest import REGIONS
 from preprocessing.sources.checks import check_films, check_regions, check_splits
 from preprocessing.sources.film_files import files_below, find_films
 from preprocessing.sources.manifest_files import counts, write_manifest
@@ -49,15 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = _source(args.source)
     options = _options(args, source)
 
-    films, present, regions, files = _read(source, args.root, options)
+    films, present, regions, files = _read(source, args.root, options, args.only_present)
     if args.only_present:
         films, present = films[present], present[present]
         kept = set(films["Film"])
         regions = {film: entries for film, entries in regions.items() if film in kept}
-    films, expected, split = complete_split(films, source.splits, args.seed)
-    check_splits(films, expected, str(args.root))
-    facts = {"split": split, "options": options, "tables": {file.name: sha256(file) for file in files}}
+    films, split = complete_split(films, source.splits, args.seed)
+    check_splits(films, split.expected, str(args.root))
+    facts = {"split": split.to_json(), "options": options, "tables": {file.name: sha256(file) for file in files}}
     write_manifest(args.output, args.source, source, films, regions, facts)
+    if source.sizes and not regions:
+        print(f"no {REGIONS}: boxes need the films' sizes, and no film is below {args.root}")
     print(_summary(films, regions, int(present.sum()), args.output))
     return 0
 
@@ -77,8 +80,13 @@ def _options(args: argparse.Namespace, source: Source) -> dict[str, int]:
     return {"votes": args.votes}
 
 
-def _read(source: Source, root: Path, options: dict[str, int]) -> tuple[pd.DataFrame, np.ndarray, Regions, list[Path]]:
-    """Films, which of them (N,) are below the root, outlines, and the tables read; all checked."""
+def _read(
+    source: Source, root: Path, options: dict[str, int], only_present: bool
+) -> tuple[pd.DataFrame, np.ndarray, Regions, list[Path]]:
+    """Films, which of them (N,) are below the root, outlines, and the tables read; all checked.
+
+    Where boxes need the sizes of films and no film is there, there are no outlines.
+    """
     tables, files = read_tables(source, root)
     films = source.films(tables, **options)
     check_films(films)
@@ -86,7 +94,9 @@ def _read(source: Source, root: Path, options: dict[str, int]) -> tuple[pd.DataF
     if source.sizes:
         there = films[present]
         paths = zip(there["Film"], there["Path"], strict=True)
-        tables["sizes"] = SizesOnDisk({film: root / path for film, path in paths})
+        tables["sizes"] = SizesOnDisk(
+            {film: root / path for film, path in paths}, leave_out=only_present or not present.any()
+        )
     regions = source.regions(tables, **options) if source.regions else {}
     check_regions(regions, films, str(root))
     return films, present, regions, files

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from preprocessing.sources.columns import film_table, label_values, sexes, stems, views, years
 from preprocessing.sources.source import Source, TableFile, Tables
 
@@ -25,7 +25,7 @@ def films(tables: Tables) -> pd.DataFrame:
     path = table["PngPath"].str.strip()
     return film_table(
         table,
-        label_values(table, LABELS),
+        label_values(table, CHEXPERT.names),
         path=path,
         film=stems(path.str.split("/").str[-1]),
         patient=table["PatientID"],
@@ -42,7 +42,7 @@ SOURCE = Source(
         TableFile(
             "sheet",
             ("master_spreadsheet_update.csv", "master_spreadsheet.csv"),
-            ("PngPath", "PatientID", "PatientSex", "PatientAge", "AccessionNumber", "ViewPosition", *LABELS),
+            ("PngPath", "PatientID", "PatientSex", "PatientAge", "AccessionNumber", "ViewPosition", *CHEXPERT.names),
         ),
     ),
     films=films,

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
-from preprocessing.sources.columns import SPLITS
+from cxr.manifest import SPLITS
+from cxr.paths import relative_path
 from preprocessing.sources.source import Regions
 
 
@@ -27,11 +28,15 @@ def _origin(films: pd.DataFrame, row: int, column: str | None = None) -> str:
     return place(file, int(line), column)
 
 
+_PLAIN = r"[\w+=@,-][\w .+=@,()-]{0,199}(?:/[\w+=@,-][\w .+=@,()-]{0,199}){0,15}"
+"""Paths that need no closer look: looking closely at 200,000 takes seconds."""
+
+
 def _check_paths(films: pd.DataFrame) -> None:
-    paths = films["Path"]
-    parts = "/" + paths + "/"
-    unsafe = (paths == "") | paths.str.startswith("/") | parts.str.contains(r"\\|/\.\./|//|/\./|\x00|^/[A-Za-z]:/")
-    _refuse(films, unsafe, "Path", "{value} is not a path inside the data folder")
+    for row in np.flatnonzero(~films["Path"].str.fullmatch(_PLAIN)).tolist():
+        path = films["Path"].iloc[row]
+        if relative_path(path, _origin(films, row)) != path:
+            raise InputError(f"{_origin(films, row)}: {quoted(path)} is not the plain path of a film")
 
 
 def _check_ids(films: pd.DataFrame) -> None:

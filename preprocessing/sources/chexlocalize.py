@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth
 from preprocessing.sources import chexpert
 from preprocessing.sources.source import Regions, Source, TableFile, Tables
@@ -51,7 +52,7 @@ SOURCE = Source(
     ),
     films=films,
     regions=regions,
-    tasks=chexpert.SOURCE.tasks,
+    label_set=CHEXPERT,
     blank="negative",
     licence="Stanford University Dataset Research Use Agreement",
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from preprocessing.sources.columns import film_table, label_values, sexes, views, years
 from preprocessing.sources.source import Source, TableFile, Tables
 
@@ -32,7 +32,7 @@ def label_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
     ids = pd.DataFrame(map(_ids, path), index=table.index, columns=["film", "patient", "study"], dtype="str")
     return film_table(
         table,
-        label_values(table, LABELS),
+        label_values(table, CHEXPERT.names),
         path=path,
         film=ids["film"],
         patient=ids["patient"],
@@ -50,7 +50,7 @@ def _ids(path: str) -> tuple[str, str, str]:
     film = "_".join(part for part in (patient, study, name.rpartition(".")[0] or name) if part)
     if not (patient.startswith("patient") and study.startswith("study")):
         return film, "", ""
-    return film, patient, f"{patient}_{study}"
+    return film, patient, f"{patient}/{study}"
 
 
 def _view(table: pd.DataFrame) -> pd.Series | str:
@@ -60,7 +60,7 @@ def _view(table: pd.DataFrame) -> pd.Series | str:
     return projection.where(table["Frontal/Lateral"] != "Lateral", "L")
 
 
-COLUMNS = ("Path", *LABELS)
+COLUMNS = ("Path", *CHEXPERT.names)
 
 SOURCE = Source(
     title="CheXpert",
@@ -70,7 +70,7 @@ SOURCE = Source(
         TableFile("test", ("test_labels.csv", "test.csv"), COLUMNS, required=False),
     ),
     films=films,
-    tasks={"Lung Opacity": "Airspace Opacity"},
+    label_set=CHEXPERT,
     blank="negative",
     licence="Stanford University Dataset Research Use Agreement",
 )

@@ -16,8 +16,6 @@ IDENTITY = ("Path", "Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 
 Values = TypeVar("Values", pd.Series, pd.DataFrame)
 
-SPLITS = ("train", "val", "test")
-
 
 def film_table(
     table: pd.DataFrame,
@@ -77,19 +75,29 @@ def translated(table: pd.DataFrame, column: str, value: Callable[[str], object])
     return pd.Series(pd.Series(results).to_numpy()[codes], index=table.index)
 
 
-def listed(table: pd.DataFrame, column: str, names_in: Callable[[str], Iterable[str]]) -> pd.DataFrame:
-    """A column of lists of labels -> (N, C) float32, 1 where a label is listed, else 0; labels in order of name.
+def listed(
+    table: pd.DataFrame, column: str, names_in: Callable[[str], Iterable[str]], names: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A column of lists of labels -> (N, C) float32, 1 where a label is listed, else 0.
 
-    names_in: a cell's text -> its labels; a ValueError becomes an InputError with the line.
+    names_in: a cell's text -> its labels; a ValueError becomes an InputError with the line. names: the labels, of which
+    every listed one must be; by default all that occur, in alphabetical order.
     """
-    cells = translated(table, column, lambda text: tuple(names_in(text)))
-    codes, distinct = pd.factorize(cells)
-    names = sorted({name for cell in distinct for name in cell})
+
+    def known(text: str) -> tuple[str, ...]:
+        found = tuple(names_in(text))
+        unknown = [name for name in found if names and name not in names]
+        if unknown:
+            raise ValueError(f"{quoted(unknown[0])} is not one of its {len(names)} labels; is it another release?")
+        return found
+
+    codes, distinct = pd.factorize(translated(table, column, known))
+    names = names or sorted({name for cell in distinct for name in cell})
     position = {name: number for number, name in enumerate(names)}
     values = np.zeros((len(distinct), len(names)), dtype=np.float32)
     for row, cell in enumerate(distinct):
         values[row, [position[name] for name in cell]] = 1
-    return pd.DataFrame(values[codes], index=table.index, columns=names)  # (N, C)
+    return pd.DataFrame(values[codes], index=table.index, columns=list(names))  # (N, C)
 
 
 def joined(table: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str], values: Values) -> Values:

@@ -30,12 +30,12 @@ def find_films(films: pd.DataFrame, files: list[str]) -> tuple[pd.DataFrame, np.
     film and of one file.
     """
     at_path = films["Path"].isin(set(files)).to_numpy()
+    if at_path.all() or not files:
+        return films, at_path
+    listed = pd.Series(files, dtype="str")
+    by_name = listed.set_axis(listed.map(_name))
+    by_name = by_name[~by_name.index.duplicated(keep=False)]
     names = films["Path"].map(_name)
-    by_name = pd.Series({}, dtype="str")
-    if not at_path.all() and files:
-        listed = pd.Series(files, dtype="str")
-        by_name = listed.set_axis(listed.map(_name))
-        by_name = by_name[~by_name.index.duplicated(keep=False)]
     elsewhere = names.map(by_name).where(~names.duplicated(keep=False) & ~at_path)
     paths = elsewhere.fillna(films["Path"])
     return films.assign(Path=paths), at_path | elsewhere.notna().to_numpy()

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import write_csv, write_json
+from cxr.files import InputError, quoted, write_csv, write_json
+from cxr.labels import LabelSet
+from cxr.manifest import DATASET, FILMS, REGIONS
 from preprocessing.sources.columns import IDENTITY, label_names
 from preprocessing.sources.source import Regions, Source
 
@@ -18,14 +20,13 @@ def write_manifest(
     folder: Path, name: str, source: Source, films: pd.DataFrame, regions: Regions, facts: Mapping[str, Any]
 ) -> None:
     """Writes the manifest of a source. facts: what dataset.json is to say of this run, beside the source's own."""
+    description = _description(name, source, films, regions)
     if regions:
-        write_json(folder / "regions.json", regions)
+        write_json(folder / REGIONS, regions)
     else:
-        (folder / "regions.json").unlink(missing_ok=True)  # of an earlier run
-    write_csv(folder / "films.csv", _as_text(films))
-    write_json(
-        folder / "dataset.json", _description(name, source, films) | dict(facts) | {"counts": counts(films, regions)}
-    )
+        (folder / REGIONS).unlink(missing_ok=True)  # of an earlier run
+    write_csv(folder / FILMS, _as_text(films))
+    write_json(folder / DATASET, description | dict(facts) | {"counts": counts(films, regions)})
 
 
 def _as_text(films: pd.DataFrame) -> pd.DataFrame:
@@ -37,15 +38,35 @@ def _as_text(films: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([films[told], pd.DataFrame(words[codes], films.index, labels.columns)], axis=1)
 
 
-def _description(name: str, source: Source, films: pd.DataFrame) -> dict[str, Any]:
+def label_set(source: Source, films: pd.DataFrame, regions: Regions) -> LabelSet:
+    """The source's own, else the labels of the films; where there are outlines, those outlined are the tasks.
+
+    Raises InputError for a label that cannot be one.
+    """
+    if source.label_set is not None:
+        return source.label_set
+    outlined = {task for entries in regions.values() for task in entries}
+    names = label_names(films)
+    unknown = sorted(outlined.difference(names))
+    try:
+        if unknown:
+            raise ValueError(f"outlines of {quoted(unknown[0])}, which is not one of the labels")
+        tasks = {name: name for name in names if name in outlined}
+        return LabelSet(tuple(names), {}, tasks) if regions else LabelSet.of(names)
+    except ValueError as error:
+        raise InputError(f"{source.title}: {error}") from None
+
+
+def _description(name: str, source: Source, films: pd.DataFrame, regions: Regions) -> dict[str, Any]:
+    labels = label_set(source, films, regions).to_json()
     return {
         "name": name,
         "title": source.title,
-        "labels": label_names(films),
-        "groups": {group: list(members) for group, members in source.groups.items()},
-        "tasks": dict(source.tasks),
+        "labels": labels["names"],
+        "groups": labels["groups"],
+        "tasks": labels["tasks"],
         "blank": source.blank,
-        "grey": source.grey,
+        "grey": dict(source.grey),
         "licence": source.licence,
     }
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from preprocessing.sources.columns import film_table, joined, label_values, splits, views
 from preprocessing.sources.source import Source, TableFile, Tables
 
@@ -41,10 +41,10 @@ def films(tables: Tables) -> pd.DataFrame:
 
 def _labels(table: pd.DataFrame, split: pd.Series, tables: Tables) -> pd.DataFrame:
     reports, radiologists = tables["labels"], tables.get("test_labels")
-    labels = joined(table, reports, STUDY, label_values(reports, LABELS))
+    labels = joined(table, reports, STUDY, label_values(reports, CHEXPERT.names))
     if radiologists is None:
         return labels
-    by_hand = joined(table, radiologists, ["study_id"], label_values(radiologists, LABELS))
+    by_hand = joined(table, radiologists, ["study_id"], label_values(radiologists, CHEXPERT.names))
     read = table["study_id"].isin(set(radiologists["study_id"]))
     return labels.where(~read & (split != "test"), by_hand)
 
@@ -56,11 +56,11 @@ SOURCE = Source(
     tables=(
         TableFile("metadata", (PREFIX + "metadata.csv",), ("dicom_id", *STUDY, "ViewPosition")),
         TableFile("split", (PREFIX + "split.csv",), ("dicom_id", "split")),
-        TableFile("labels", (PREFIX + "chexpert.csv", PREFIX + "negbio.csv"), (*STUDY, *LABELS)),
+        TableFile("labels", (PREFIX + "chexpert.csv", PREFIX + "negbio.csv"), (*STUDY, *CHEXPERT.names)),
         TableFile(
             "test_labels",
             ("mimic-cxr-2.1.0-test-set-labeled.csv",),
-            ("study_id", *LABELS),
+            ("study_id", *CHEXPERT.names),
             required=False,
             renamed={"Airspace Opacity": "Lung Opacity"},
         ),

@@ -23,6 +23,11 @@ from preprocessing.sources.source import Regions, Source, TableFile, Tables
 SIDE = 1024
 """Pixels of the release's square films."""
 
+LABELS = (
+    *("No Finding", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis"),
+    *("Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
+)
+
 BOX = ("Bbox [x", "y", "w", "h]")
 BOX_LABELS = {"Infiltrate": "Infiltration"}
 
@@ -32,7 +37,7 @@ def films(tables: Tables) -> pd.DataFrame:
     table = tables["entries"]
     return film_table(
         table,
-        listed(table, "Finding Labels", findings),
+        listed(table, "Finding Labels", findings, LABELS),
         path="images/" + table["Image Index"],
         film=stems(table["Image Index"]),
         patient=table["Patient ID"],

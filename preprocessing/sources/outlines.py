@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,27 +26,29 @@ def add_boxes(
     *,
     films: pd.Series,
     tasks: pd.Series,
-    sizes: Mapping[str, Size] | Size,
+    sizes: Mapping[str, Size | None] | Size,
 ) -> None:
     """Adds boxes (N, 4) of [x, y, width, height] in pixels, one per row of `table`, to `regions`.
 
-    films, tasks: of each row; sizes: of all films, or by film. Raises InputError, with the line, for a box outside its
+    films, tasks: of each row; sizes: of all films, or by film, None for a film that is to be left out. Raises InputError, with the line, for a box outside its
     film.
     """
     for row, (film, task, box) in enumerate(zip(films, tasks, boxes.tolist(), strict=True)):
         where = place(table.attrs["file"], csv_row(int(table.index[row])))
         size = sizes if isinstance(sizes, tuple) else size_of(film, sizes, where)
+        if size is None:
+            continue
         entry = regions.setdefault(film, {}).setdefault(task, {"size": list(size), "kind": "box", "boxes": []})
         entry["boxes"].append(_inside(box, size, f"{where}: film {quoted(film)}"))
 
 
-def size_of(film: str, sizes: Mapping[str, Size], where: str) -> Size:
+def size_of(film: str, sizes: Mapping[str, Size | None], where: str) -> Size | None:
     """Raises InputError where a film's size is not known."""
     try:
         return sizes[film]
     except KeyError:
         raise InputError(
-            f"{where}: the size of film {quoted(film)} is unknown, and boxes need it; put the films below the root"
+            f"{where}: the size of film {quoted(film)} is unknown, and boxes need it; put all films below the root, or give --only-present"
         ) from None
 
 
@@ -96,20 +97,23 @@ def relative_runs(text: str, size: Size) -> np.ndarray:
     return columns.T
 
 
-class SizesOnDisk(Mapping[str, Size]):
+class SizesOnDisk(Mapping[str, Size | None]):
     """Sizes of films, each read from its file's header when it is first asked for."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        """files: film id -> its file, of the films that are there."""
+    def __init__(self, files: Mapping[str, Path], *, leave_out: bool) -> None:
+        """files: film id -> its file, of the films that are there. leave_out: whether others have None for a size."""
         self._files = files
+        self._leave_out = leave_out
         self._sizes: dict[str, Size] = {}
 
-    def __getitem__(self, film: str) -> Size:
+    def __getitem__(self, film: str) -> Size | None:
+        if self._leave_out and film not in self._files:
+            return None
         if film not in self._sizes:
             self._sizes[film] = film_size(self._files[film])
         return self._sizes[film]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def __len__(self) -> int:

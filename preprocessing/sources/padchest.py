@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.sources.columns import film_table, listed, sexes, stems, views, years
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.sources.source import PERCENTILE, Source, TableFile, Tables
 
 INCOMPLETE = ("exclude", "suboptimal study", "unchanged")
 """Words that make the list of findings an incomplete one."""
@@ -84,6 +84,6 @@ SOURCE = Source(
         ),
     ),
     films=films,
-    grey="percentile",
+    grey=PERCENTILE,
     licence="PadChest Dataset Research Use Agreement",
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cxr.files import InputError, place, read_csv, read_json
+from cxr.labels import LabelSet
 
 Tables = Mapping[str, Any]
 """Key of a `TableFile` -> its DataFrame of strings (blank: `""`), or the content of a json file. A key whose optional
@@ -20,6 +21,10 @@ file is absent is missing. `sizes`, where a source asks for it: film id -> (heig
 Regions = dict[str, dict[str, dict[str, Any]]]
 """Film id -> task -> `{"size": [h, w], "kind": "box", "boxes": [[x, y, width, height], ...]}` or COCO's run-length code
 `{"size": [h, w], "counts": string}`."""
+
+
+PERCENTILE = {"rule": "percentile", "low": 0.5, "high": 99.5}
+"""The grey rule of films whose stored values have no fixed range."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,19 @@ class Source:
     """A data set: its tables, and the two functions that turn them into films and regions.
 
     films: tables -> one row per film as `columns.film_table` makes it. regions: tables -> outlines, by film and task.
-    blank: meaning of a blank label. grey: how stored values become grey values, a rule of DESIGN 3.
+    label_set: None where the labels are the columns of `films` and the tasks those that are outlined.
+    blank: meaning of a blank label. grey: the rule by which stored values become grey values.
     """
 
     title: str
     tables: tuple[TableFile, ...]
     films: Callable[..., pd.DataFrame]
     regions: Callable[..., Regions] | None = None
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tasks: Mapping[str, str] = field(default_factory=dict)
+    label_set: LabelSet | None = None
     blank: Literal["negative", "not labelled"] = "not labelled"
     splits: tuple[str, ...] = ()
     """Parts of the official split, none of which may be empty. With train and test only, val is drawn from train."""
-    grey: str = "stored"
+    grey: Mapping[str, Any] = field(default_factory=lambda: {"rule": "stored"})
     licence: str = ""
     sizes: bool = False
     """Whether boxes are in pixels of films whose size may stand in no table, only in the films themselves."""

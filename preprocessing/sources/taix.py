@@ -14,7 +14,7 @@ from __future__ import annotations
 import pandas as pd
 
 from preprocessing.sources.columns import film_table, joined, sexes, splits, translated, years
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.sources.source import PERCENTILE, Source, TableFile, Tables
 
 FINDINGS = (
     "HeartSize",
@@ -69,6 +69,6 @@ SOURCE = Source(
     ),
     films=films,
     splits=("train", "val", "test"),
-    grey="percentile",
+    grey=PERCENTILE,
     licence="as stated by the data set's authors",
 )

@@ -19,14 +19,21 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, label_values
+from preprocessing.sources.columns import film_table, label_values, listed
 from preprocessing.sources.outlines import Size, add_boxes, numbers
 from preprocessing.sources.source import Regions, Source, TableFile, Tables
 
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 READ = ("image_id", "rad_id", "No finding")
 DRAWN = ("image_id", "class_name", *CORNERS)
-SPELLINGS = {"Other diseases": "Other disease"}
+SPELLINGS = {"Other diseases": "Other disease", "Nodule/Mass": "Nodule or Mass"}
+"""A label names files, which no `/` may be in."""
+
+KAGGLE_CLASSES = (
+    *("No finding", "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD"),
+    *("Infiltration", "Lung Opacity", "Nodule or Mass", "Other lesion", "Pleural effusion", "Pleural thickening"),
+    *("Pneumothorax", "Pulmonary fibrosis"),
+)
 
 
 def films(tables: Tables, votes: int = 2) -> pd.DataFrame:
@@ -54,7 +61,8 @@ def _label_columns(table: pd.DataFrame) -> list[str]:
 def _kaggle_votes(table: pd.DataFrame) -> pd.DataFrame:
     """Readers who name a class, by film and class; a reader who draws several boxes counts once."""
     named = table.drop_duplicates(["image_id", "rad_id", "class_name"])
-    return pd.crosstab(named["image_id"], named["class_name"]).rename_axis(columns=None)
+    classes = listed(named, "class_name", lambda name: [SPELLINGS.get(name, name)], KAGGLE_CLASSES)
+    return classes.groupby(named["image_id"].to_numpy()).sum()
 
 
 def _physionet_votes(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +83,7 @@ def regions(tables: Tables, votes: int = 2) -> Regions:
     return found
 
 
-def _add(found: Regions, drawn: pd.DataFrame, labels: pd.DataFrame, sizes: Mapping[str, Size]) -> None:
+def _add(found: Regions, drawn: pd.DataFrame, labels: pd.DataFrame, sizes: Mapping[str, Size | None]) -> None:
     known = drawn["image_id"].isin(labels.index) & drawn["class_name"].isin(labels.columns)
     positive = pd.Series(True, index=drawn.index)  # a film or class without label is left to the checks
     rows = labels.index.get_indexer(drawn["image_id"][known])
@@ -87,7 +95,7 @@ def _add(found: Regions, drawn: pd.DataFrame, labels: pd.DataFrame, sizes: Mappi
     add_boxes(found, drawn, boxes, films=drawn["image_id"], tasks=drawn["class_name"], sizes=sizes)
 
 
-def _sizes(tables: Tables) -> Mapping[str, Size]:
+def _sizes(tables: Tables) -> Mapping[str, Size | None]:
     if "sizes_table" not in tables:
         return tables["sizes"]
     table = tables["sizes_table"]
