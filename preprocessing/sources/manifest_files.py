@@ -1,0 +1,94 @@
+"""The files of a manifest, written: films.csv, dataset.json, regions.json (DESIGN, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.files import InputError, quoted, write_csv, write_json
+from cxr.labels import LabelSet
+from cxr.manifest import DATASET, FILMS, REGIONS
+from preprocessing.sources.columns import IDENTITY, label_names
+from preprocessing.sources.source import Regions, Source
+
+
+def write_manifest(
+    folder: Path, name: str, source: Source, films: pd.DataFrame, regions: Regions, facts: Mapping[str, Any]
+) -> None:
+    """Writes the manifest of a source. facts: what dataset.json is to say of this run, beside the source's own."""
+    description = _description(name, source, films, regions)
+    if regions:
+        write_json(folder / REGIONS, regions)
+    else:
+        (folder / REGIONS).unlink(missing_ok=True)  # of an earlier run
+    write_csv(folder / FILMS, _as_text(films))
+    write_json(folder / DATASET, description | dict(facts) | {"counts": counts(films, regions)})
+
+
+def _as_text(films: pd.DataFrame) -> pd.DataFrame:
+    """Labels as `1`, `0`, `-1` and blanks; identity columns that say nothing are left out."""
+    told = [name for name in IDENTITY if name in ("Path", "Film") or (films[name] != "").any()]
+    words = np.array(["-1", "0", "1", ""], dtype=object)
+    labels = films[label_names(films)]
+    codes = np.nan_to_num(labels.to_numpy() + 1, nan=3).astype(np.intp)  # (N, C)
+    return pd.concat([films[told], pd.DataFrame(words[codes], films.index, labels.columns)], axis=1)
+
+
+def label_set(source: Source, films: pd.DataFrame, regions: Regions) -> LabelSet:
+    """The source's own, else the labels of the films; where there are outlines, those outlined are the tasks.
+
+    Raises InputError for a label that cannot be one.
+    """
+    if source.label_set is not None:
+        return source.label_set
+    outlined = {task for entries in regions.values() for task in entries}
+    names = label_names(films)
+    unknown = sorted(outlined.difference(names))
+    try:
+        if unknown:
+            raise ValueError(f"outlines of {quoted(unknown[0])}, which is not one of the labels")
+        tasks = {name: name for name in names if name in outlined}
+        return LabelSet(tuple(names), {}, tasks) if regions else LabelSet.of(names)
+    except ValueError as error:
+        raise InputError(f"{source.title}: {error}") from None
+
+
+def _description(name: str, source: Source, films: pd.DataFrame, regions: Regions) -> dict[str, Any]:
+    labels = label_set(source, films, regions).to_json()
+    return {
+        "name": name,
+        "title": source.title,
+        "labels": labels["names"],
+        "groups": labels["groups"],
+        "tasks": labels["tasks"],
+        "blank": source.blank,
+        "grey": dict(source.grey),
+        "licence": source.licence,
+    }
+
+
+def counts(films: pd.DataFrame, regions: Regions) -> dict[str, Any]:
+    """Films, patients, studies and films per split; per label its values; outlines."""
+    known = {name: films[name][films[name] != ""] for name in ("Patient", "Study", "Split")}
+    entries = [entry for film in regions.values() for entry in film.values()]
+    return {
+        "films": len(films),
+        "patients": int(known["Patient"].nunique()),
+        "studies": int(known["Study"].nunique()),
+        "splits": {split: int(count) for split, count in known["Split"].value_counts().sort_index().items()},
+        "labels": {label: _label_counts(films[label].to_numpy()) for label in label_names(films)},
+        "regions": {
+            "films": len(regions),
+            "boxes": sum(len(entry.get("boxes", ())) for entry in entries),
+            "masks": sum("counts" in entry for entry in entries),
+        },
+    }
+
+
+def _label_counts(values: np.ndarray) -> dict[str, int]:
+    numbers = {"positive": values == 1, "negative": values == 0, "uncertain": values == -1, "blank": np.isnan(values)}
+    return {name: int(chosen.sum()) for name, chosen in numbers.items()}
