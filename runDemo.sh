@@ -3,6 +3,10 @@
 # evaluation, heat maps, localization, tables and figures. Everything lies in demo/; what is complete is not done again.
 #   ./runDemo.sh
 #   PATIENTS=40 EPOCHS=1 ./runDemo.sh     # smaller and quicker, into an empty demo/
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is installed
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit 0
+fi
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 : "${PATIENTS:=500}" "${EPOCHS:=6}" "${STEPS_PER_PATCH:=4}"
 

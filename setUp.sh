@@ -1,8 +1,9 @@
 # Sourced by the run*.sh scripts, with the requirements file as argument: goes to the project's folder, and makes and
-# fills .venv when no environment is active. Installs only when something is missing or too old.
+# fills .venv when no environment is active. An environment of yours gets what is missing or too old, .venv the very
+# versions that were tested (constraints.txt). uv installs where it is there, else pip.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-requirements=$1
+requirements=$1 versions=()
 
 if [ -z "${VIRTUAL_ENV:-}" ] && { [ -z "${CONDA_PREFIX:-}" ] || [ "${CONDA_DEFAULT_ENV:-}" = base ]; }; then
   if [ ! -x .venv/bin/python ]; then
@@ -10,6 +11,7 @@ if [ -z "${VIRTUAL_ENV:-}" ] && { [ -z "${CONDA_PREFIX:-}" ] || [ "${CONDA_DEFAU
     "${PYTHON:-python3}" -m venv .venv
   fi
   . .venv/bin/activate
+  versions=(-c constraints.txt)
 fi
 
 python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -17,32 +19,15 @@ python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   exit 2
 }
 
-missing_requirements() {
-  python - "$1" <<'PYTHON'
-import re, sys
-from importlib import metadata
-
-def requirements(name):
-    for line in open(name, encoding="utf-8"):
-        if line.startswith("-r "):
-            yield from requirements(line[3:].strip())
-        elif match := re.match(r"([\w.-]+)>=([\d.]+)", line):
-            yield match.groups()
-
-def numbers(version):
-    return [int(part) for part in re.findall(r"\d+", version.split("+")[0])]
-
-for name, least in requirements(sys.argv[1]):
-    try:
-        if numbers(metadata.version(name)) < numbers(least):
-            print(name)
-    except metadata.PackageNotFoundError:
-        print(name)
-PYTHON
-}
-
-missing=$(missing_requirements "$requirements" | tr '\n' ' ')
-if [ -n "$missing" ]; then
-  echo "== set-up: installing ${missing}(several GB with torch, some minutes)"
-  python -m pip install --quiet --disable-pip-version-check -r "$requirements" -c constraints.txt
+# The stamp says for which requirements this environment was filled.
+stamp=$(python -c 'import sys; print(sys.prefix)')/.medicalpatchnet-$requirements
+wanted=$(cat requirements*.txt constraints.txt | cksum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  echo "== set-up: installing what is missing (the first time several GB with torch, some minutes)"
+  if command -v uv >/dev/null; then
+    uv pip install --quiet -r "$requirements" "${versions[@]}"
+  else
+    python -m pip install --quiet --disable-pip-version-check -r "$requirements" "${versions[@]}"
+  fi
+  echo "$wanted" 2>/dev/null >"$stamp" || true # an environment that only others may write to is asked again each time
 fi
