@@ -21,9 +21,9 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.files import InputError, quoted, sha256
-from cxr.manifest import REGIONS
-from preprocessing.sources.checks import check_films, check_regions, check_splits
+from cxr.files import InputError, place, quoted, sha256
+from cxr.manifest import REGIONS, SPLITS
+from preprocessing.sources.checks import check_films, check_regions
 from preprocessing.sources.film_files import files_below, find_films
 from preprocessing.sources.manifest_files import counts, write_manifest
 from preprocessing.sources.outlines import SizesOnDisk
@@ -52,12 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     films, present, regions, files = _read(source, args.root, options, args.only_present)
     if args.only_present:
-        films, present = films[present], present[present]
-        kept = set(films["Film"])
-        regions = {film: entries for film, entries in regions.items() if film in kept}
-    films, split = complete_split(films, source.splits, args.seed)
-    check_splits(films, split.expected, str(args.root))
-    facts = {"split": split.to_json(), "options": options, "tables": {file.name: sha256(file) for file in files}}
+        films, present, regions = _only(films[present], regions, films, args.root)
+    films, split = complete_split(films, args.seed)
+    fingerprints = {file.relative_to(args.root).as_posix(): sha256(file) for file in files}
+    facts = {"split": split, "options": options, "tables": fingerprints}
     write_manifest(args.output, args.source, source, films, regions, facts)
     if source.sizes and not regions:
         print(f"no {REGIONS}: boxes need the films' sizes, and no film is below {args.root}")
@@ -72,12 +70,11 @@ def _source(name: str) -> Source:
 
 
 def _options(args: argparse.Namespace, source: Source) -> dict[str, int]:
-    """Options of the source that were given. Raises InputError for one that the source has no use for."""
-    if args.votes is None:
-        return {}
-    if "votes" not in source.options:
-        raise InputError(f"--votes {args.votes}: only for --source vindr; {source.title} has one label per film")
-    return {"votes": args.votes}
+    """Options of the source, its own where none are given. Raises InputError for one that the source has no use for."""
+    given = {} if args.votes is None else {"votes": args.votes}
+    for name in given.keys() - source.options.keys():
+        raise InputError(f"--{name} {given[name]}: {source.title} has no use for it")
+    return {**source.options, **given}
 
 
 def _read(
@@ -100,6 +97,19 @@ def _read(
     regions = source.regions(tables, **options) if source.regions else {}
     check_regions(regions, films, str(root))
     return films, present, regions, files
+
+
+def _only(
+    kept: pd.DataFrame, regions: Regions, films: pd.DataFrame, root: Path
+) -> tuple[pd.DataFrame, np.ndarray, Regions]:
+    """The films kept of `films`, all of them present, and their outlines. Raises InputError for a split left empty."""
+    for split in ("", *SPLITS):
+        if (films["Split"] == split).any() and not (kept["Split"] == split).any():
+            part = f"split {split}" if split else "the tables"
+            raise InputError(f"{place(root)}: no film of {part} is below it, so that --only-present leaves it empty")
+    ids = set(kept["Film"])
+    entries = {film: tasks for film, tasks in regions.items() if film in ids}
+    return kept, np.ones(len(kept), dtype=bool), entries
 
 
 def _summary(films: pd.DataFrame, regions: Regions, present: int, output: Path) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
-from cxr.manifest import SPLITS
 from cxr.paths import relative_path
 from preprocessing.sources.source import Regions
 
@@ -17,7 +14,7 @@ def check_films(films: pd.DataFrame) -> None:
     """Raises InputError for an unsafe path or id, two films of one id or one copy, and a patient in two splits."""
     _check_paths(films)
     _check_ids(films)
-    _check_unique(films, films["Film"], "film id {value} stands in {first} too; ids must be unique")
+    _check_unique(films, films["Film"], "film id {value} is in {first} too; ids must be unique")
     copies = films["Path"].str.replace(r"\.[^./]*$", "", regex=True)
     _check_unique(films, copies, "{value} is also the film of {first}; their copies would have one name")
     _check_patients(films)
@@ -72,14 +69,6 @@ def _check_patients(films: pd.DataFrame) -> None:
             f"{_origin(pairs, row)}: patient {quoted(second['Patient'])} is in split {second['Split']}, but in "
             f"{pairs['Split'].iloc[first]} in {_origin(pairs, first)}; films of one patient belong into one split"
         )
-
-
-def check_splits(films: pd.DataFrame, expected: Sequence[str], where: str) -> None:
-    """Raises InputError when a split that should be there has no film."""
-    found = set(films["Split"])
-    for split in SPLITS:
-        if split in expected and split not in found:
-            raise InputError(f"{where}: no film is in split {split}; the {len(films)} films leave it empty")
 
 
 def check_regions(regions: Regions, films: pd.DataFrame, where: str) -> None:

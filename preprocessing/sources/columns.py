@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, csv_row, place, quoted
+from cxr.manifest import SPLITS
 
 IDENTITY = ("Path", "Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 """The columns of films.csv before the labels."""
@@ -172,6 +173,20 @@ _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validate": "val
 def splits(table: pd.DataFrame, column: str) -> pd.Series:
     """train, val, test from the words that releases use; blank stays blank. Raises InputError for another word."""
     return translated(table, column, _split)
+
+
+def joined_splits(table: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str], column: str) -> pd.Series:
+    """The splits of the films of `table` as `column` of `other` has them; blank where it has none.
+
+    Raises InputError, beside those of `joined` and `splits`, for a split of which `table` has no film.
+    """
+    named = splits(other, column)
+    found = joined(table, other, keys, named).fillna("")
+    for split in SPLITS:
+        if (named == split).any() and not (found == split).any():
+            where = place(other.attrs["file"], column=column)
+            raise InputError(f"{where}: no film of {table.attrs['file']} is in its split {split}")
+    return found
 
 
 def _split(text: str) -> str:

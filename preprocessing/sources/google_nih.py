@@ -50,6 +50,5 @@ SOURCE = Source(
         ),
     ),
     films=films,
-    splits=("val", "test"),
     licence="labels: CC BY 4.0; films: NIH Clinical Center, free use with citation of Wang et al. 2017",
 )

@@ -21,6 +21,7 @@ def write_manifest(
 ) -> None:
     """Writes the manifest of a source. facts: what dataset.json is to say of this run, beside the source's own."""
     description = _description(name, source, films, regions)
+    (folder / DATASET).unlink(missing_ok=True)  # of an earlier run: it must not describe the new table
     if regions:
         write_json(folder / REGIONS, regions)
     else:

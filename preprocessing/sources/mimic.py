@@ -15,7 +15,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr.labels import CHEXPERT
-from preprocessing.sources.columns import film_table, joined, label_values, splits, views
+from preprocessing.sources.columns import film_table, joined, joined_splits, label_values, views
 from preprocessing.sources.source import Source, TableFile, Tables
 
 STUDY = ("subject_id", "study_id")
@@ -24,7 +24,7 @@ STUDY = ("subject_id", "study_id")
 def films(tables: Tables) -> pd.DataFrame:
     """One row per film of the metadata, with the labels of its study."""
     table = tables["metadata"]
-    split = joined(table, tables["split"], ["dicom_id"], splits(tables["split"], "split")).fillna("")
+    split = joined_splits(table, tables["split"], ["dicom_id"], "split")
     patient, study = table["subject_id"], table["study_id"]
     folder = "files/p" + patient.str[:2] + "/p" + patient + "/s" + study + "/"
     return film_table(
@@ -66,6 +66,5 @@ SOURCE = Source(
         ),
     ),
     films=films,
-    splits=("train", "val", "test"),
     licence="PhysioNet Credentialed Health Data License 1.5.0",
 )

@@ -67,6 +67,9 @@ def _split(table: pd.DataFrame, tables: Tables) -> pd.Series | str:
         lists = "both" if train.iloc[row] else "neither"
         where = place(table.attrs["file"], csv_row(row), "Image Index")
         raise InputError(f"{where}: {quoted(name.iloc[row])} is in {lists} of train_val_list.txt and test_list.txt")
+    for key, listed_in in (("train_list", train), ("test_list", test)):
+        if not listed_in.any():
+            raise InputError(f"{place(tables[key].attrs['file'])}: no film of {table.attrs['file']} is in this split")
     return pd.Series("train", index=table.index, dtype="str").where(train, "test")
 
 
@@ -95,6 +98,5 @@ SOURCE = Source(
     ),
     films=films,
     regions=regions,
-    splits=("train", "test"),
     licence="NIH Clinical Center: free use with citation of Wang et al. 2017",
 )

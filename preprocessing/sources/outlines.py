@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cxr.files import InputError, csv_row, place, quoted
 from preprocessing.sources.source import Regions
@@ -30,8 +30,8 @@ def add_boxes(
 ) -> None:
     """Adds boxes (N, 4) of [x, y, width, height] in pixels, one per row of `table`, to `regions`.
 
-    films, tasks: of each row; sizes: of all films, or by film, None for a film that is to be left out. Raises InputError, with the line, for a box outside its
-    film.
+    films, tasks: of each row; sizes: of all films, or by film, None for a film that is to be left out. Raises
+    InputError, with the line, for a box outside its film.
     """
     for row, (film, task, box) in enumerate(zip(films, tasks, boxes.tolist(), strict=True)):
         where = place(table.attrs["file"], csv_row(int(table.index[row])))
@@ -48,7 +48,8 @@ def size_of(film: str, sizes: Mapping[str, Size | None], where: str) -> Size | N
         return sizes[film]
     except KeyError:
         raise InputError(
-            f"{where}: the size of film {quoted(film)} is unknown, and boxes need it; put all films below the root, or give --only-present"
+            f"{where}: the size of film {quoted(film)} is unknown, and its boxes need it; "
+            "put all films below the root, or give --only-present"
         ) from None
 
 
@@ -135,5 +136,7 @@ def film_size(path: Path) -> Size:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of Pillow
+            raise
         raise InputError(f"{place(path)}: not a readable image ({type(error).__name__})") from None

@@ -57,14 +57,12 @@ class Source:
     regions: Callable[..., Regions] | None = None
     label_set: LabelSet | None = None
     blank: Literal["negative", "not labelled"] = "not labelled"
-    splits: tuple[str, ...] = ()
-    """Parts of the official split, none of which may be empty. With train and test only, val is drawn from train."""
     grey: Mapping[str, Any] = field(default_factory=lambda: {"rule": "stored"})
     licence: str = ""
     sizes: bool = False
     """Whether boxes are in pixels of films whose size may stand in no table, only in the films themselves."""
-    options: tuple[str, ...] = ()
-    """Keyword arguments of `films` and `regions` that a user may give."""
+    options: Mapping[str, int] = field(default_factory=dict)
+    """Keyword arguments of `films` and `regions` that a user may give -> their defaults."""
 
 
 def read_tables(source: Source, root: Path) -> tuple[dict[str, Any], list[Path]]:

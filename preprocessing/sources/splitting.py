@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
-from cxr.manifest import DRAWN_SHARES, SPLITS, drawn_split
+from cxr.manifest import DRAWN_SHARES, drawn_split
 
 VALIDATION_SHARES = {"val": 0.1, "test": 0.0}
-"""Shares of the training patients where the official split has no validation part."""
+"""Shares of the training patients where the official split is one of train and test only."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """Where the split of a manifest comes from. expected: its parts; shares, seed: of what was drawn."""
-
-    origin: str
-    expected: Sequence[str] = ()
-    shares: Mapping[str, float] = field(default_factory=dict)
-    seed: int | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """For dataset.json."""
-        return {"origin": self.origin} | ({} if self.seed is None else {"seed": self.seed, **self.shares})
-
-
-def complete_split(films: pd.DataFrame, official: Sequence[str], seed: int) -> tuple[pd.DataFrame, Split]:
-    """The films with `Split` filled where patients are known. official: the parts of the release's own split."""
+def complete_split(films: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The films with `Split` filled where patients are known, and its origin, seed and shares for dataset.json."""
     known = bool((films["Patient"] != "").all())
-    if (films["Split"] != "").any():
-        if "val" in official or "train" not in official or not known:
-            return films, Split("official", official)
-        shares, chosen = VALIDATION_SHARES, films["Split"] == "train"
-        split = Split("official; val drawn from the patients of train", SPLITS, shares, seed)
-    elif not known:
-        return films, Split("none: patients are not known")
+    official = set(films["Split"]) - {""}
+    if not official and not known:
+        return films, {"origin": "none: patients are not known"}
+    if official and not (official == {"train", "test"} and known):
+        return films, {"origin": "official"}
+    if official:
+        origin, shares = "official; val drawn from the patients of train", VALIDATION_SHARES
     else:
-        shares, chosen = DRAWN_SHARES, pd.Series(True, index=films.index)
-        split = Split("drawn by patient", SPLITS, shares, seed)
+        origin, shares = "drawn by patient", DRAWN_SHARES
+    chosen = films["Split"] == ("train" if official else "")
     patients = films["Patient"][chosen]
     places = {patient: drawn_split(patient, shares, seed) for patient in patients.unique()}
-    return films.assign(Split=films["Split"].mask(chosen, patients.map(places))), split
+    split = films["Split"].mask(chosen, patients.map(places))
+    return films.assign(Split=split), {"origin": origin, "seed": seed, **shares}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, joined, sexes, splits, translated, years
+from preprocessing.sources.columns import film_table, joined_splits, sexes, translated, years
 from preprocessing.sources.source import PERCENTILE, Source, TableFile, Tables
 
 FINDINGS = (
@@ -42,7 +42,7 @@ def films(tables: Tables) -> pd.DataFrame:
         view="AP",  # bedside films
         sex=sexes(table["Sex"]),
         age=years(table["Age"], unit="D"),
-        split=joined(table, first, ["UID"], splits(first, "Split")).fillna(""),
+        split=joined_splits(table, first, ["UID"], "Split"),
     )
 
 
@@ -68,7 +68,6 @@ SOURCE = Source(
         TableFile("split", _in_folders("split.csv"), ("UID", "Fold", "Split")),
     ),
     films=films,
-    splits=("train", "val", "test"),
     grey=PERCENTILE,
     licence="as stated by the data set's authors",
 )

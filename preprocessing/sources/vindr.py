@@ -23,6 +23,9 @@ from preprocessing.sources.columns import film_table, label_values, listed
 from preprocessing.sources.outlines import Size, add_boxes, numbers
 from preprocessing.sources.source import Regions, Source, TableFile, Tables
 
+VOTES = 2
+"""Of three readers."""
+
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 READ = ("image_id", "rad_id", "No finding")
 DRAWN = ("image_id", "class_name", *CORNERS)
@@ -36,7 +39,7 @@ KAGGLE_CLASSES = (
 )
 
 
-def films(tables: Tables, votes: int = 2) -> pd.DataFrame:
+def films(tables: Tables, votes: int = VOTES) -> pd.DataFrame:
     """One row per film. votes: readers who must name a finding of a training film."""
     train, official = tables["train"], "test" in tables
     seen = _kaggle_votes(train) if "class_name" in train else _physionet_votes(train)
@@ -71,7 +74,7 @@ def _physionet_votes(table: pd.DataFrame) -> pd.DataFrame:
     return counted.groupby(table["image_id"].to_numpy()).sum()
 
 
-def regions(tables: Tables, votes: int = 2) -> Regions:
+def regions(tables: Tables, votes: int = VOTES) -> Regions:
     """The boxes of all readers, of the findings that are positive by `votes`."""
     labels = films(tables, votes).set_index("Film")
     found: Regions = {}
@@ -122,6 +125,6 @@ SOURCE = Source(
     films=films,
     regions=regions,
     sizes=True,
-    options=("votes",),
+    options={"votes": VOTES},
     licence="PhysioNet Credentialed Health Data License 1.5.0; Kaggle: VinBigData competition rules",
 )
