@@ -43,14 +43,14 @@ _CHEXPERT_FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 class DataSet:
     """The facts of a data set that its table does not say.
 
-    labels: None where the table's own columns decide. blank_is_negative: True in CheXpert's tables; elsewhere a blank
-    means that the film is not labelled. grey: the rule for its pixels, as `cxr.images` reads it. shares, seed: of
+    labels: None where the table's own columns decide. blank_is_negative: None where nothing says so: True in
+    CheXpert's tables, elsewhere a blank means that the film is not labelled. grey: the rule for its pixels, as `cxr.images` reads it. shares, seed: of
     splits that are drawn.
     """
 
     name: str = ""
     labels: LabelSet | None = None
-    blank_is_negative: bool = False
+    blank_is_negative: bool | None = None
     grey: Mapping[str, Any] | None = None
     shares: Mapping[str, float] = field(default_factory=lambda: dict(DRAWN_SHARES))
     seed: int = 0
@@ -105,8 +105,8 @@ def read_dataset(table: Path) -> DataSet:
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a json object, found {quoted(content)}; makeManifest.py writes one")
-    blank, drawn = content.get("blank", "not labelled"), content.get("split", {})
-    if blank not in ("negative", "not labelled"):
+    blank, drawn = content.get("blank"), content.get("split", {})
+    if blank not in (None, "negative", "not labelled"):
         raise InputError(f"{place(path, column='blank')}: {quoted(blank)}; expected 'negative' or 'not labelled'")
     labels = None
     if "labels" in content:
@@ -119,7 +119,7 @@ def read_dataset(table: Path) -> DataSet:
     return DataSet(
         name if isinstance(name, str) else "",
         labels,
-        blank == "negative",
+        None if blank is None else blank == "negative",
         content.get("grey"),
         shares,
         drawn.get("seed", 0),
@@ -167,7 +167,8 @@ def read_films(
         named = f" of split {split!r}" if split is not None else ""
         raise InputError(f"{table}: no film{named} is left by the filters (frontal only, patients, fraction)")
     rows = np.nonzero(keep)[0]
-    labels = label_values(content, table, label_set, dataset.blank_is_negative or _is_chexpert(content), uncertain)
+    negative = _is_chexpert(content) if dataset.blank_is_negative is None else dataset.blank_is_negative
+    labels = label_values(content, table, label_set, negative, uncertain)
     return _located(table, root, identity.iloc[rows], label_set, labels[rows])
 
 

@@ -22,13 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, place, quoted, sha256
-from cxr.manifest import REGIONS, SPLITS
+from cxr.manifest import REGIONS
+from cxr.splits import SPLITS
 from preprocessing.sources.checks import check_films, check_regions
 from preprocessing.sources.film_files import files_below, find_films
 from preprocessing.sources.manifest_files import counts, write_manifest
 from preprocessing.sources.outlines import SizesOnDisk
 from preprocessing.sources.registry import SOURCES
-from preprocessing.sources.source import Regions, Source, read_tables
+from preprocessing.sources.release import read_tables
+from preprocessing.sources.source import Regions, Source
 from preprocessing.sources.splitting import complete_split
 
 EXAMPLES = """

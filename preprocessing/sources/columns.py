@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place, quoted
-from cxr.manifest import SPLITS
+from cxr.files import InputError, place, quoted
+from cxr.splits import SPLITS
+from cxr.tables import csv_row
 
 IDENTITY = ("Path", "Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 """The columns of films.csv before the labels."""
@@ -135,7 +136,10 @@ _VIEWS = {
 def views(column: pd.Series) -> pd.Series:
     """PA, AP, L, a release's own word for rarer ones, blank where unknown."""
     words = column.str.strip().str.upper()
-    return words.map({word: _VIEWS.get(word, word) for word in words.unique()})
+    return words.map({word: _VIEWS.get(word, word if _WORD.fullmatch(word) else "") for word in words.unique()})
+
+
+_WORD = re.compile(r"[A-Z][A-Z0-9 _-]{0,31}")
 
 
 _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, quoted, write_csv, write_json
+from cxr.files import InputError, quoted, write_json
 from cxr.labels import LabelSet
-from cxr.manifest import DATASET, FILMS, REGIONS
+from cxr.manifest import DATASET, REGIONS
+from cxr.splits import FILMS
+from cxr.tables import write_csv
 from preprocessing.sources.columns import IDENTITY, label_names
 from preprocessing.sources.source import Regions, Source
 
@@ -31,12 +33,22 @@ def write_manifest(
 
 
 def _as_text(films: pd.DataFrame) -> pd.DataFrame:
-    """Labels as `1`, `0`, `-1` and blanks; identity columns that say nothing are left out."""
+    """Labels as `1`, `0`, `-1` and blanks; identity columns that say nothing are left out.
+
+    Columns of few words are categories, which are written faster.
+    """
     told = [name for name in IDENTITY if name in ("Path", "Film") or (films[name] != "").any()]
-    words = np.array(["-1", "0", "1", ""], dtype=object)
-    labels = films[label_names(films)]
-    codes = np.nan_to_num(labels.to_numpy() + 1, nan=3).astype(np.intp)  # (N, C)
-    return pd.concat([films[told], pd.DataFrame(words[codes], films.index, labels.columns)], axis=1)
+    few = films[told].astype({name: "category" for name in ("View", "Sex", "Age", "Split") if name in told})
+    labels = {name: pd.Categorical.from_codes(_codes(films[name]), _WORDS) for name in label_names(films)}
+    return pd.concat([few, pd.DataFrame(labels, index=films.index)], axis=1)
+
+
+_WORDS = ["-1", "0", "1", ""]
+
+
+def _codes(values: pd.Series) -> np.ndarray:
+    """(N,) places in `_WORDS` of label values."""
+    return np.nan_to_num(values.to_numpy() + 1, nan=3).astype(np.int8)
 
 
 def label_set(source: Source, films: pd.DataFrame, regions: Regions) -> LabelSet:
@@ -67,7 +79,7 @@ def _description(name: str, source: Source, films: pd.DataFrame, regions: Region
         "groups": labels["groups"],
         "tasks": labels["tasks"],
         "blank": source.blank,
-        "grey": dict(source.grey),
+        "grey": source.grey.to_json(),
         "licence": source.licence,
     }
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.files import InputError, csv_row, place, quoted
+from cxr.dicom_header import is_dicom
+from cxr.files import InputError, place, quoted
+from cxr.tables import csv_row
 from preprocessing.sources.source import Regions
 
 Size = tuple[int, int]
@@ -123,10 +125,8 @@ class SizesOnDisk(Mapping[str, Size | None]):
 
 def film_size(path: Path) -> Size:
     """(height, width) of a film from its header, without its pixels. Raises InputError for a damaged file."""
-    from cxr.images import is_dicom  # here, for it loads torch, and most sources need no sizes
-
     if is_dicom(path):
-        from pydicom import dcmread
+        from pydicom import dcmread  # here, for pydicom takes a while and most sources need no sizes
 
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"], force=True)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place
+from cxr.files import InputError, place
 from cxr.masks import encode_mask
+from cxr.tables import csv_row
 from preprocessing.sources.columns import film_table
 from preprocessing.sources.outlines import relative_runs
 from preprocessing.sources.source import Regions, Source, TableFile, Tables

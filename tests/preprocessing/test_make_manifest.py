@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 import cli
 from cxr.files import InputError
 from cxr.labels import CHEXPERT
-from cxr.manifest import drawn_split, read_dataset, read_films
+from cxr.manifest import read_dataset, read_films
+from cxr.splits import drawn_split
 from preprocessing import makeManifest
 from preprocessing.sources.checks import check_films
 from preprocessing.sources.columns import film_table
@@ -87,6 +88,18 @@ def test_a_manifest_of_chexpert_says_what_its_own_table_says(root):
         assert (made.ids, made.patients, made.studies) == (own.ids, own.patients, own.studies)
         assert np.array_equal(made.labels, own.labels, equal_nan=True)
         assert made.files == own.files
+
+
+def test_blanks_of_mimic_are_not_negative_though_its_labels_are_chexperts(root):
+    releases.mimic(root)
+    manifest = make("mimic", root)
+    for film in rows(manifest).values():
+        (root / film["Path"]).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(root / film["Path"])
+    films = read_films(manifest / "films.csv", root, uncertain="ignore")
+    assert films.label_set.names == CHEXPERT.names
+    said = [[CHEXPERT.names[column] for column in np.flatnonzero(~np.isnan(row))] for row in films.labels]
+    assert said == [["No Finding"], ["No Finding"], ["Pneumonia"], ["Edema"], ["Fracture"], []]
 
 
 def test_films_elsewhere_are_found_by_name(root):
@@ -233,7 +246,7 @@ def test_a_table_of_another_release(root, capsys, make_release, source, table, o
     ("damage", "reason"),
     [
         (lambda raw: raw[: len(raw) // 2], "damaged"),
-        (lambda raw: b"not gzip", "not a readable table"),
+        (lambda raw: b"not gzip", "not a readable CSV file"),
         (lambda raw: raw[:40] + bytes(60) + raw[100:], ""),
         (lambda raw: gzip.compress(b"\xff\xfe\x00\x01" * 30), "not a readable CSV file"),
         (lambda raw: gzip.compress(b""), "empty"),
