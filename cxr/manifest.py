@@ -43,9 +43,9 @@ _CHEXPERT_FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 class DataSet:
     """The facts of a data set that its table does not say.
 
-    labels: None where the table's own columns decide. blank_is_negative: None where nothing says so: True in
-    CheXpert's tables, elsewhere a blank means that the film is not labelled. grey: the rule for its pixels, as `cxr.images` reads it. shares, seed: of
-    splits that are drawn.
+    labels: None where the table's own columns decide. blank_is_negative: whether a blank label is negative, else the
+    film is not labelled; None where nothing says so, and CheXpert's columns decide. grey: the rule for its pixels, as
+    `cxr.images` reads it. shares, seed: of splits that are drawn.
     """
 
     name: str = ""
