@@ -39,6 +39,8 @@ def film_table(
     identity = dict(zip(IDENTITY, (path, film, patient, study, view, sex, age, split), strict=True))
     lines = table.index + csv_row(0)
     columns = {name: pd.Series(values, index=table.index, dtype="str") for name, values in identity.items()}
+    for name in ("Path", "Film", "Patient", "Study"):
+        columns[name] = columns[name].str.strip()
     films = pd.concat([pd.DataFrame(columns), labels.astype(np.float32)], axis=1)
     films.index = pd.MultiIndex.from_product([[table.attrs["file"]], lines], names=["file", "line"])
     return films

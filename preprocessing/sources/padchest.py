@@ -4,9 +4,9 @@ Source of the format: `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`. Tr
 
 - `Labels` is a Python list with stray spaces: 350 spellings of 193 names. Names are compared whole: `pseudonodule` is
   not a nodule, `pericardial effusion` not a pleural one.
-- Blank lists and `['']` (the report names nothing) are not labelled. `exclude`, `suboptimal study` and `unchanged` (since
-  an earlier film) are not findings, and beside them a finding that is not listed is not labelled: 3,705 reports say
-  `unchanged` and nothing else, and would pass for healthy films.
+- Blank lists and `['']` (the report names nothing) are not labelled. `exclude`, `suboptimal study` and `unchanged` (as
+  in an earlier film) are not findings, and beside them a finding that is not listed is not labelled: 3,705 reports
+  say `unchanged` and nothing else, and would pass for healthy films.
 - 39,053 films are labelled by physicians, the others by a network that read the reports.
 - The age is the year of the study less the year of birth. Sexes `O` and `nan` are unknown.
 - Films are 16-bit PNGs of 10 or 12 stored bits, hence the grey rule; they lie in `<ImageDir>/<ImageID>`.

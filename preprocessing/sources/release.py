@@ -73,7 +73,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise InputError(f"{place(path)}: damaged ({error}); download it again") from None
     except UnicodeDecodeError:
         raise InputError(f"{place(path)}: not a readable CSV file: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:  # of gzip, of pandas, and of an archive that does not hold exactly one file
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # of gzip, pandas, a locked archive
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(f"{place(path)}: not a readable CSV file ({str(error).strip()})") from None

@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -261,9 +262,27 @@ def test_a_damaged_table(root, capsys, damage, reason):
     assert reason in told
 
 
-def test_an_archive_that_is_none(root, capsys):
-    (root / "stage_2_train_labels.csv.zip").write_bytes(b"PK no archive")
-    assert "stage_2_train_labels.csv.zip" in refused(capsys, "rsna", root)
+def test_an_archive_that_is_none_holds_two_files_or_is_locked(root, capsys):
+    table = root / "stage_2_train_labels.csv.zip"
+    table.write_bytes(b"PK no archive")
+    assert "stage_2_train_labels.csv.zip: damaged" in refused(capsys, "rsna", root)
+    with zipfile.ZipFile(table, "w") as archive:
+        archive.writestr("a.csv", "patientId,x\n1,2\n")
+    locked = bytearray(table.read_bytes())
+    locked[6] |= 1  # the flag of encryption, in the file's header and in the directory
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    with zipfile.ZipFile(table, "a") as archive:
+        archive.writestr("b.csv", "patientId,x\n1,2\n")
+    assert "stage_2_train_labels.csv.zip: not a readable CSV file" in refused(capsys, "rsna", root)
+    table.write_bytes(locked)
+    assert "stage_2_train_labels.csv.zip: not a readable CSV file" in refused(capsys, "rsna", root)
+
+
+def test_a_blank_beside_an_id_makes_no_second_patient(root, capsys):
+    releases.google_nih(root)
+    table = root / "google2019_nih-chest-xray-labels.csv"
+    edit(table, ("00000014_000.png,Mass,0,14", "00000013_009.png,Mass,0, 13 "))
+    assert "patient '13' is in split val" in refused(capsys, "google_nih", root)
 
 
 def test_rows_longer_than_the_header(root, capsys):
