@@ -4,7 +4,7 @@
     python -m benchmarks.compare_folders before/savedModels after/savedModels --ignore config.json README.md
 
 `run.json`, `training.json` and `history.jsonl` hold times and are left out unless `--all` is given.
-Prints every file that is missing or differs, with the first line that differs of a text; exit code 1 where there is one.
+Prints every file that is missing or differs, with the first line that differs of a text; exit code 1 where one is.
 """
 
 from __future__ import annotations
