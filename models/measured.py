@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cxr.files import InputError, place, quoted, read_json, sha256
+from cxr.thresholds import read_thresholds
 from models.card import Details, standard_details
 from models.weights_folder import config_entries, read_config, weights_file, write_description
 
@@ -37,7 +38,7 @@ def measured_details(results: Path) -> Details:
     """
     found: Details = {}
     if (path := results / "thresholds.json").is_file():
-        found["thresholds"] = _thresholds(path)
+        found["thresholds"] = dict(read_thresholds(path))
     if (path := results / "classification_test.csv").is_file():
         found["classification"] = [
             {"label": row["label"], "metric": _METRICS[row["metric"], row["rule"]]}
@@ -69,14 +70,6 @@ def measured_weights(results: Path) -> str | None:
     if not isinstance(weights, dict):
         raise InputError(f"{place(path)}: not the record that evalClassification.py writes")
     return str(weights["sha256"]) if "sha256" in weights else None
-
-
-def _thresholds(path: Path) -> dict[str, float | None]:
-    content = read_json(path)
-    try:
-        return {str(label): entry["threshold"] for label, entry in content.items()}
-    except (AttributeError, TypeError, KeyError):
-        raise InputError(f"{place(path)}: not the thresholds that evalClassification.py writes") from None
 
 
 def _rows(path: Path, *columns: str) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from cxr.files import InputError, place, quoted
+from cxr.labels import LabelSet
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
@@ -40,9 +41,10 @@ class MedicalPatchNet(
     Patches are in row-major order, P = (S / patch_size)^2. C = len(labels). All outputs are logits.
 
     aggregation: a name of `models.aggregation`. details: json facts that travel with the weights (see `models.card`).
+    label_set: groups and tasks of bare label names, as config.json holds them; a `LabelSet` has its own.
 
-    Raises ValueError when `patch_size` does not divide `image_size`, when either is out of range or there are no
-    labels, InputError for an unusable backbone or aggregation.
+    Raises ValueError when `patch_size` does not divide `image_size`, or either is out of range; InputError, which is
+    a ValueError, for an unusable backbone or aggregation, and for labels that are not a label set.
     """
 
     def __init__(
@@ -50,18 +52,18 @@ class MedicalPatchNet(
         backbone: str = "efficientnet_b0",
         patch_size: int = 64,
         image_size: int = 512,
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | LabelSet = (),
         details: Mapping[str, Any] | None = None,
         aggregation: str = "mean",
+        label_set: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_sizes(patch_size, image_size)
-        if not labels:
-            raise ValueError("labels are empty; a network needs at least one output")
         self.backbone = backbone
         self.patch_size = patch_size
         self.image_size = image_size
-        self.labels = tuple(labels)
+        self.label_set = labels if isinstance(labels, LabelSet) else _label_set(labels, label_set)
+        self.labels = self.label_set.names
         self.details = standard_details() | dict(details or {})
         self.aggregation = build_aggregation(aggregation, len(self.labels), image_size // patch_size)
         parts = build_backbone(backbone)
@@ -147,6 +149,10 @@ class MedicalPatchNet(
     def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:
         """Loads strictly: the hub's own default leaves a layer random when its tensors are missing."""
         return super()._from_pretrained(**{"strict": True} | arguments)
+
+
+def _label_set(names: Sequence[str], facts: Mapping[str, Any] | None) -> LabelSet:
+    return LabelSet.from_json({"names": list(names), **(facts or {})}, "label set")
 
 
 def check_sizes(patch_size: int, image_size: int) -> None:
