@@ -17,7 +17,7 @@ from cxr.labels import LabelSet
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
-from models.weights_folder import save_model
+from models.weights_folder import read_config, save_model
 
 MAX_IMAGE_SIZE = 4096
 MAX_PATCHES = 128 * 128
@@ -138,10 +138,13 @@ class MedicalPatchNet(
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:
         """A network from a local folder or a repository of the hub, in evaluation mode.
 
-        Raises InputError at once for a folder that is missing beside others: the hub is not asked for its name.
+        Raises InputError at once for a folder that is missing beside others, for the hub is then not meant, and for
+        one whose config.json is not that of a network.
         """
         path = Path(pretrained_model_name_or_path)
-        if not path.is_dir() and (path.is_absolute() or path.parent.is_dir() and path.parent != Path()):
+        if path.is_dir():
+            read_config(path)
+        elif path.is_absolute() or (path.parent != Path() and path.parent.is_dir()):
             raise InputError(f"{place(path)}: no such folder of weights")
         return super().from_pretrained(pretrained_model_name_or_path, **arguments)
 
