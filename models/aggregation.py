@@ -111,7 +111,7 @@ class NoisyOr(Aggregation, name="noisy_or"):
     """
 
     def contributions(self, patch_logits: Tensor) -> Tensor:
-        return F.softplus(patch_logits.float() - math.log(patch_logits.shape[1]))
+        return F.softplus(_single(patch_logits) - math.log(patch_logits.shape[1]))
 
     def link(self, total: Tensor) -> Tensor:
         total = total.clamp(min=1e-30)  # of which log is finite
@@ -129,20 +129,25 @@ class Attention(Aggregation, name="attention"):
         self.score = _zeros(labels)
 
     def contributions(self, patch_logits: Tensor) -> Tensor:
-        return self.score(patch_logits).float().softmax(dim=1) * patch_logits
+        return _single(self.score(patch_logits)).softmax(dim=1) * patch_logits
 
 
 class LogSumExp(Aggregation, name="logsumexp"):
     """log(mean(exp(l))), a soft maximum (Pinheiro and Collobert, arXiv 1411.6228); contributions are exp(l) / P."""
 
     def contributions(self, patch_logits: Tensor) -> Tensor:
-        return patch_logits.float().exp() / patch_logits.shape[1]
+        return _single(patch_logits).exp() / patch_logits.shape[1]
 
     def link(self, total: Tensor) -> Tensor:
         return total.log()
 
     def forward(self, patch_logits: Tensor) -> Tensor:
-        return patch_logits.float().logsumexp(dim=1) - math.log(patch_logits.shape[1])  # where exp alone overflows
+        return _single(patch_logits).logsumexp(dim=1) - math.log(patch_logits.shape[1])  # where exp alone overflows
+
+
+def _single(logits: Tensor) -> Tensor:
+    """At least single precision: exponentials in half precision lose the small patches."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _zeros(labels: int) -> nn.Linear:

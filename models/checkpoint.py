@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from cxr.files import InputError, place
+from cxr.labels import LabelSet
 from models.backbones import build_backbone
 from models.patch_net import MedicalPatchNet
 from models.published import project_keys, published_config
@@ -26,7 +27,7 @@ def build_model(
     *,
     patch_size: int,
     image_size: int,
-    labels: Sequence[str],
+    labels: Sequence[str] | LabelSet,
     init: Literal["imagenet", "random"] = "random",
     aggregation: str = "mean",
 ) -> MedicalPatchNet:

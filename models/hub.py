@@ -8,7 +8,7 @@ on to newer ones, name their tag or commit after the `@`.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from cxr.files import InputError
+from cxr.files import InputError, printable, sha256
 
 PUBLISHED_REPO = "hf://patrick-w/MedicalPatchNet"
 
@@ -49,18 +49,25 @@ def resolve_weights(spec: str | Path) -> Path:
     """
     if str(spec).startswith("hf:"):
         return _from_hub(str(spec))
-    path = Path(spec).expanduser()
-    found = next((candidate for candidate in _names(path.name) if path.with_name(candidate).exists()), None)
-    if found is None:
-        raise InputError(f"{path}: no such file or folder of weights; {PUBLISHED_REPO}/FILE takes one from the hub")
-    return path.with_name(found)
+    path = Path(os.path.expanduser(spec))  # not Path.expanduser, which raises for the home of an unknown user
+    found = next((candidate for name in _names(path.name) if (candidate := path.parent / name).exists()), None)
+    if not str(spec) or found is None:
+        raise InputError(
+            f"{printable(str(spec)) or 'an empty name'}: no such file or folder of weights; "
+            f"{PUBLISHED_REPO}/FILE takes one from the hub"
+        )
+    return found
 
 
 def weights_name(spec: str) -> str:
-    """What results of these weights are called: the last part of the name, without ending and revision."""
+    """The name of the results of these weights: the last part of `spec`, without ending and revision."""
     repo = _SPEC.fullmatch(spec) if spec.startswith("hf:") else None
-    last = (repo["file"] or repo["repo"]) if repo else spec
-    return Path(last).stem
+    path = Path(repo["file"] or repo["repo"]) if repo else Path(os.path.expanduser(spec))
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if path.name == _FOLDER_FILES[-1] and path.parent.name:
+        path = path.parent
+    return path.stem if path.suffix in (".pt", ".safetensors") else path.name
 
 
 def _names(file: str) -> list[str]:
@@ -70,7 +77,7 @@ def _names(file: str) -> list[str]:
 def _from_hub(spec: str) -> Path:
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise InputError(f"{spec}: expected hf://owner/repo[@revision][/file]")
+        raise InputError(f"{printable(spec)}: expected hf://owner/repo[@revision][/file]")
     repo, revision, file = match["repo"], match["revision"], match["file"]
     a_folder = file in (None, _FOLDER_FILES[-1])
     with _one_line_errors(spec, repo, revision):
@@ -117,7 +124,7 @@ def _one_line_errors(spec: str, repo: str, revision: str | None) -> Iterator[Non
             f"{spec}: no repository {repo} at {constants.ENDPOINT}; check the name, or set HF_TOKEN if it is private"
         ) from None
     except RevisionNotFoundError:
-        raise InputError(f"{spec}: {repo} has no revision {revision!r}; leave @{revision} out for the newest") from None
+        raise InputError(f"{spec}: {repo} has no revision '{revision}'; leave @{revision} out for the newest") from None
     except LocalEntryNotFoundError:
         raise InputError(f"{spec}: not downloaded yet, and {_why_not_now()}") from None
     except RemoteEntryNotFoundError:
@@ -155,8 +162,7 @@ def _verify(path: Path, spec: str) -> None:
     blob = path.resolve()
     if not re.fullmatch(r"[0-9a-f]{64}", blob.name):  # a plain copy, where the system cannot link
         return
-    with open(blob, "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = sha256(blob)
     if found != blob.name:
         blob.unlink()
         path.unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from cxr.files import InputError, place, quoted, read_json, sha256
+from cxr.names import RUN_RECORD, THRESHOLDS
+from cxr.tables import read_csv
+from cxr.thresholds import read_thresholds
 from models.card import Details, standard_details
 from models.weights_folder import config_entries, read_config, weights_file, write_description
 
@@ -36,32 +38,30 @@ def measured_details(results: Path) -> Details:
     Raises InputError when nothing was measured, or a file is not what the evaluation writes.
     """
     found: Details = {}
-    if (path := results / "thresholds.json").is_file():
-        found["thresholds"] = _thresholds(path)
+    if (path := results / THRESHOLDS).is_file():
+        found["thresholds"] = dict(read_thresholds(path))
     if (path := results / "classification_test.csv").is_file():
         found["classification"] = [
             {"label": row["label"], "metric": _METRICS[row["metric"], row["rule"]]}
             | _numbers(path, row, value="value", ci_low="ci_low", ci_high="ci_high")
-            for row in _rows(path, "label", "metric", "rule")
+            for row in _rows(path, "label", "metric", "rule", "value", "ci_low", "ci_high")
             if (row["metric"], row["rule"]) in _METRICS
         ]
     found["localization"] = [
         {"measure": "/".join([*path.parent.relative_to(results / "localization").parts, path.name.partition("_")[0]])}
         | _numbers(path, row, value="mean", ci_low="lower", ci_high="upper")
         for path in sorted((results / "localization").rglob("*_summary_results.csv"))
-        for row in _rows(path, "name")
+        for row in _rows(path, "name", "lower", "mean", "upper")
         if row["name"] == "Mean"
     ]
     if not any(found.values()):
-        raise InputError(
-            f"{place(results)}: no thresholds.json, classification_test.csv or localization/ in this folder"
-        )
+        raise InputError(f"{place(results)}: no {THRESHOLDS}, classification_test.csv or localization/ in this folder")
     return found
 
 
 def measured_weights(results: Path) -> str | None:
     """The sha256 of the weights that a results folder was measured with; None where it does not say."""
-    path = results / "run.json"
+    path = results / RUN_RECORD
     if not path.is_file():  # of predictions that were made elsewhere
         return None
     record = read_json(path)
@@ -71,23 +71,8 @@ def measured_weights(results: Path) -> str | None:
     return str(weights["sha256"]) if "sha256" in weights else None
 
 
-def _thresholds(path: Path) -> dict[str, float | None]:
-    content = read_json(path)
-    try:
-        return {str(label): entry["threshold"] for label, entry in content.items()}
-    except (AttributeError, TypeError, KeyError):
-        raise InputError(f"{place(path)}: not the thresholds that evalClassification.py writes") from None
-
-
 def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{place(path)}: not a readable CSV file ({error})") from None
-    for line, row in enumerate(rows, start=2):
-        if any(row.get(column) is None for column in columns):
-            raise InputError(f"{place(path, line)}: expected the columns {', '.join(columns)}")
+    rows: list[dict[str, str]] = read_csv(path, columns).to_dict("records")
     return rows
 
 
@@ -95,7 +80,7 @@ def _numbers(path: Path, row: Mapping[str, str], **columns: str) -> dict[str, fl
     """The row's numbers under new names; None for a blank, where the value is undefined."""
     numbers: dict[str, float | None] = {}
     for name, column in columns.items():
-        text = row.get(column)
+        text = row[column]
         try:
             numbers[name] = float(text) if text else None
         except ValueError:

@@ -13,10 +13,11 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from cxr.files import InputError, place, quoted
+from cxr.labels import LabelSet
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
-from models.weights_folder import save_model
+from models.weights_folder import read_config, save_model
 
 MAX_IMAGE_SIZE = 4096
 MAX_PATCHES = 128 * 128
@@ -40,9 +41,10 @@ class MedicalPatchNet(
     Patches are in row-major order, P = (S / patch_size)^2. C = len(labels). All outputs are logits.
 
     aggregation: a name of `models.aggregation`. details: json facts that travel with the weights (see `models.card`).
+    label_set: groups and tasks of bare label names, as config.json holds them; a `LabelSet` has its own.
 
-    Raises ValueError when `patch_size` does not divide `image_size`, when either is out of range or there are no
-    labels, InputError for an unusable backbone or aggregation.
+    Raises ValueError when `patch_size` does not divide `image_size`, or either is out of range; InputError, which is
+    a ValueError, for an unusable backbone or aggregation, and for labels that are not a label set.
     """
 
     def __init__(
@@ -50,18 +52,18 @@ class MedicalPatchNet(
         backbone: str = "efficientnet_b0",
         patch_size: int = 64,
         image_size: int = 512,
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | LabelSet = (),
         details: Mapping[str, Any] | None = None,
         aggregation: str = "mean",
+        label_set: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_sizes(patch_size, image_size)
-        if not labels:
-            raise ValueError("labels are empty; a network needs at least one output")
         self.backbone = backbone
         self.patch_size = patch_size
         self.image_size = image_size
-        self.labels = tuple(labels)
+        self.label_set = labels if isinstance(labels, LabelSet) else _label_set(labels, label_set)
+        self.labels = self.label_set.names
         self.details = standard_details() | dict(details or {})
         self.aggregation = build_aggregation(aggregation, len(self.labels), image_size // patch_size)
         parts = build_backbone(backbone)
@@ -136,10 +138,13 @@ class MedicalPatchNet(
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:
         """A network from a local folder or a repository of the hub, in evaluation mode.
 
-        Raises InputError at once for a folder that is missing beside others: the hub is not asked for its name.
+        Raises InputError at once for a folder that is missing beside others, for the hub is then not meant, and for
+        one whose config.json is not that of a network.
         """
         path = Path(pretrained_model_name_or_path)
-        if not path.is_dir() and (path.is_absolute() or path.parent.is_dir() and path.parent != Path()):
+        if path.is_dir():
+            read_config(path)
+        elif path.is_absolute() or (path.parent != Path() and path.parent.is_dir()):
             raise InputError(f"{place(path)}: no such folder of weights")
         return super().from_pretrained(pretrained_model_name_or_path, **arguments)
 
@@ -147,6 +152,10 @@ class MedicalPatchNet(
     def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:
         """Loads strictly: the hub's own default leaves a layer random when its tensors are missing."""
         return super()._from_pretrained(**{"strict": True} | arguments)
+
+
+def _label_set(names: Sequence[str], facts: Mapping[str, Any] | None) -> LabelSet:
+    return LabelSet.from_json({"names": list(names), **(facts or {})}, "label set")
 
 
 def check_sizes(patch_size: int, image_size: int) -> None:

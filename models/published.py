@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cxr.files import InputError, place, replacing
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.backbones import TORCHVISION
 from models.tensors import names_shown
 
@@ -55,15 +55,15 @@ def published_config(state: Mapping[str, Tensor], patch_size: int | None, path: 
         raise InputError(f"{place(path)}: the stem or the head is a single number, the network needs more")
     if len(stem) not in _BACKBONE_OF_STEM_WIDTH:
         raise InputError(f"{place(path)}: a stem of {len(stem)} channels is neither EfficientNet-B0 (32) nor V2-S (24)")
-    if len(head) != len(LABELS):
-        raise InputError(f"{place(path)}: {len(head)} outputs, where the {len(LABELS)} CheXpert labels are needed")
+    if len(head) != len(CHEXPERT):
+        raise InputError(f"{place(path)}: {len(head)} outputs, where the {len(CHEXPERT)} CheXpert labels are needed")
     if patch_size is None:
         raise InputError(
             f"{place(path)}: this file does not carry its patch size; "
             f"give --patch-size 64 for MedicalPatchNet or {IMAGE_SIZE} for the baseline"
         )
     backbone = _BACKBONE_OF_STEM_WIDTH[len(stem)]
-    return {"backbone": backbone, "patch_size": patch_size, "image_size": IMAGE_SIZE, "labels": LABELS}
+    return {"backbone": backbone, "patch_size": patch_size, "image_size": IMAGE_SIZE, "labels": CHEXPERT}
 
 
 def save_published(model: Any, path: Path) -> None:
@@ -71,7 +71,7 @@ def save_published(model: Any, path: Path) -> None:
 
     Raises InputError for a network that this layout cannot express: another backbone, size, label order, aggregation.
     """
-    if model.backbone not in TORCHVISION or (model.image_size, model.labels) != (IMAGE_SIZE, LABELS):
+    if model.backbone not in TORCHVISION or (model.image_size, model.labels) != (IMAGE_SIZE, CHEXPERT.names):
         raise InputError(
             f"{place(path)}: the published layout holds an EfficientNet of torchvision for {IMAGE_SIZE} px and the "
             f"14 CheXpert labels, not {model.backbone} for {model.image_size} px and {len(model.labels)} labels"

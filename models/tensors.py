@@ -47,7 +47,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _more_than_tensors(path: Path, error: str) -> str:
     """Tells a whole pickled model, as the published training leaves beside its `_weights.pt`, from a damaged file."""
     refused = re.search(r"Unsupported (?:global|class): (?:GLOBAL )?(\S{1,80})", error)
-    if refused is None:
+    if refused is None or refused[1].startswith("torch._utils."):  # of kinds of tensors that are not read
         return "holds more than tensors, or is damaged; only plain state dicts are read"
     weights = path.with_name(f"{path.stem}_weights{path.suffix}")
     there = f"{weights.name}, which lies beside it" if weights.is_file() else f"its state dict, {weights.name}"
@@ -121,13 +121,13 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def _fitting(name: str, found: Tensor, wanted: Tensor, path: Path) -> Tensor:
-    """`found` in the kind of number of `wanted`; its shape is compared first, for a view may claim any shape."""
+    """`found` in the kind of number of `wanted`; shapes are compared before values, for a view may claim any shape."""
     where = f"{place(path)}: tensor {quoted(name)}"
-    if found.shape != wanted.shape:
-        raise InputError(f"{where} has shape {tuple(found.shape)}, the network needs {tuple(wanted.shape)}")
     if found.layout != torch.strided or found.is_quantized or found.is_meta or found.is_nested:
         kind = "quantized" if found.is_quantized else "on no device" if found.is_meta else "sparse"
         raise InputError(f"{where} is {kind}; only dense tensors are read")
+    if found.shape != wanted.shape:
+        raise InputError(f"{where} has shape {tuple(found.shape)}, the network needs {tuple(wanted.shape)}")
     if found.is_complex() or found.is_floating_point() != wanted.is_floating_point() or found.dtype == torch.bool:
         raise InputError(f"{where} has numbers of kind {found.dtype}, the network needs {wanted.dtype}")
     found = found.to(wanted.dtype)

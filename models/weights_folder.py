@@ -13,11 +13,14 @@ from safetensors.torch import save
 from torch import nn
 
 from cxr.files import InputError, place, quoted, read_json, replacing, write_json, write_text
+from cxr.labels import LabelSet
 from models.card import check_details, model_card
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+
+MAX_LABELS = 1000
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
@@ -43,21 +46,34 @@ def write_description(folder: Path, config: Mapping[str, Any], details: Mapping[
 
 def config_of(model: Any) -> dict[str, Any]:
     """The `config.json` of a network apart from its details: the arguments that build the same network again."""
+    labels = model.label_set
     return config_entries(
         backbone=model.backbone,
         patch_size=model.patch_size,
         image_size=model.image_size,
-        labels=model.labels,
+        labels=labels.names,
         aggregation=model.aggregation.name,
+        label_set={} if labels == LabelSet.of(labels.names) else labels.to_json(),
     )
 
 
 def config_entries(
-    *, backbone: str, patch_size: int, image_size: int, labels: Sequence[str], aggregation: str
+    *,
+    backbone: str,
+    patch_size: int,
+    image_size: int,
+    labels: Sequence[str],
+    aggregation: str,
+    label_set: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The entries of `config.json` in their order; the default aggregation is left out, as in earlier versions."""
+    """The entries of `config.json` in their order; defaults that earlier versions did not know are left out.
+
+    label_set: `groups` and `tasks` where the labels' names alone do not say them.
+    """
     entries = {"backbone": backbone, "patch_size": patch_size, "image_size": image_size, "labels": list(labels)}
-    return entries if aggregation == _OLDER["aggregation"] else entries | {"aggregation": aggregation}
+    facts = {name: label_set[name] for name in ("groups", "tasks") if name in label_set}
+    newer = {"aggregation": aggregation, "label_set": facts}
+    return entries | {name: value for name, value in newer.items() if value != _OLDER[name]}
 
 
 def weights_file(path: str | Path) -> Path:
@@ -73,9 +89,10 @@ _CONFIG_KINDS = {
     "labels": list,
     "details": dict,
     "aggregation": str,
+    "label_set": dict,
 }
-_OLDER: dict[str, Any] = {"details": {}, "aggregation": "mean"}
-"""Entries that folders of earlier versions lack."""
+_OLDER: dict[str, Any] = {"details": {}, "aggregation": "mean", "label_set": {}}
+"""Entries that folders of earlier versions lack, and what stands for them."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -92,9 +109,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise InputError(f"{place(path, column=name)}: no such entry")
         if type(config[name]) is not kind:
             raise InputError(f"{place(path, column=name)}: {quoted(config[name])} is not a {_JSON_NAMES[kind]}")
-    labels = config["labels"]
-    if not all(_is_a_name(label) for label in labels) or len(set(labels)) < len(labels):
-        raise InputError(f"{place(path, column='labels')}: expected names without / and \\, each once")
+    if len(config["labels"]) > MAX_LABELS or not all(map(_is_short_text, config["labels"])):
+        raise InputError(f"{place(path, column='labels')}: expected at most {MAX_LABELS} names of 100 characters")
     try:
         check_details(config["details"])
     except InputError as error:
@@ -105,11 +121,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 _JSON_NAMES = {str: "text", int: "whole number", list: "list", dict: "json object"}
 
 
-def _is_a_name(label: object) -> bool:
-    """Whether a label can be part of a file's name, as the pictures of `predictImage.py` are called."""
-    return (
-        isinstance(label, str)
-        and 0 < len(label.strip()) <= len(label) <= 100
-        and label.isprintable()
-        and not set(label) & set("/\\")
-    )
+def _is_short_text(label: object) -> bool:
+    """Whether a label can be part of a file's name; the label set checks the rest."""
+    return isinstance(label, str) and len(label) <= 100

@@ -12,7 +12,7 @@ from torch import nn
 
 import cli
 from convertWeights import main
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, load_model, save_model
 from models.published import save_published
 
@@ -25,7 +25,7 @@ class PublishedLayout(nn.Module):
         self.baseBackbone = getattr(torchvision.models, backbone)(weights=None)
         stem = self.baseBackbone.features[0][0]
         self.baseBackbone.features[0][0] = nn.Conv2d(1, stem.out_channels, 3, stride=2, padding=1, bias=False)
-        self.baseBackbone.classifier[1] = nn.Linear(1280, len(LABELS))
+        self.baseBackbone.classifier[1] = nn.Linear(1280, len(CHEXPERT.names))
         self.patch_size = patch_size
 
     def forward(self, images):
@@ -93,7 +93,7 @@ def test_a_folder_remembers_the_file_it_came_from(published, tmp_path):
 def test_what_the_published_layout_cannot_say_is_not_written(tmp_path, capsys, reason):
     backbone = "timm/test_efficientnet" if reason == "backbone" else "efficientnet_b0"
     size = 256 if reason == "image size" else 512
-    labels = LABELS[::-1] if reason == "labels" else LABELS
+    labels = CHEXPERT.names[::-1] if reason == "labels" else CHEXPERT.names
     save_model(build_model(backbone, patch_size=64, image_size=size, labels=labels), tmp_path / "folder")
     assert cli.guarded(main, ["convert", str(tmp_path / "folder"), str(tmp_path / "out.pt")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'out.pt'}: the published layout holds")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import re
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from huggingface_hub import ModelCard
 
 import cli
 from convertWeights import main
+from cxr.files import printable
 from models.card import model_card, standard_details
 from models.checkpoint import build_model, load_model, save_model
 from models.measured import measured_details
@@ -138,6 +141,51 @@ def test_the_card_has_the_tables_the_limits_and_valid_metadata(model, results):
         assert line in text
     data = ModelCard(text).data
     assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "image-classification", "medicalpatchnet")
+
+
+HOSTILE = "<script>alert(1)</script> | [x](http://e) `c` **b** __u__ # h ~~s~~ $m$ &lt; \n\n# Heading\n\x1b[2J"
+
+
+def words(text: str) -> str:
+    """Without underscores, as the names of facts are shown."""
+    return " ".join(text.replace("_", " ").split())
+
+
+def rendered(text: str) -> str:
+    """The card as HTML, from a Markdown renderer with tables that passes HTML on."""
+    markdown_it = pytest.importorskip("markdown_it")
+    return markdown_it.MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "# Heading", "- item", "1. item", "+ item", "[a]: http://e", "---", "]("])
+def test_texts_from_config_json_act_neither_as_markdown_nor_as_html(model, text):
+    row = {"value": 0.5, "ci_low": None, "ci_high": None}
+    plain = "plain"
+    cards = [
+        model_card(
+            {"backbone": said, "patch_size": 32, "image_size": 64, "labels": [said]},
+            {
+                "preprocessing": said,
+                "licence": said,
+                "training_data": {said: said, "list": [said]},
+                "classification": [row | {"label": said, "metric": said}],
+                "localization": [row | {"measure": said}],
+            },
+        ).split("---", 2)[2]
+        for said in (text, plain)
+    ]
+    tags = [re.findall(r"</?\w+", rendered(card)) for card in cards]
+    assert tags[0] == tags[1], "the text makes the same elements as a plain word"
+    shown = html.unescape(re.sub(r"<[^>]*>", "", rendered(cards[0])))
+    assert words(shown).count(words(printable(" ".join(text.split())))) == 9
+    assert "\x1b" not in cards[0]
+
+
+def test_a_card_says_how_the_patches_are_aggregated(model):
+    config = {"backbone": model.backbone, "patch_size": 32, "image_size": 64, "labels": model.labels}
+    assert "the mean of their logits is the prediction" in model_card(config, standard_details())
+    text = model_card(config | {"aggregation": "noisy_or"}, standard_details())
+    assert "the aggregation `noisy_or` makes the prediction" in text and "contribution is exact" not in text
 
 
 def test_the_card_of_a_baseline_does_not_speak_of_votes(model):

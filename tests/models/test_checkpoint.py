@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cxr.files import InputError, write_text
-from cxr.labels import LABELS as CHEXPERT
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, load_model, save_model, weights_file
 from models.patch_net import MedicalPatchNet
 from models.published import published_keys
@@ -84,7 +84,7 @@ def test_the_hubs_own_reader_takes_a_saved_folder(model, folder, offline):
 def test_a_published_file_may_be_safetensors_too(published_state, tmp_path, offline):
     save_file(published_state, tmp_path / "w.safetensors")
     loaded = load_model(tmp_path / "w.safetensors", patch_size=512)
-    assert loaded.labels == CHEXPERT and loaded.patch_size == 512
+    assert loaded.label_set == CHEXPERT and loaded.patch_size == 512
     assert torch.equal(loaded.head.weight, published_state["baseBackbone.classifier.1.weight"])
 
 
@@ -182,16 +182,16 @@ def test_weights_of_another_network_are_told_by_their_tensor(change, told, publi
         ({"patch_size": 32.0}, CONFIG_NAME),
         ({"patch_size": 48}, "patch size 48 does not divide image size 64"),
         ({"labels": ["Edema"]}, "'head.weight' has shape (2, 1280) for 1 labels"),
-        ({"labels": []}, "labels are empty"),
+        ({"labels": []}, "label set: labels: expected at least one name"),
         ({"labels": "ab"}, CONFIG_NAME),
         ({"labels": [1, 2]}, CONFIG_NAME),
-        ({"labels": ["Edema", "Edema"]}, CONFIG_NAME),
+        ({"labels": ["Edema", "Edema"]}, f"{CONFIG_NAME}: label set: labels: 'Edema' is there twice"),
         ({"labels": 2}, CONFIG_NAME),
         (
             {"labels": ["Edema", "../Edema"]},
-            f"{CONFIG_NAME}, labels: expected names",
+            "is not a name; expected printable text",
         ),
-        ({"labels": ["Edema", "Ede\nma"]}, f"{CONFIG_NAME}, labels: expected names"),
+        ({"labels": ["Edema", "Ede\nma"]}, "is not a name; expected printable text"),
         ({"backbone": "timm/hf-hub:me/net"}, "unknown backbone 'timm/hf-hub:me/net'"),  # which would ask the hub
         ({"details": [1, 2]}, f"{CONFIG_NAME}, details: a list is not a json object"),
         ({"details": {"thresholds": [0.5]}}, f"{CONFIG_NAME}, details, thresholds: a list is not a json object"),

@@ -16,6 +16,7 @@ import torch
 from cxr.files import InputError
 from models.checkpoint import build_model, load_model, save_model
 from models.hub import resolve_weights, weights_name
+from models.patch_net import MedicalPatchNet
 from tests.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +197,26 @@ def test_push_to_hub_and_from_pretrained_meet_in_the_middle(hub, tiny_folder, tm
     assert load_model(saved).details["thresholds"] == {"A": 0.25, "B": None}
 
 
+@pytest.mark.parametrize("spec", ["", "~nobody_of_this_name/weights", "savedModels/mistyped", "x" * 200, "a\x1b[2Jb"])
+def test_names_of_nothing_are_refused_in_one_line_without_asking_the_hub(spec, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(InputError, match="no such file or folder of weights") as told:
+        resolve_weights(spec)
+    assert str(told.value).isprintable()
+
+
+def test_the_folder_that_one_stands_in_is_a_name_of_weights(tiny_folder, monkeypatch):
+    monkeypatch.chdir(tiny_folder)
+    assert load_model(resolve_weights(".")).labels == ("A", "B")
+
+
+def test_a_mistyped_folder_of_from_pretrained_answers_at_once(tiny_folder, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    for name in (tiny_folder.parent / "mistyped", Path("models/mistyped"), "tests/models"):
+        with pytest.raises(InputError, match="no such folder of weights|no config.json"):
+            MedicalPatchNet.from_pretrained(name)
+
+
 def test_local_names(tiny_folder, tmp_path):
     assert resolve_weights(tiny_folder) == tiny_folder
     assert resolve_weights(str(tiny_folder / "model.safetensors")) == tiny_folder / "model.safetensors"
@@ -213,6 +234,11 @@ def test_local_names(tiny_folder, tmp_path):
         ("MedicalPatchNet_weights.pt", "MedicalPatchNet_weights"),
         (f"{PUBLISHED}@v1", "MedicalPatchNet"),
         (f"{PUBLISHED}@v1/EfficientNetB0_weights.pt", "EfficientNetB0_weights"),
+        ("savedModels/MedicalPatchNet.v2/", "MedicalPatchNet.v2"),
+        ("savedModels/MedicalPatchNet/model.safetensors", "MedicalPatchNet"),
+        ("savedModels/MedicalPatchNet/best", "best"),
+        (".", Path.cwd().name),
+        ("..", Path.cwd().parent.name),
     ],
 )
 def test_results_are_called_after_the_weights(spec, name):

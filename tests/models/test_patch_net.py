@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from cxr.files import InputError
-from models.checkpoint import build_model
+from cxr.labels import LabelSet
+from models.checkpoint import build_model, load_model, save_model
 from models.patch_net import MedicalPatchNet, split_patches
 from tests.networks import calibrate
 
@@ -72,8 +75,59 @@ def test_patch_sizes_that_do_not_divide_the_image_are_refused(patch_size):
 
 
 def test_a_network_without_labels_is_refused():
-    with pytest.raises(InputError, match="labels are empty"):
+    with pytest.raises(InputError, match="expected at least one name"):
         build_model("efficientnet_b0", patch_size=32, image_size=96, labels=())
+
+
+def test_images_of_another_size_are_refused_with_both_sizes_by_everything_that_takes_images():
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS)
+    for take in (model, model.patch_logits, model.contributions, model.feature_map, model.check_images):
+        with pytest.raises(ValueError, match=r"takes images \(B, 1, 64, 64\), got \(1, 1, 128, 128\)"):
+            take(torch.rand(1, 1, 128, 128))
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.full((2, 1, 64, 64), 255.0), "expected images in [0, 1], got values from 255 to 255"),
+        (torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8), "expected float images in [0, 1], got torch.uint8"),
+        (torch.rand(1, 1, 64, 64) - 0.5, "got values from -0."),
+        (torch.full((1, 1, 64, 64), torch.nan), "got values from nan to nan"),
+        (torch.rand(1, 1, 64, 64).index_fill(3, torch.tensor([5]), torch.inf), "to inf"),
+    ],
+)
+def test_pixels_outside_their_range_are_refused_where_data_meets_the_model(images, told):
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS)
+    with pytest.raises(ValueError) as refusal:
+        model.check_images(images)
+    assert told in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_pixels_in_range_pass_the_check_in_every_precision():
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        model.check_images(torch.rand(2, 1, 64, 64, dtype=dtype))
+    model.check_images(torch.rand(0, 1, 64, 64))
+
+
+def test_the_label_set_travels_with_the_network(tmp_path):
+    own = LabelSet(("b", "a", "Edema"), {"first": ("a", "b")}, {"a": "A in the ground truth"})
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=own)
+    assert model.label_set == own and model.labels == ("b", "a", "Edema")
+    save_model(model, tmp_path / "own")
+    assert load_model(tmp_path / "own").label_set == own
+    assert MedicalPatchNet.from_pretrained(tmp_path / "own").label_set == own
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    assert config["labels"] == ["b", "a", "Edema"]
+    assert config["label_set"] == {"groups": {"first": ["a", "b"]}, "tasks": {"a": "A in the ground truth"}}
+
+
+def test_bare_names_of_labels_are_their_own_label_set(tmp_path):
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=("Edema", "Lung Opacity", "x"))
+    assert model.label_set == LabelSet.of(("Edema", "Lung Opacity", "x"))
+    save_model(model, tmp_path)
+    assert "label_set" not in json.loads((tmp_path / "config.json").read_text())
+    assert load_model(tmp_path).label_set == model.label_set
 
 
 def test_training_reaches_every_weight():
