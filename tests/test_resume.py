@@ -13,6 +13,8 @@ import torch
 
 import cli
 import trainClassification
+from cxr.files import write_json
+from cxr.labels import CHEXPERT
 from preprocessing import preProcCheXpert
 from tests.training_runs import Death, arguments, assert_same_run, run, state
 from training.checkpoints import sealed, unsealed
@@ -174,10 +176,10 @@ def test_never_starts_over(stopped, tiny_chexpert, uninterrupted, tmp_path):
     [
         (["--seed", "6"], "seed was 5 and is 6"),
         (["--lr", "1e-4"], "lr was 0.001 and is 0.0001"),
-        (["--backbone", "timm/test_resnet"], "backbone was timm/test_efficientnet and is timm/test_resnet"),
+        (["--backbone", "timm/test_resnet"], "backbone was 'timm/test_efficientnet' and is 'timm/test_resnet'"),
         (["--patch-size", "32"], "patch_size was 16 and is 32"),
         (["--accumulate", "2"], "--accumulate x processes was 1 and is 2"),
-        (["--precision", "bf16"], "precision was fp32 and is bf16"),
+        (["--precision", "bf16"], "precision was 'fp32' and is 'bf16'"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(options, named, stopped, tiny_chexpert, capsys):
@@ -199,14 +201,14 @@ def test_a_changed_label_file_is_refused_by_name(csv, named, stopped, tiny_chexp
     assert f"({named}" in capsys.readouterr().err
 
 
-def test_other_labels_and_other_pixels_are_refused_by_name(
-    stopped, tiny_chexpert, packed_chexpert, capsys, monkeypatch
-):
+def test_other_labels_and_other_pixels_are_refused_by_name(stopped, tiny_chexpert, packed_chexpert, tmp_path, capsys):
     assert cli.guarded(trainClassification.main, arguments(packed_chexpert, stopped)) == 2
     assert "(packed_films was None and is " in capsys.readouterr().err
-    monkeypatch.setattr(trainClassification, "LABELS", trainClassification.LABELS[:13])
-    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, stopped)) == 2
-    assert "(label_set was [" in capsys.readouterr().err
+    data = shutil.copytree(tiny_chexpert, tmp_path / "data")
+    write_json(data / "dataset.json", {"labels": list(CHEXPERT.names[:13]), "blank": "negative"})
+    assert cli.guarded(trainClassification.main, arguments(data, stopped)) == 2
+    said = capsys.readouterr().err
+    assert "dataset_sha256 was None and is " in said and "label_set is another one)" in said
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, tiny_chexpert, capsys):

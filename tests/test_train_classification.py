@@ -3,6 +3,7 @@
 import pytest
 
 import cli
+import convertWeights
 import evalClassification
 import trainClassification
 from cxr.files import write_json
@@ -29,7 +30,7 @@ def evaluated(monkeypatch):
     """Arguments of every final evaluation, none of which is made."""
     calls = []
     monkeypatch.setattr(evalClassification, "main", lambda argv: calls.append(argv) or 0)
-    monkeypatch.setattr(trainClassification, "describe", lambda weights, results: None)
+    monkeypatch.setattr(convertWeights, "describe", lambda weights, results: None)
     return calls
 
 

@@ -260,10 +260,8 @@ class Trainer:
             self.unreadable |= found
         self._newly_unreadable = {}
         if len(self.unreadable) > MOST_UNREADABLE * len(self.films):
-            raise InputError(
-                f"{place(self.films.table)}: {len(self.unreadable)} of {len(self.films)} films cannot be read, more than "
-                f"{MOST_UNREADABLE:.1%}; the first: {next(iter(self.unreadable.values()))}"
-            )
+            count = f"{len(self.unreadable)} of {len(self.films)} films cannot be read, more than {MOST_UNREADABLE:.1%}"
+            raise InputError(f"{place(self.films.table)}: {count}; the first: {next(iter(self.unreadable.values()))}")
 
     def _end_epoch(self, title: str, films_per_second: float) -> None:
         self.history.add_epoch(self.epoch, self._validate())
@@ -308,7 +306,12 @@ class Trainer:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Writes `training.json`, which says that the run is complete: `facts`, the best epoch, unreadable films."""
         unreadable = [
-            {"table": str(self.films.table), "line": self.films.lines[film], "path": self.films.paths[film], "reason": reason}
+            {
+                "table": str(self.films.table),
+                "line": self.films.lines[film],
+                "path": self.films.paths[film],
+                "reason": reason,
+            }
             for film, reason in sorted(self.unreadable.items())
         ]
         facts = {**facts, "settings": self.settings, "processes": self.group.world_size}

@@ -31,7 +31,9 @@ def test_crops_are_distributed_as_torchvisions():
 
 def test_a_draw_depends_on_seed_epoch_and_film():
     assert sample_augmentation(1, 2, 3, 64, 64) == sample_augmentation(1, 2, 3, 64, 64)
-    assert len({sample_augmentation(*key, 64, 64) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]}) == 5
+    assert (
+        len({sample_augmentation(*key, 64, 64) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]}) == 5
+    )
 
 
 def test_a_crop_that_never_fits_gives_the_whole_film():

@@ -138,5 +138,8 @@ def test_a_start_without_addresses_is_refused(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="RANK, MASTER_ADDR, MASTER_PORT is not; start with torchrun"), process_group("cpu"):
+    with (
+        pytest.raises(InputError, match="RANK, MASTER_ADDR, MASTER_PORT is not; start with torchrun"),
+        process_group("cpu"),
+    ):
         pass
