@@ -78,7 +78,7 @@ def path(text: str) -> Path:
 def existing_folder(text: str) -> Path:
     """Type of an option: a folder that is there."""
     folder = path(text)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, also for names that are too long
         raise argparse.ArgumentTypeError(f"{quoted(text)}: no such folder")
     return folder
 
