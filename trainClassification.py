@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ GONE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args, recipe, settings = _parse(argv)
+    from cxr.folder_lock import locked
     from cxr.grey import Grey, recorded_grey
     from models.checkpoint import build_model, save_model
     from training.checkpoints import Checkpoints, is_finished
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = cli.pick_device(args.device)
     options = TrainingOptions(**{field.name: getattr(args, field.name) for field in fields(TrainingOptions)})
     checkpoints = Checkpoints(args.output, args.keep_checkpoints)
-    with process_group(device) as group:
+    with process_group(device) as group, locked(args.output) if group.is_main else nullcontext():
         parts = options.parts_per_step(group.world_size)
         films, validation = _read_films(args.data, args.uncertain, args.frontal_only, args.fraction)
         settings |= {"precision": Precision(device, args.precision).name, "parts_per_step": parts}

@@ -11,8 +11,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import cli
-import convertWeights
 import evalClassification
+import models.measured
 import trainClassification
 from cxr.files import write_json
 from tests.training_runs import ROOT, arguments
@@ -99,7 +99,7 @@ def evaluated(monkeypatch):
     """Arguments of every final evaluation, none of which is made."""
     calls = []
     monkeypatch.setattr(evalClassification, "main", lambda argv: calls.append(argv) or 0)
-    monkeypatch.setattr(convertWeights, "describe", lambda weights, results: None)
+    monkeypatch.setattr(models.measured, "describe", lambda weights, results: None)
     return calls
 
 

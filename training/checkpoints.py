@@ -49,7 +49,6 @@ class Checkpoints:
             self._keep_newest_as(self.folder / f"training_state.{self._step_of_newest:09d}.pt")
         with replacing(self.newest) as temporary:
             temporary.write_bytes(data)
-        _flush_folder(self.folder)
         self._step_of_newest = step
         for path in self._older()[max(0, self.keep - 1) :]:
             _delete(path)
@@ -59,7 +58,6 @@ class Checkpoints:
 
         Raises InputError when there are checkpoints and none is whole.
         """
-        self._remove_leftovers()
         found = [path for path in (self.newest, *self._older()) if path.is_file()]
         for path in found:
             state = unsealed(path.read_bytes())
@@ -74,7 +72,6 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Deletes all checkpoints; one that cannot be deleted is a warning."""
-        self._remove_leftovers()
         for path in (self.newest, *self._older()):
             _delete(path)
 
@@ -82,12 +79,6 @@ class Checkpoints:
         """Deletes all checkpoints, and the record that the run is complete; the latter must not stay (OSError)."""
         (self.folder / FINISHED).unlink(missing_ok=True)
         self.clear()
-
-    def _remove_leftovers(self) -> None:
-        """Deletes what a killed run left half written: checkpoints, weights and tables."""
-        for folder in (self.folder, self.folder / "best"):
-            for leftover in folder.glob(".*.tmp"):
-                _delete(leftover)
 
     def _older(self) -> list[Path]:
         """Newest first."""
@@ -197,8 +188,7 @@ def is_finished(folder: Path, settings: Mapping[str, Any]) -> bool:
     path = folder / FINISHED
     if not path.is_file():
         return False
-    record = read_json(path)
-    refuse_other_settings(path, record.get("settings") if isinstance(record, dict) else None, settings)
+    refuse_other_settings(path, read_json(path).get("settings"), settings)
     return True
 
 
@@ -225,11 +215,3 @@ def _change(name: str, was: object, now: object) -> str:
     if isinstance(was, plain) and isinstance(now, plain):
         return f"{option} was {quoted(was)} and is {quoted(now)}"
     return f"{option} is another one"
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

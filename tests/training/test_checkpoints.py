@@ -126,16 +126,6 @@ def test_without_hard_links_the_one_before_is_copied(tmp_path, monkeypatch):
     assert unsealed((tmp_path / "training_state.000000001.pt").read_bytes())["step"] == 1
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
-    Checkpoints(tmp_path).save(1, CONTENT)
-    halves = [tmp_path / ".training_state.pt.abc.tmp", tmp_path / "best/.model.safetensors.xyz.tmp"]
-    (tmp_path / "best").mkdir()
-    for half in halves:
-        half.write_bytes(b"half")
-    assert Checkpoints(tmp_path).load()["step"] == 1
-    assert not any(half.exists() for half in halves)
-
-
 @pytest.mark.parametrize("other", [[1, 2], {"epoch": 1}, {"step": "7"}, {"step": 7.0}, {"step": True}, 3, None])
 def test_a_whole_file_of_another_kind_is_passed_over(tmp_path, capsys, other):
     Checkpoints(tmp_path).save(1, CONTENT)
@@ -224,8 +214,8 @@ def test_other_settings_are_refused_by_name(tmp_path, known, words):
     assert words in str(caught.value) and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"settings": []}', "null"])
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"settings": []}', "null", "{", '{"settings": {"lr": NaN}}'])
 def test_a_record_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "training.json").write_text(content)
-    with pytest.raises(InputError, match="training.json: the settings are"):
+    with pytest.raises(InputError, match=r"training.json\b.*: "):
         is_finished(tmp_path, SETTINGS)
