@@ -32,7 +32,8 @@ options=(--backbone "$BACKBONE" --init "$INIT" --image-size "$IMAGE_SIZE" --lr "
 if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
 for service in $TRACK; do options+=(--track "$service"); done
 options+=("$@")
-python trainClassification.py "${options[@]}" --help > /dev/null # an option that is wrong is found before the films are
+check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
+python -c "$check" --data "$data" "${options[@]}" # a wrong option is refused before the films are preprocessed
 
 if [ "$preprocessed" != "$data" ]; then
   echo "== preprocessing into $preprocessed"

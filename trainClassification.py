@@ -53,7 +53,7 @@ GONE = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args, recipe, settings = _parse(argv)
+    args, recipe, settings = parse_args(argv)
     from cxr.folder_lock import locked
     from cxr.grey import Grey, recorded_grey
     from models.checkpoint import build_model, save_model
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
+def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
     """All options; those of the recipe; and all that decide about the weights, with which alone a run is resumed."""
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
     _add_files(parser.add_argument_group("data and results").add_argument)

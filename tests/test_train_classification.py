@@ -71,7 +71,7 @@ def test_published_options_that_are_gone_say_what_replaces_them(option, tmp_path
 )
 def test_weights_lie_where_the_evaluation_looks(given, folder, tmp_path):
     published = ["-bs", "8", "-ep", "2", "-lr", "1e-3", "-patchSize", "16", "-imgSize", "64", "-pr", "0"]
-    args, recipe, settings = trainClassification._parse(["--data", str(tmp_path), *published, *given])
+    args, recipe, settings = trainClassification.parse_args(["--data", str(tmp_path), *published, *given])
     assert args.output == Path(folder) and args.results == Path("results") / Path(folder).name
     assert (settings["patch_size"], settings["image_size"], recipe["batch_size"], recipe["epochs"]) == (16, 64, 8, 2)
     assert recipe.items() <= settings.items() and "patch_size" not in recipe and "workers" not in settings
