@@ -160,7 +160,7 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
 
 
 def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
-    side = cli.whole_number(1, 2**13)
+    side = cli.whole_number(1, 4096)
     precisions, bad_images = ("auto", "fp32", "bf16", "fp16"), ("stop", "skip")
     return [
         add("--backbone", default="efficientnet_b0", help="efficientnet_b0, efficientnet_v2_s, or timm/<name>"),

@@ -1,5 +1,7 @@
 """trainClassification.py around its training: options, the results it will write, and the final evaluation."""
 
+import csv
+import json
 import math
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import evalClassification
 import models.measured
 import trainClassification
 from cxr.files import write_json
+from cxr.tables import read_csv
+from tests.films import write_film
 from tests.training_runs import ROOT, arguments
 
 OUT_OF_RANGE = """--lr nan|--lr inf|--lr 0|--lr -1|--epochs 0|--epochs 1.5|--batch-size 0|--batch-size -4
@@ -133,3 +137,23 @@ def test_old_results_are_told_before_a_training_and_not_after_it(evaluated, tiny
     assert capsys.readouterr().err.endswith(said)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == made
     assert len(evaluated) == 1
+
+
+def test_a_manifest_of_other_labels_trains(tmp_path):
+    """Three labels, blanks that are not labelled, splits and patients in columns; one film has no label at all."""
+    names = ("Nodule", "Effusion, left", "Calcification")
+    rng = np.random.default_rng(0)
+    rows = [["file_name", "Patient", "Split", *names]]
+    for i in range(18):
+        write_film(tmp_path / f"data/images/{i}.png", 48, 40, seed=i)
+        labels = [str(value) for value in rng.choice(["0", "1", ""], 3)] if i else ["", "", ""]
+        rows.append([f"images/{i}.png", f"p{i // 2}", "val" if i >= 12 else "train", *labels])
+    with open(tmp_path / "data/films.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert cli.guarded(trainClassification.main, arguments(tmp_path / "data", tmp_path / "run")) == 0
+    assert len(read_csv(tmp_path / "run/history_steps.csv")) == 3 * 6  # 12 films in steps of 2
+    assert json.loads((tmp_path / "run/config.json").read_text())["labels"] == list(names)
+    settings = json.loads((tmp_path / "run/training.json").read_text())["settings"]
+    assert (settings["label_set"], settings["labels"]) == (list(names), "films.csv")
+    losses = read_csv(tmp_path / "run/history_steps.csv")["loss"].astype(float)
+    assert np.isfinite(losses).all() and (losses > 0).all()

@@ -91,7 +91,8 @@ class Trainer:
         self.options, self.settings, self.device, self.group = options, dict(settings), device, group
         self.checkpoints, self.folder = checkpoints, checkpoints.folder
         self.score, self.save_weights = score, save_weights
-        self.model = model.to(device).to(memory_format=torch.channels_last)
+        with plain_failures():
+            self.model = model.to(device).to(memory_format=torch.channels_last)
         self.sampler = PartSampler(
             len(films),
             options.batch_size,
