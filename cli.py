@@ -1,4 +1,7 @@
-"""What every script shares: one-line errors, `--help` with examples, the device, the seed, facts about the run."""
+"""Shared by all scripts: one-line errors, `--help` with examples, types of options, device, seed, facts of a run.
+
+It imports neither torch nor pandas: a script parses its options first and imports what is heavy afterwards, in `main`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ EXIT_BAD_INPUT = 2
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser whose `--help` ends with commands to copy, and whose mistakes are told in one line."""
+    """A parser whose `--help` ends with commands to copy, and which reports a mistake in one line."""
     return _Parser(
         description=description,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
