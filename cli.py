@@ -1,24 +1,29 @@
-"""What every script shares: one-line errors, `--help` with examples, the device, the seed, facts about the run."""
+"""Shared by all scripts: one-line errors, `--help` with examples, types of options, device, seed, facts of a run.
+
+It imports neither torch nor pandas: a script parses its options first and imports what is heavy afterwards, in `main`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import random
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from cxr.files import InputError, printable
+from cxr.files import InputError, printable, quoted
 
 EXIT_BAD_INPUT = 2
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser whose `--help` ends with commands to copy, and whose mistakes are told in one line."""
+    """A parser whose `--help` ends with commands to copy, and which reports a mistake in one line."""
     return _Parser(
         description=description,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
@@ -29,34 +34,84 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        """Shows a default where there is one to show."""
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        """Shows a default where there is one; that of a switch is obvious."""
+        hidden = isinstance(action.default, bool) or action.default is None or action.default == []
+        return action.help if hidden else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message} (--help shows examples)\n")
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {printable(message)} (--help shows examples)\n")
 
 
-def add_device(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where it is")
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Type of an option: a whole number in this range, both ends included."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {least} to {most}")
+
+    return parse
 
 
-def add_seed(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--seed", type=_count, default=0, help="seed of every random draw")
+def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Type of an option: a finite number in this range, both ends included; with `above`, without the lower one."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and least <= value <= most and not (above and value == least):
+            return value
+        words = f"{'above' if above else 'from'} {least:g} {'on' if most == math.inf else f'to {most:g}'}"
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number {words}")
+
+    return parse
 
 
-def add_workers(to: argparse.ArgumentParser, most: int = 16) -> None:
-    """most: of the default, for scripts that are rather slowed down by more."""
+def path(text: str) -> Path:
+    """Type of an option: a path; the empty one, which would be the current folder, is refused."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a path")
+    return Path(text)
+
+
+def existing_folder(text: str) -> Path:
+    """Type of an option: a folder that is there."""
+    folder = path(text)
+    if not os.path.isdir(folder):  # unlike Path.is_dir, also for names that are too long
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: no such folder")
+    return folder
+
+
+def add_gone(to: argparse.ArgumentParser, replacements: Mapping[str, str]) -> None:
+    """Options of the published script that are gone: passing one says what replaces it."""
+    for option, replacement in replacements.items():
+        to.add_argument(option, nargs="*", action=_Gone, const=replacement, help=argparse.SUPPRESS)
+
+
+class _Gone(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        parser.error(f"{option} of the published script is gone: {self.const}")
+
+
+def add_device(to: argparse._ActionsContainer) -> argparse.Action:
+    words = "auto takes CUDA where there is a device"
+    return to.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help=words)
+
+
+def add_seed(to: argparse._ActionsContainer) -> argparse.Action:
+    """torch and numpy accept no larger seed."""
+    return to.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random numbers")
+
+
+def add_workers(to: argparse._ActionsContainer, most: int = 16) -> argparse.Action:
+    """most: of the default, for scripts that more workers would rather slow down."""
     default = min(usable_cores(), most)
-    to.add_argument("--workers", "-pr", type=_count, default=default, help="processes that read films")
-
-
-def _count(text: str) -> int:
-    """A whole number from 0 on; torch and numpy take no larger one for a seed."""
-    if not (text.isdecimal() and int(text) < 2**32):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {2**32 - 1}")
-    return int(text)
+    words = "processes that read films; 0 reads in the main process"
+    return to.add_argument("--workers", "-pr", type=whole_number(0, 1024), default=default, help=words)
 
 
 def usable_cores() -> int:
@@ -86,11 +141,13 @@ def guarded(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | N
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> `cuda` where there is one, else `cpu`. Raises InputError when CUDA is asked for and missing."""
+    """Resolves `auto` to `cuda` where there is one, else `cpu`. Raises InputError for a device that is not there."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device is visible; use --device cpu or --device auto")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: this machine or this torch has no Metal device; use --device cpu")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name

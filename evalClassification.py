@@ -36,7 +36,7 @@ from models.patch_net import MedicalPatchNet
 from saliency.cam import CAM_METHODS
 from saliency.export import HeatMapExport, export_film
 from saliency.patch_maps import PATCH_METHODS, evidence_grid
-from training.distributed import Peers, peers
+from training.distributed import ProcessGroup, process_group
 from training.engine import predict_films
 
 EXAMPLES = """
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = args.output or Path("results") / weights_name(args.weights)
     else:
         folder = args.predictions
-    with peers(cli.pick_device(args.device)) as group:
+    with process_group(cli.pick_device(args.device)) as group:
         if args.weights is not None:
             _run_network(args, folder, group)
-        if group.first:
+        if group.is_main:
             _statistics(args, folder)
             if args.compare is not None:
                 _comparison(args, folder, args.compare)
@@ -103,13 +103,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 # ---------------------------------------------------------------------------------------------- what needs the network
 
 
-def _run_network(args: argparse.Namespace, folder: Path, group: Peers) -> None:
+def _run_network(args: argparse.Namespace, folder: Path, group: ProcessGroup) -> None:
     device = cli.pick_device(args.device)
     path = resolve_weights(args.weights)
     model = load_model(path, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
-    record = RunRecord(folder, writes=group.first)
+    record = RunRecord(folder, writes=group.is_main)
     weights = {"path": args.weights, "sha256": sha256(weights_file(path))}
-    group.agree(f"--weights {args.weights}", weights)
+    group.require_equal(f"--weights {args.weights}", weights)
     record.belongs_to(weights["sha256"])
     record.note(cli.run_facts(args, device) | {"model": config_of(model), "weights": weights})
     methods = _methods(args, model)
@@ -119,37 +119,37 @@ def _run_network(args: argparse.Namespace, folder: Path, group: Peers) -> None:
     for split, csv in found.items():
         _predict_split(args, model, split, csv, record, group)
     if methods and args.chexlocalize is None:
-        group.say("no heat maps: --chexlocalize is not given")
+        group.print("no heat maps: --chexlocalize is not given")
     elif methods:
         for split, name in CHEXLOCALIZE_SPLITS.items():
             csv = args.chexlocalize / "CheXpert" / name
             if csv.is_file():
                 _heat_maps(args, model, split, csv, methods, record, group)
             else:
-                group.say(f"no heat maps of {split}: {csv} is not there")
+                group.print(f"no heat maps of {split}: {csv} is not there")
 
 
 def _predict_split(
-    args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, record: RunRecord, group: Peers
+    args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, record: RunRecord, group: ProcessGroup
 ) -> None:
     """The predictions file of one split; its films are shared over the processes."""
     target = record.folder / f"predictions_{split}.csv"
     made_from = {"csv": str(csv), "csv_sha256": sha256(csv)}
-    if group.share(record.is_done(f"predictions_{split}", made_from, [target])):
-        group.say(f"{target}: complete")
+    if group.broadcast(record.is_done(f"predictions_{split}", made_from, [target])):
+        group.print(f"{target}: complete")
         return
     films = read_films(csv, args.data)
     dataset = FilmDataset(films, model.image_size)
     device = next(model.parameters()).device.type
     reading = {"batch_size": args.batch_size, "workers": args.workers, "title": f"predict {split}"}
     with record.stage(f"predictions_{split}", made_from):
-        logits = predict_films(model, dataset, device, peers=group, **reading)
-        if group.first:
+        logits = predict_films(model, dataset, device, group=group, **reading)
+        if group.is_main:
             probabilities = torch.sigmoid(logits.double()).numpy()
             write_predictions(
                 target, Predictions(films.paths, probabilities, films.labels.astype(float), films.label_set)
             )
-    if group.first:
+    if group.is_main:
         _describe(model, dataset, logits, record, split)
 
 
@@ -203,7 +203,7 @@ def _heat_maps(
     csv: Path,
     methods: Sequence[str],
     record: RunRecord,
-    group: Peers,
+    group: ProcessGroup,
 ) -> None:
     """Maps of CheXlocalize's own full-size films, for every method and protocol; each process takes its share."""
     films = read_films(csv, csv.parent)
@@ -220,16 +220,16 @@ def _heat_maps(
         batch_size=args.batch_size,
         pickles=args.pickles,
     )
-    left = group.share([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
-    own = left[group.rank :: group.world]
+    left = group.broadcast([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
+    own = left[group.rank :: group.world_size]
     grey = Grey.from_json(model.details.get("grey"), "config.json, details")
     with record.stage(f"heat_maps_{split}", made_from):
-        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.first):
+        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
             film = to_unit(open_film(films.files[index], grey))
             labels = dict(zip(LABELS, films.labels[index], strict=True))
             export_film(export, model, film, films.ids[index], labels)
-        group.wait()
-    group.say(
+        group.barrier()
+    group.print(
         f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {len(left)} of them new"
     )
 

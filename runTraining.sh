@@ -1,11 +1,39 @@
 #!/usr/bin/env bash
-# Preprocess (when needed), train MedicalPatchNet, then its EfficientNet-B0 baseline, with the published settings.
-#   ./runTraining.sh [DATA_DIR]
+# Preprocesses (when needed), trains MedicalPatchNet, then its EfficientNet-B0 baseline, with the published settings.
+#   ./runTraining.sh [DATA_DIR] [OPTIONS...]
+#   ./runTraining.sh data --uncertain ignore --frontal-only --track tensorboard
 # DATA_DIR (default: data) holds CheXpert-v1.0/ and CheXlocalize/, or is a folder that is preprocessed already.
-# Settings are variables: EPOCHS=3 BATCH_SIZE=8 ./runTraining.sh data
-data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
+# OPTIONS go to trainClassification.py for both networks; trainClassification.py --help explains them. Settings of
+# both scripts are variables: EPOCHS=3 BATCH_SIZE=8 ./runTraining.sh data    (settings.sh lists them)
+for word in "$@"; do
+  case $word in
+  -h | --help) # before anything is installed
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+  --data | --data=* | --output | --output=* | -savePath | --results | --results=* | \
+    --patch-size | --patch-size=* | -patchSize | --image-size | --image-size=* | -imgSize)
+    echo "error: ${word%%=*} differs between the two networks: set MODELS, RESULTS, PATCH_SIZE or IMAGE_SIZE instead" >&2
+    exit 2
+    ;;
+  esac
+done
+data=data
+if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+  data=$1
+  shift
+fi
+data=$(realpath "$data" 2>/dev/null || echo "$data")
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
+
+options=(--backbone "$BACKBONE" --init "$INIT" --image-size "$IMAGE_SIZE" --lr "$LR" --batch-size "$BATCH_SIZE"
+  --epochs "$EPOCHS" --seed "$SEED" --device "$DEVICE" --uncertain "$UNCERTAIN" --precision "$PRECISION")
+if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
+for service in $TRACK; do options+=(--track "$service"); done
+options+=("$@")
+check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
+python -c "$check" --data "$data" "${options[@]}" # a wrong option is refused before the films are preprocessed
 
 if [ "$preprocessed" != "$data" ]; then
   echo "== preprocessing into $preprocessed"
@@ -16,8 +44,7 @@ fi
 train() { # NAME PATCH_SIZE
   echo "== training $1"
   python trainClassification.py --data "$preprocessed" --output "$MODELS/$1" --results "$RESULTS/$1" \
-    --backbone "$BACKBONE" --init "$INIT" --patch-size "$2" --image-size "$IMAGE_SIZE" \
-    --lr "$LR" --batch-size "$BATCH_SIZE" --epochs "$EPOCHS" --seed "$SEED" --device "$DEVICE"
+    --patch-size "$2" "${options[@]}"
 }
 train MedicalPatchNet "$PATCH_SIZE"
 train EfficientNetB0 "$IMAGE_SIZE"

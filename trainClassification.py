@@ -4,7 +4,7 @@ AdamW, OneCycle, binary cross entropy, as published. The last weights are writte
 folder, those of the best validation AUROC into its `best/`. At the end the last weights (the published choice) are
 evaluated on validation and, once, on test.
 
-A run that was killed, or asked to stop (SIGTERM, Ctrl-C, SIGUSR1), goes on where it was when it is started again.
+A run that was killed, or asked to stop (SIGTERM, Ctrl-C, SIGUSR1), continues where it was when it is started again.
 Under `torchrun`, or `srun` with the same variables, several processes train as one and share the films of every step.
 """
 
@@ -12,298 +12,264 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from signal import Signals
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.dataset import FilmDataset
-from cxr.files import InputError, read_json, sha256, write_json
-from cxr.grey import Grey, recorded_grey
-from cxr.labels import LABELS
-from cxr.manifest import Films, read_films
-from cxr.packed import open_packed
-from cxr.run_record import RunRecord
-from cxr.splits import split_table
-from evaluation.metrics import auroc
-from models.checkpoint import build_model, save_model
-from models.measured import describe
-from models.patch_net import MedicalPatchNet
-from reporting.curves import draw_learning_curves
-from training.checkpoints import Checkpoints
-from training.distributed import Peers, peers
-from training.engine import Precision, Stepper, predict_films
-from training.history import SERVICES, open_trackers
-from training.loader import PartSampler, TrainingSet, collate
-from training.trainer import Run, Surroundings
-from training.workers import EXIT_CODES, StopSignals, ignore_signals
+from cxr.files import InputError, place, sha256
+from training.history import SERVICES
+
+if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
+    import numpy as np
+    from torch import Tensor
+
+    from cxr.manifest import Films, UncertainPolicy
+    from training.checkpoints import Checkpoints
+    from training.trainer import Trainer
+
+SAVED_MODELS = Path("savedModels")
 
 EXAMPLES = """
 python trainClassification.py --data CheXpert-1024 --output savedModels/MedicalPatchNet
 python trainClassification.py --data CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
-python trainClassification.py --data demo/CheXpert-256 --output savedModels/tiny --init random \\
+python trainClassification.py --data demo/data/CheXpert-256 --output savedModels/tiny --init random \\
     --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --device cpu
 torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --output savedModels/MedicalPatchNet
 """
 
-FINISHED = "training.json"
-
-SETTINGS = """backbone init patch_size image_size lr batch_size epochs uncertain frontal_only fraction seed
-    precision compile no_deterministic on_bad_image""".split()
-"""Options that decide about the weights; a run is only continued with the same."""
+GONE = {
+    "-wb": "--track wandb",
+    "-wb_name": "--track wandb; the run is named after the --output folder",
+    "-evalOnly": "evalClassification.py --weights PATH",
+    "-loadPath": "evalClassification.py --weights PATH; an interrupted training resumes by itself",
+    "-lrFactor": "nothing, it had no effect; --lr is the highest rate of the OneCycle schedule",
+    "-model": "--backbone, with --patch-size equal to --image-size for the baseline",
+    "-hpc": "nothing is needed; slurm/train.sbatch is a job script",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parse(argv)
+    args, recipe, settings = parse_args(argv)
+    from cxr.folder_lock import locked
+    from cxr.grey import Grey, recorded_grey
+    from models.checkpoint import build_model, save_model
+    from training.checkpoints import Checkpoints, is_finished
+    from training.distributed import process_group
+    from training.engine import Precision
+    from training.trainer import Trainer, TrainingOptions
+
     device = cli.pick_device(args.device)
-    with peers(device) as group:
-        settings = _settings(args, device, group)
-        if not _is_finished(args, settings, group):
-            signal = _train(args, settings, device, group)
-            if signal:
-                if group.first:
-                    print(f"stopped by {Signals(signal).name}; the same command goes on from here", file=sys.stderr)
-                return EXIT_CODES[Signals(signal)]
+    options = TrainingOptions(**{field.name: getattr(args, field.name) for field in fields(TrainingOptions)})
+    checkpoints = Checkpoints(args.output, args.keep_checkpoints)
+    with process_group(device) as group, locked(args.output) if group.is_main else nullcontext():
+        parts = options.parts_per_step(group.world_size)
+        films, validation = _read_films(args.data, args.uncertain, args.frontal_only, args.fraction)
+        settings |= {"precision": Precision(device, args.precision).name, "parts_per_step": parts}
+        settings |= _fingerprints(films, validation)
+        group.require_equal(f"--data {args.data}: options and label files", settings)
+        if args.resume == "auto" and group.broadcast(is_finished(args.output, settings)):
+            group.print(f"{args.output}: training is complete")
+        else:
+            sizes = f"{len(films)} films for training, {len(validation)} for validation"
+            group.print(f"training labels: {films.table.name}; {sizes}")
+            results = None if args.no_evaluation else args.results
+            state = _saved_state(checkpoints, settings, args.resume, results) if group.is_main else None
+            state = group.broadcast(state)
+            cli.set_seed(args.seed)
+            model = build_model(
+                args.backbone,
+                patch_size=args.patch_size,
+                image_size=args.image_size,
+                labels=films.label_set.names,
+                init=args.init if state is None else "random",
+            )
+            model.details["grey"] = (recorded_grey(args.data) or Grey.STORED).to_json()
+            model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
+            trainer = Trainer(
+                model, films, validation, options, checkpoints, settings, image_size=args.image_size,
+                score=_mean_auroc, save_weights=save_model, device=device, group=group,
+            )  # fmt: skip
+            code = _train(trainer, state, cli.run_facts(args, device))
+            if code is not None:
+                return code
         if args.no_evaluation:
             return 0
-        group.wait()  # the first process writes the weights, all read them
-        import evalClassification  # its heat maps need packages that training alone does not
-
-        code = evalClassification.main(_evaluation(args))
-        if group.first:
-            describe(args.output, args.results)
-            Checkpoints(args.output).clear()  # there is nothing left to go on with
+        group.barrier()  # rank 0 writes the weights, all read them
+        given = {name: getattr(args, name) for name in ("data", "device", "seed", "workers", "batch_size")}
+        code = _evaluate(args.output, args.results, given, group.is_main)
+        if group.is_main:
+            checkpoints.clear()  # nothing is left to resume
         return code
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
+    """All options; those of the recipe; and all that decide about the weights, with which alone a run is resumed."""
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    _add_published_options(parser.add_argument)
-    _add_running_options(parser.add_argument)
-    cli.add_workers(parser)
-    cli.add_device(parser)
-    cli.add_seed(parser)
+    _add_files(parser.add_argument_group("data and results").add_argument)
+    recipe = _add_recipe(parser.add_argument_group("recipe, which the model card repeats"))
+    network = _add_network(parser.add_argument_group("network and arithmetic").add_argument)
+    _add_running(parser.add_argument_group("running; may change from one start to the next"))
+    cli.add_gone(parser, GONE)
     args = parser.parse_args(argv)
-    if args.output.suffix == ".pt":  # as the published scripts name it
+    if args.image_size % args.patch_size:
+        parser.error(f"--image-size {args.image_size} is not a multiple of --patch-size {args.patch_size}")
+    if args.batch_size % args.accumulate:
+        parser.error(f"--batch-size {args.batch_size} is not a multiple of --accumulate {args.accumulate}")
+    if args.output.suffix == ".pt":  # as the published script names it: within savedModels/
         args.output = args.output.with_suffix("")
+        args.output = args.output if args.output.parent.name else SAVED_MODELS / args.output
     args.results = args.results or Path("results") / args.output.name
-    for name in ("lr", "batch_size", "epochs", "accumulate", "worker_timeout"):
-        if not 0 < getattr(args, name) < math.inf:
-            parser.error(f"--{name.replace('_', '-')} must be a finite number greater than 0")
-    return args
+    chosen = {option.dest: getattr(args, option.dest) for option in (*recipe, *network)}
+    return args, {option.dest: chosen[option.dest] for option in recipe}, chosen
 
 
-def _add_published_options(add: Callable[..., Any]) -> None:
-    add("--data", type=Path, required=True, help="preprocessed CheXpert: train.csv, valid.csv, train/, valid/, ...")
-    add("--output", "-savePath", type=Path, default=Path("savedModels/MedicalPatchNet"), help="folder of the weights")
-    add("--results", type=Path, help="where the final evaluation goes; results/<name of the output folder> by default")
-    add("--backbone", default="efficientnet_b0", help="efficientnet_b0, efficientnet_v2_s, or timm/<name>")
-    add("--init", choices=("imagenet", "random"), default="imagenet", help="what training starts from")
-    add("--patch-size", "-patchSize", type=int, default=64, help="equal to the image size for the baseline")
-    add("--image-size", "-imgSize", type=int, default=512, help="side of the film that the network sees")
-    add("--lr", "-lr", type=float, default=1e-4, help="highest learning rate of the OneCycle schedule")
-    add("--batch-size", "-bs", type=int, default=16, help="films per step, over all processes")
-    add("--epochs", "-ep", type=int, default=20)
-    add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="what the label -1 is taken for")
-    add("--frontal-only", action="store_true", help="leave lateral films out of training")
-    add("--fraction", type=float, default=1.0, help="share of the training patients to use")
+def _add_files(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--data",
+        type=cli.existing_folder,
+        required=True,
+        help="preprocessed CheXpert: train.csv, valid.csv, train/, valid/, ...",
+    )
+    add(
+        "--output",
+        "-savePath",
+        type=cli.path,
+        default=SAVED_MODELS / "MedicalPatchNet",
+        help="folder of the weights; NAME.pt stands for savedModels/NAME",
+    )
+    add("--results", type=cli.path, help="final evaluation; results/<name of the output folder> by default")
     add("--no-evaluation", action="store_true", help="only train")
 
 
-def _add_running_options(add: Callable[..., Any]) -> None:
-    add("--resume", choices=("auto", "never"), default="auto", help="auto goes on with a run that did not end")
-    add("--checkpoint-minutes", type=float, default=10.0, help="between two checkpoints; one is made after every epoch")
-    add("--keep-checkpoints", type=int, default=2, help="how many training states to keep")
-    add("--accumulate", type=int, default=1, help="parts of a step that a process takes one by one, to save memory")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 where the GPU has it")
-    add("--compile", action="store_true", help="compile the network first: some minutes, then faster on a GPU")
-    add(
-        "--no-deterministic",
-        action="store_true",
-        help="faster cuDNN algorithms; a resumed run then differs in its bits",
-    )
-    add("--on-bad-image", choices=("stop", "skip"), default="stop", help="skip leaves up to 0.1%% of the films out")
-    add("--worker-timeout", type=float, default=300.0, help="seconds without a film after which a worker hangs")
+def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
+    add = to.add_argument
+    return [
+        add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="meaning of the label -1"),
+        add("--frontal-only", action="store_true", help="leave lateral films out of training"),
+        add("--fraction", type=cli.number(0, 1, above=True), default=1.0, help="share of the training patients to use"),
+        add("--init", choices=("imagenet", "random"), default="imagenet", help="initial weights"),
+        add("--epochs", "-ep", type=cli.whole_number(1, 10**6), default=20, help="passes over the training films"),
+        add("--batch-size", "-bs", type=cli.whole_number(1, 10**6), default=16, help="films per step, all processes"),
+        add("--lr", "-lr", type=cli.number(0, above=True), default=1e-4, help="highest rate of the OneCycle schedule"),
+        cli.add_seed(to),
+    ]
+
+
+def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
+    side = cli.whole_number(1, 4096)
+    precisions, bad_images = ("auto", "fp32", "bf16", "fp16"), ("stop", "skip")
+    return [
+        add("--backbone", default="efficientnet_b0", help="efficientnet_b0, efficientnet_v2_s, or timm/<name>"),
+        add("--patch-size", "-patchSize", type=side, default=64, help="equal to the image size for the baseline"),
+        add("--image-size", "-imgSize", type=side, default=512, help="side of the film that the network sees, pixels"),
+        add("--precision", choices=precisions, default="auto", help="auto: bf16 where the GPU has it"),
+        add("--compile", action="store_true", help="compile the network first: some minutes, then faster on a GPU"),
+        add("--no-deterministic", action="store_true", help="faster cuDNN; a resumed run then differs in its bits"),
+        add("--on-bad-image", choices=bad_images, default="stop", help="skip leaves up to 0.1%% of the films out"),
+    ]
+
+
+def _add_running(to: argparse._ActionsContainer) -> None:
+    add, minutes = to.add_argument, cli.number(0)
+    add("--resume", choices=("auto", "never"), default="auto", help="auto continues a run that did not end")
+    add("--checkpoint-minutes", type=minutes, default=10.0, help="time between two checkpoints within an epoch")
+    add("--keep-checkpoints", type=cli.whole_number(1, 1000), default=2, help="number of training states to keep")
+    add("--accumulate", type=cli.whole_number(1, 10**6), default=1, help="parts of a step, one by one, to save memory")
+    add("--worker-timeout", type=cli.number(0, 10**6, above=True), default=300.0, help="seconds until a worker is hung")
     add("--track", choices=SERVICES, action="append", default=[], help="on top of CSV and JSONL; may be repeated")
+    cli.add_workers(to)
+    cli.add_device(to)
 
 
-def _evaluation(args: argparse.Namespace) -> list[str]:
-    """Arguments of the final evaluation."""
-    given = {"weights": args.output, "output": args.results, "heatmaps": "none", "batch-size": args.batch_size}
-    given |= {name: getattr(args, name) for name in ("data", "device", "seed", "workers")}
-    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+def _read_films(data: Path, uncertain: UncertainPolicy, frontal_only: bool, fraction: float) -> tuple[Films, Films]:
+    """Films for training and for validation, with the same labels."""
+    from cxr.manifest import read_films
+    from cxr.splits import split_table
+
+    tables = [split_table(data, split) for split in ("train", "val")]
+    for table in tables:
+        if not table.is_file():
+            raise InputError(f"--data {place(data)}: no {table.name} in this folder; is it what preprocessing wrote?")
+    chosen = {"uncertain": uncertain, "frontal_only": frontal_only, "fraction": fraction}
+    films = read_films(tables[0], data, split="train", **chosen)
+    return films, read_films(tables[1], data, split="val", label_set=films.label_set)
 
 
-def _settings(args: argparse.Namespace, device: str, group: Peers) -> dict[str, Any]:
-    """What decides about the weights: two runs with the same settings make the same network."""
-    csv = split_table(args.data, "train")
-    if not csv.is_file():
-        raise InputError(f"--data {args.data}: neither train_visualCheXbert.csv nor train.csv is in this folder")
-    valid = args.data / "valid.csv"
-    if not valid.is_file():
-        raise InputError(f"--data {args.data}: no valid.csv in this folder")
-    parts = args.accumulate * group.world
-    if args.batch_size % parts:
-        raise InputError(f"--batch-size {args.batch_size} is no multiple of {parts} (--accumulate x processes)")
-    packed = open_packed(args.data)
-    settings = {name: getattr(args, name) for name in SETTINGS} | {
-        "precision": Precision(device, args.precision).name,
-        "parts_per_step": parts,
-        "labels": csv.name,
-        "labels_sha256": sha256(csv),
-        "validation_sha256": sha256(valid),
-        "label_set": list(LABELS),
-        "packed_films": None if packed is None else packed.fingerprint("train"),
+def _fingerprints(films: Films, validation: Films) -> dict[str, Any]:
+    """The part of the data that decides about the weights: tables, facts of the data set, labels, packed pixels."""
+    from cxr.manifest import DATASET
+
+    facts = films.table.with_name(DATASET)
+    return {
+        "labels": films.table.name,
+        "labels_sha256": sha256(films.table),
+        "validation_sha256": sha256(validation.table),
+        "dataset_sha256": sha256(facts) if facts.is_file() else None,
+        "label_set": list(films.label_set.names),
+        "packed_films": None if films.packed is None else films.packed.fingerprint("train"),
     }
-    group.agree(f"--data {args.data}: options and label files", settings)
-    return settings
 
 
-def _is_finished(args: argparse.Namespace, settings: dict[str, Any], group: Peers) -> bool:
-    finished = args.output / FINISHED
-    if args.resume == "never" or not group.share(finished.is_file()):
-        return False
-    _refuse_others(finished, read_json(finished).get("settings") or {}, settings)
-    group.say(f"{args.output}: training is complete")
-    return True
-
-
-def _refuse_others(path: Path, known: dict[str, Any], settings: dict[str, Any]) -> None:
-    changed = [name for name in settings if known.get(name) != settings[name]]
-    if changed:
-        told = {"parts_per_step": "--accumulate x processes"}
-        values = ", ".join(f"{told.get(n, n)} was {known.get(n)} and is {settings[n]}" for n in changed)
-        ways = "give its own, another --output, or --resume never"
-        raise InputError(f"{path}: of a run with other settings ({values}); {ways}")
-
-
-def _train(args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers) -> int:
-    """Trains to the end, or until a signal, which is returned."""
-    started = time.monotonic()
-    checkpoints = Checkpoints(args.output, args.keep_checkpoints)
-    run, loader, valid = _build(args, settings, device, group, _checkpoint(args, checkpoints, settings, group))
-    done = (run.stepper.steps, len(run.history.epochs))
-    trackers = open_trackers(args.track, args.output, settings, *done) if group.first else []
-    validating = {"batch_size": args.batch_size, "workers": args.workers, "worker_timeout": args.worker_timeout}
-    around = Surroundings(
-        folder=args.output,
-        checkpoints=checkpoints,
-        seconds_between_checkpoints=60 * args.checkpoint_minutes,
-        trackers=trackers,
-        validate=lambda: _mean_auroc(predict_films(run.net, valid, device, peers=group, **validating), valid.films),
-        keep_weights=lambda best: _keep_weights(run.net, args.output, best),
-    )
-    with StopSignals() as stop:
-        signal = run.train(args.epochs, loader, around, stop)
-    for tracker in trackers:
-        tracker.close()
-    if group.first and not signal:
-        facts = cli.run_facts(args, device) | {"settings": settings, "processes": group.world}
-        _report(args.output, run, facts | {"seconds": round(time.monotonic() - started, 1)})
-    return signal
-
-
-def _checkpoint(
-    args: argparse.Namespace, checkpoints: Checkpoints, settings: dict[str, Any], group: Peers
+def _saved_state(
+    checkpoints: Checkpoints, settings: dict[str, Any], resume: str, results: Path | None
 ) -> dict[str, Any] | None:
-    """What to go on from, read by the first process for all; None for a fresh start."""
-    never = args.resume == "never"
-    content = group.share(checkpoints.load() if group.first and not never else None)
-    if content is not None:
-        _refuse_others(checkpoints.newest, content["settings"], settings)
-    elif group.first:
-        if not args.no_evaluation:  # better told before a training than after it
-            RunRecord(args.results).belongs_to(None, "--results")
-        if never:
-            (args.output / FINISHED).unlink(missing_ok=True)
-            checkpoints.clear()
-    return content
+    """The state to continue from; None for a fresh start, for which `results` must hold no other network's results."""
+    from cxr.run_record import RunRecord
+    from training.checkpoints import refuse_other_settings
+
+    state = checkpoints.load() if resume == "auto" else None
+    if state is not None:
+        refuse_other_settings(checkpoints.newest, state.get("settings"), settings)
+        return state
+    if results is not None:  # better refused before a training than after it
+        RunRecord(results).belongs_to(None, "--results")
+    if resume == "never":
+        checkpoints.start_over()
+    return None
 
 
-def _build(
-    args: argparse.Namespace, settings: dict[str, Any], device: str, group: Peers, content: dict[str, Any] | None
-) -> tuple[Run, DataLoader, FilmDataset]:
-    """The run, at its start or where `content` leaves it, the loader of its films, and the validation films."""
-    cli.set_seed(args.seed)
-    torch.backends.cudnn.deterministic = not args.no_deterministic
-    torch.backends.cudnn.benchmark = args.no_deterministic
-    films, valid = _films(args, group)
-    sampler = PartSampler(
-        len(films), args.batch_size, args.seed, settings["parts_per_step"], rank=group.rank, world=group.world
-    )
-    loader = DataLoader(
-        TrainingSet(FilmDataset(films, args.image_size), args.seed, args.on_bad_image),
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=args.workers,
-        worker_init_fn=ignore_signals,
-        timeout=args.worker_timeout if args.workers else 0,
-        pin_memory=device == "cuda",
-        persistent_workers=args.workers > 0,
-    )
-    sizes = {"patch_size": args.patch_size, "image_size": args.image_size}
-    net = build_model(args.backbone, **sizes, labels=LABELS, init=args.init if content is None else "random")
-    net.details["training_data"] = _training_data(args, films)
-    net.details["grey"] = (recorded_grey(args.data) or Grey.STORED).to_json()
-    net = net.to(device=device, memory_format=torch.channels_last)
-    model = group.parallel(torch.compile(net) if args.compile else net, device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, fused=True)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=args.lr, total_steps=args.epochs * sampler.steps, pct_start=0.05
-    )
-    stepper = Stepper(model, optimizer, scheduler, Precision(device, args.precision), args.seed, group)
-    run = Run(net, stepper, films, sampler, settings)
-    if content is not None:
-        run.restore(content)
-        group.say(f"going on after step {run.stepper.steps}, in epoch {run.epoch}")
-    return run, loader, FilmDataset(valid, args.image_size)
+def _train(trainer: Trainer, state: dict[str, Any] | None, facts: dict[str, Any]) -> int | None:
+    """Trains to the end, or until a signal stops the program with the exit code that is returned."""
+    from reporting.curves import draw_learning_curves
+
+    started = time.monotonic()
+    if state is not None:
+        trainer.resume(state)
+    code = trainer.train()
+    if code is None and trainer.group.is_main:
+        draw_learning_curves(trainer.folder)
+        trainer.finish(facts | {"seconds": round(time.monotonic() - started, 1)})
+    return code
 
 
-def _films(args: argparse.Namespace, group: Peers) -> tuple[Films, Films]:
-    csv = split_table(args.data, "train")
-    chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
-    films = read_films(csv, args.data, **chosen)
-    valid = read_films(args.data / "valid.csv", args.data)
-    group.say(f"training labels: {csv.name}; {len(films)} films for training, {len(valid)} for validation")
-    if len(films) < args.batch_size:
-        raise InputError(f"{csv}: {len(films)} films are fewer than one batch; lower --batch-size")
-    return films, valid
+def _mean_auroc(logits: Tensor, labels: np.ndarray) -> float:
+    """Mean AUROC over the labels for which it is defined; NaN where it is for none. Both (N, C)."""
+    import numpy as np
 
+    from evaluation.metrics import auroc
 
-def _training_data(args: argparse.Namespace, films: Films) -> dict[str, Any]:
-    """What travels with the weights of what they were trained on, and how."""
-    names = ("uncertain", "frontal_only", "fraction", "init", "epochs", "batch_size", "lr", "seed")
-    return {"labels": films.table.name, "films": len(films)} | {name: getattr(args, name) for name in names}
-
-
-def _keep_weights(net: MedicalPatchNet, output: Path, best: bool) -> None:
-    save_model(net, output)
-    if best:
-        save_model(net, output / "best")
-
-
-def _mean_auroc(logits: Tensor, films: Films) -> float:
-    """Mean AUROC over the labels for which it is defined; NaN where it is for none."""
-    values = np.array([auroc(films.labels[:, c], logits[:, c].numpy()) for c in range(len(LABELS))])
+    values = []
+    for truth, scores in zip(labels.T, logits.numpy().T, strict=True):  # (N,) of one label
+        known = ~np.isnan(truth)
+        values.append(auroc(truth[known], scores[known]))
     return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
-def _report(output: Path, run: Run, facts: dict[str, Any]) -> None:
-    """`training.json`, which says that the run is complete, and the learning curves."""
-    draw_learning_curves(output)
-    unreadable = [
-        {"table": str(run.films.table), "line": run.films.lines[film], "path": run.films.paths[film], "reason": reason}
-        for film, reason in sorted(run.unreadable.items())
-    ]
-    write_json(output / FINISHED, facts | {"best": run.history.best, "unreadable_films": unreadable})
+def _evaluate(weights: Path, results: Path, given: dict[str, Any], describes: bool) -> int:
+    """The exit code of the final evaluation; `describes`: its numbers are added to the description of the weights."""
+    import evalClassification  # its heat maps need packages that training alone does not
+    from models.measured import describe
+
+    options = {"weights": weights, "output": results, "heatmaps": "none"} | given
+    words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+    code = evalClassification.main([word for pair in words for word in pair])
+    if describes:
+        describe(weights, results)
+    return code
 
 
 if __name__ == "__main__":

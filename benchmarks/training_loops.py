@@ -14,7 +14,7 @@ from torchvision.transforms.functional import to_tensor
 
 from benchmarks.measure import Timer
 from cxr.manifest import Films
-from training.engine import Precision, Stepper
+from training.engine import Precision, Stepper, one_cycle
 from training.loader import Batch
 from training.trainer import READ_EVERY
 
@@ -71,7 +71,7 @@ class PublishedLoop:
     def __init__(self, model: nn.Module, device: str) -> None:
         self.model, self.device = model.train(), device
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-        self.scheduler = one_cycle(self.optimizer)
+        self.scheduler = one_cycle(self.optimizer, RATE, MANY_STEPS)
         self.criterion = nn.BCEWithLogitsLoss()
         self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
         self.losses: list[float] = []
@@ -97,7 +97,9 @@ class OurLoop:
     def __init__(self, model: nn.Module, device: str) -> None:
         self.device = device
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
-        self.stepper = Stepper(model.train(), optimizer, one_cycle(optimizer), Precision(device), seed=0)
+        self.stepper = Stepper(
+            model.train(), optimizer, one_cycle(optimizer, RATE, MANY_STEPS), Precision(device), seed=0
+        )
         self.losses: list[float] = []
 
     def step(self, batch: Batch) -> None:
@@ -111,10 +113,6 @@ class OurLoop:
 
     def _read(self) -> None:
         self.losses += [row.loss for row in self.stepper.read()]
-
-
-def one_cycle(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=MANY_STEPS, pct_start=0.05)
 
 
 def timed(loop: Loop, batches: Iterable[Any], warm_up: int) -> dict[str, float]:

@@ -45,19 +45,68 @@ def test_wrong_arguments_are_one_line_and_exit_2(capsys):
     assert "pixels (default: 3)" in parser.format_help()
 
 
-@pytest.mark.parametrize("wrong", ["-1", "4294967296", "1.5", "many"])
-@pytest.mark.parametrize("option", ["--seed", "--workers"])
-def test_seed_and_workers_are_counts(option, wrong, capsys):
+def refused(parser, words, capsys):
+    """The line with which the parser refuses these words."""
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(words)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.isprintable() is False and said[:-1].isprintable()
+    return said
+
+
+@pytest.mark.parametrize(("option", "most"), [("--seed", 4294967295), ("--workers", 1024)])
+@pytest.mark.parametrize("wrong", ["-1", "above", "1.5", "many", "", "\u0661", "9" * 5000, "\x1b[31m1"])
+def test_seed_and_workers_are_whole_numbers(option, most, wrong, capsys):
     parser = cli.parser("does things", "python x.py")
     cli.add_seed(parser)
     cli.add_workers(parser)
     assert vars(parser.parse_args(["--seed", "4294967295", "-pr", "0"])) == {"seed": 4294967295, "workers": 0}
-    with pytest.raises(SystemExit) as caught:
-        parser.parse_args([option, wrong])
-    assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert option in told and f"{wrong} is no whole number from 0 to 4294967295" in told
-    assert told.count("\n") == 1
+    assert parser.parse_args([option, str(most)])
+    said = refused(parser, [f"{option}={str(most + 1) if wrong == 'above' else wrong}"], capsys)
+    assert option in said and f"is not a whole number from 0 to {most}" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "words"),
+    [
+        (cli.number(0, 1, above=True), {"1": 1.0, "1e-9": 1e-9}, ["0", "1.1", "-1", "nan"], "above 0 to 1"),
+        (cli.number(0), {"0": 0.0, "1e300": 1e300}, ["-0.1", "inf", "1e999", "nan", "x", ""], "from 0 on"),
+        (cli.number(0, above=True), {"1e-300": 1e-300}, ["0", "-0", "-inf", "1e-999"], "above 0 on"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_in_one_line(kind, good, bad, words, capsys):
+    parser = cli.parser("does things", "python x.py")
+    parser.add_argument("--value", type=kind)
+    for text, value in good.items():
+        assert parser.parse_args([f"--value={text}"]).value == value
+    for text in bad:
+        said = refused(parser, [f"--value={text}"], capsys)
+        assert f"argument --value: '{text}' is not a number {words}" in said
+
+
+def test_paths_must_be_there_and_must_not_be_empty(tmp_path, capsys):
+    parser = cli.parser("does things", "python x.py")
+    parser.add_argument("--data", type=cli.existing_folder)
+    parser.add_argument("--output", type=cli.path)
+    assert parser.parse_args(["--data", str(tmp_path), "--output", "new"]).data == tmp_path
+    for words in (["--data", ""], ["--output", ""], ["--output", " "], ["--output", "a\0b"]):
+        assert "is not a path" in refused(parser, words, capsys)
+    for missing in ("missing\nfolder", "x" * 5000):
+        assert "no such folder" in refused(parser, ["--data", missing], capsys)
+    (tmp_path / "file").touch()
+    assert "no such folder" in refused(parser, ["--data", str(tmp_path / "file")], capsys)
+
+
+def test_an_option_that_is_gone_says_what_replaces_it(capsys):
+    parser = cli.parser("does things", "python x.py")
+    parser.add_argument("--needed", required=True)
+    cli.add_gone(parser, {"-hpc": "nothing is needed", "-model": "--backbone"})
+    for words in (["-hpc"], ["-hpc", "--needed", "x"], ["-model", "ScalePatchNet"], ["-model=ScalePatchNet"]):
+        option = words[0].partition("=")[0]
+        replacement = {"-hpc": "nothing is needed", "-model": "--backbone"}[option]
+        assert f"{option} of the published script is gone: {replacement}" in refused(parser, words, capsys)
+    assert "-hpc" not in parser.format_help()
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(3, 3), (20, 16)])
@@ -72,9 +121,12 @@ def test_as_many_workers_as_cores_that_may_be_used(cores, workers, monkeypatch):
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert cli.pick_device("auto") == "cpu"
     with pytest.raises(InputError, match="no CUDA device"):
         cli.pick_device("cuda")
+    with pytest.raises(InputError, match="no Metal device"):
+        cli.pick_device("mps")
 
 
 def test_run_facts_can_be_written_as_json(tmp_path):

@@ -13,7 +13,10 @@ import torch
 
 import cli
 import trainClassification
+from cxr.files import write_json
+from cxr.labels import CHEXPERT
 from preprocessing import preProcCheXpert
+from tests.films import alternating_labels, write_film, write_labels
 from tests.training_runs import Death, arguments, assert_same_run, run, state
 from training.checkpoints import sealed, unsealed
 
@@ -174,10 +177,10 @@ def test_never_starts_over(stopped, tiny_chexpert, uninterrupted, tmp_path):
     [
         (["--seed", "6"], "seed was 5 and is 6"),
         (["--lr", "1e-4"], "lr was 0.001 and is 0.0001"),
-        (["--backbone", "timm/test_resnet"], "backbone was timm/test_efficientnet and is timm/test_resnet"),
+        (["--backbone", "timm/test_resnet"], "backbone was 'timm/test_efficientnet' and is 'timm/test_resnet'"),
         (["--patch-size", "32"], "patch_size was 16 and is 32"),
         (["--accumulate", "2"], "--accumulate x processes was 1 and is 2"),
-        (["--precision", "bf16"], "precision was fp32 and is bf16"),
+        (["--precision", "bf16"], "precision was 'fp32' and is 'bf16'"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(options, named, stopped, tiny_chexpert, capsys):
@@ -199,14 +202,14 @@ def test_a_changed_label_file_is_refused_by_name(csv, named, stopped, tiny_chexp
     assert f"({named}" in capsys.readouterr().err
 
 
-def test_other_labels_and_other_pixels_are_refused_by_name(
-    stopped, tiny_chexpert, packed_chexpert, capsys, monkeypatch
-):
+def test_other_labels_and_other_pixels_are_refused_by_name(stopped, tiny_chexpert, packed_chexpert, tmp_path, capsys):
     assert cli.guarded(trainClassification.main, arguments(packed_chexpert, stopped)) == 2
     assert "(packed_films was None and is " in capsys.readouterr().err
-    monkeypatch.setattr(trainClassification, "LABELS", trainClassification.LABELS[:13])
-    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, stopped)) == 2
-    assert "(label_set was [" in capsys.readouterr().err
+    data = shutil.copytree(tiny_chexpert, tmp_path / "data")
+    write_json(data / "dataset.json", {"labels": list(CHEXPERT.names[:13]), "blank": "negative"})
+    assert cli.guarded(trainClassification.main, arguments(data, stopped)) == 2
+    said = capsys.readouterr().err
+    assert "dataset_sha256 was None and is " in said and "label_set is another one)" in said
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, tiny_chexpert, capsys):
@@ -217,6 +220,88 @@ def test_a_finished_run_is_left_alone(uninterrupted, tiny_chexpert, capsys):
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
     assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, output, "--epochs", "4")) == 2
     assert "epochs was 3 and is 4" in capsys.readouterr().err
+
+
+def at(state, place, value):
+    """A copy of a state with another value at a place, such as `history/steps`; without it where the value is None."""
+    name, _, rest = place.partition("/")
+    key = int(name) if name.isdecimal() else name
+    changed = type(state)(state)
+    if rest:
+        changed[key] = at(state[key], rest, value)
+    elif value is None:
+        del changed[key]
+    else:
+        changed[key] = value
+    return changed
+
+
+MISFITS = [
+    *((name, None) for name in ("epoch", "weights", "optimizer", "scheduler", "scaler", "history", "unreadable")),
+    *((name, [1]) for name in ("settings", "weights", "optimizer", "scheduler", "scaler", "history", "unreadable")),
+    *(("epoch", value) for value in (0, -1, 9, 2.0, "2", True, 10**4000)),
+    *(("steps_in_epoch", value) for value in (7, -1, 1.5, "1")),
+    *(("step", value) for value in (3, 10**30, -8)),
+    ("weights/head.weight", None),
+    ("weights/another", torch.zeros(3)),
+    ("weights/head.weight", torch.zeros(3)),
+    ("weights/head.weight", torch.zeros(14, 256, dtype=torch.float64)),
+    ("weights/head.weight", "text"),
+    ("optimizer/state", [1]),
+    ("optimizer/state/0/exp_avg", torch.zeros(1)),
+    ("optimizer/state/0/step", 3),
+    ("optimizer/state/0/exp_avg", None),
+    ("optimizer/state/99999", {}),
+    ("optimizer/param_groups", []),
+    ("optimizer/param_groups", [{"lr": "x"}]),
+    ("scheduler/last_epoch", 3),
+    ("scheduler/last_epoch", 8.0),
+    ("scheduler/total_steps", "18"),
+    ("scheduler/_last_lr", 1e-3),
+    ("history/steps", torch.zeros(2, 5, dtype=torch.float64)),
+    ("history/steps", torch.zeros(8, 4, dtype=torch.float64)),
+    ("history/epochs", [[1.0]]),
+    ("unreadable", {"0": "text"}),
+    ("unreadable", {0: 1}),
+    ("unknown", 1),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), MISFITS, ids=lambda value: str(value)[:30].replace("/", "."))
+def test_a_sealed_state_of_another_kind_is_one_line(place, value, stopped, tiny_chexpert, tmp_path, capsys):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "training_state.pt").write_bytes(sealed(at(state(stopped), place, value)))
+    assert cli.guarded(trainClassification.main, arguments(tiny_chexpert, output)) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert said.startswith(f"error: {output}") and said.endswith("--resume never")
+    assert len(said) < 400
+
+
+def test_a_state_of_the_layout_before_the_label_sets_goes_on(stopped, tiny_chexpert, uninterrupted, tmp_path):
+    """It had no fingerprint of dataset.json, which its data did not have."""
+    output = shutil.copytree(stopped, tmp_path / "run")
+    (output / "training_state.pt").write_bytes(sealed(at(state(stopped), "settings/dataset_sha256", None)))
+    assert "going on after step 8, in epoch 2" in finish(arguments(tiny_chexpert, output), tmp_path).said()
+    for name in ("model.safetensors", "history_steps.csv", "history_epochs.csv"):
+        assert (output / name).read_bytes() == (uninterrupted() / name).read_bytes()
+
+
+@pytest.mark.parametrize("films", [2, 40])
+def test_any_number_of_steps_trains_to_its_end(films, tmp_path):
+    """One step, and the 20 for which torch's schedule divides by zero."""
+    write_film(tmp_path / "data/film.jpg", 48, 48)
+    paths = [f"train/patient{i:05d}/study1/view1_frontal.jpg" for i in range(films)]
+    for path in paths:
+        (tmp_path / "data" / path).parent.mkdir(parents=True)
+        os.link(tmp_path / "data/film.jpg", tmp_path / "data" / path)
+    for table in ("train.csv", "valid.csv"):
+        write_labels(tmp_path / "data" / table, paths, alternating_labels(films))
+    command = arguments(tmp_path / "data", tmp_path / "run", "--epochs", "1")
+    assert cli.guarded(trainClassification.main, command) == 0
+    rates = np.loadtxt(tmp_path / "run/history_steps.csv", delimiter=",", skiprows=1, ndmin=2)[:, 3]
+    assert len(rates) == films // 2
+    assert films == 2 or rates[0] == max(rates) == 1e-3
 
 
 def test_the_comparison_sees_a_single_bit(uninterrupted, tmp_path):

@@ -1,4 +1,4 @@
-"""slurm/train.sbatch with a Slurm of its own: what it starts on which node, and when it goes back into the queue."""
+"""slurm/train.sbatch with fake Slurm commands: what it starts on which node, and when it is requeued."""
 
 import os
 import re
@@ -82,9 +82,12 @@ def test_it_goes_back_into_the_queue_only_when_the_time_was_up(submit, tmp_path,
 
 
 def test_without_arguments_or_outside_of_a_job_it_says_how(submit):
-    for done, _ in (submit("packed"), submit("packed", "run", SLURM_JOB_ID="")):
-        assert done.returncode == 2
+    for done, called in (submit("packed"), submit("packed", "run", SLURM_JOB_ID=""), submit("packed", "run.pt")):
+        assert done.returncode == 2 and called["srun"] == []
         assert "usage: sbatch slurm/train.sbatch DATA_DIR OUTPUT_DIR" in done.stderr
+    done, called = submit("--help", SLURM_JOB_ID="")
+    assert (done.returncode, done.stderr, called["srun"]) == (0, "", [])
+    assert done.stdout.startswith("usage: sbatch slurm/train.sbatch DATA_DIR OUTPUT_DIR")
 
 
 def test_the_signal_it_asks_for_is_one_that_a_run_stops_for():

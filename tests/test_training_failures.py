@@ -12,6 +12,7 @@ import cli
 import trainClassification
 from tests.films import alternating_labels, write_film, write_labels
 from tests.training_runs import Death, Job, arguments, assert_same_run, run, state
+from training.engine import Stepper
 
 OFTEN = ("--checkpoint-minutes", "0")
 
@@ -78,12 +79,12 @@ def test_a_loss_that_is_not_finite_stops_before_its_update(tiny_chexpert, tmp_pa
     assert cli.guarded(trainClassification.main, command) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     found = re.fullmatch(
-        r"error: step (\d+): loss \S+, gradient norm \S+, with the films of (\S+), rows (\d+), (\d+); .*", said
+        r"error: (\S+), lines (\d+), (\d+): step (\d+): loss \S+, gradient norm \S+ with these films; .*", said
     )
-    assert found[2] == str(tiny_chexpert / "train.csv")
-    step = int(found[1])
+    assert found[1] == str(tiny_chexpert / "train.csv")
+    step = int(found[4])
     order = np.random.default_rng((5, 1)).permutation(12)  # seed 5, epoch 1; two films a step
-    assert [int(row) for row in found.group(3, 4)] == [film + 2 for film in order[2 * step - 2 : 2 * step]]
+    assert [int(row) for row in found.group(2, 3)] == [film + 2 for film in order[2 * step - 2 : 2 * step]]
     kept = state(tmp_path / "run")
     assert kept["step"] == step - 1
     assert all(tensor.isfinite().all() for tensor in kept["weights"].values())
@@ -130,7 +131,7 @@ def test_a_bad_film_stops_or_is_listed_and_two_in_a_thousand_are_too_many(tmp_pa
 
     assert train_on(one, tmp_path / "skipped", "--on-bad-image", "skip", "--workers", "1") == 0
     (listed,) = json.loads((tmp_path / "skipped/training.json").read_text())["unreadable_films"]
-    assert (listed["row"], listed["path"]) == (502, "CheXpert-v1.0/train/patient00500/study1/view1_frontal.jpg")
+    assert (listed["line"], listed["path"]) == (502, "CheXpert-v1.0/train/patient00500/study1/view1_frontal.jpg")
     assert listed["reason"].startswith(place)
     assert state(tmp_path / "skipped")["step"] == 10
 
@@ -144,12 +145,12 @@ def test_a_left_out_film_is_left_out_of_the_batch_only(tmp_path, monkeypatch):
     """Every other film is seen once, and none twice."""
     data = lists_bad_films(tmp_path / "data", 1000, {500})
     seen = []
-    step = trainClassification.Stepper.step
+    step = Stepper.step
 
     def noting(self, batches):
         seen.extend(film for batch in batches for film in batch.films.tolist())
         step(self, batches)
 
-    monkeypatch.setattr(trainClassification.Stepper, "step", noting)
+    monkeypatch.setattr(Stepper, "step", noting)
     assert train_on(data, tmp_path / "run", "--on-bad-image", "skip") == 0
     assert sorted(seen) == [*np.delete(np.arange(1000), 500)]

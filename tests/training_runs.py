@@ -22,13 +22,14 @@ import torch
 
 import cli
 import evalClassification  # noqa: F401
-import trainClassification
+import trainClassification  # noqa: F401
 import training.checkpoints
 import training.trainer
 from training.checkpoints import unsealed
-from training.distributed import Peers, peers
+from training.distributed import ProcessGroup, process_group
 from training.engine import Stepper
 from training.loader import TrainingSet
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
@@ -164,16 +165,16 @@ def _at_step(death: Death) -> None:
 
 
 def _at_epoch(death: Death) -> None:
-    keep_weights, count = trainClassification._keep_weights, 0
+    write_weights, count = Trainer._write_weights, 0
 
-    def dying_keep_weights(*arguments: Any) -> None:
+    def dying_write_weights(self: Trainer) -> None:
         nonlocal count
         count += 1
-        keep_weights(*arguments)
+        write_weights(self)
         if count == death.number:
             death.strike()
 
-    trainClassification._keep_weights = dying_keep_weights
+    Trainer._write_weights = dying_write_weights
 
 
 def _at_writing(death: Death) -> None:
@@ -259,7 +260,7 @@ def arguments(data: Path, output: Path, *more: str) -> list[str]:
     ]
 
 
-def together(function: Callable[[Peers], Any], world: int, folder: Path) -> list[Any]:
+def together(function: Callable[[ProcessGroup], Any], world: int, folder: Path) -> list[Any]:
     """What a function of a test module gives in each of `world` processes that know each other."""
     os.environ["PYTHONPATH"] = str(ROOT)
     port = _free_port()
@@ -273,8 +274,8 @@ def together(function: Callable[[Peers], Any], world: int, folder: Path) -> list
     return [torch.load(file, weights_only=True) for file in files]
 
 
-def _call(function: Callable[[Peers], Any], rank: int, world: int, port: int, file: Path) -> None:
+def _call(function: Callable[[ProcessGroup], Any], rank: int, world: int, port: int, file: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    with peers("cpu") as group:
+    with process_group("cpu") as group:
         torch.save(function(group), file)

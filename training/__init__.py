@@ -1,1 +1,1 @@
-"""Loops over a loader, the state of a run, and augmentation."""
+"""Training: the loop, its step, data loading and augmentation, processes, checkpoints and history."""

@@ -1,4 +1,4 @@
-"""Several processes that train, or predict, as one: started by torchrun or srun, gloo on CPUs, nccl on GPUs."""
+"""Process group of a training or prediction: started by torchrun or srun, gloo on CPUs, nccl on GPUs."""
 
 from __future__ import annotations
 
@@ -14,117 +14,116 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from cxr.files import InputError
+from cxr.files import InputError, quoted
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
-"""For one that is alive but silent: longer than anything it does alone. One that has ended is noticed at once."""
+"""Collective timeout; a dead process is detected at once, this bounds a hung one."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Peers:
-    """The processes of this run. `rank` counts from 0; the process of rank 0 (`first`) writes files and prints."""
+class ProcessGroup:
+    """The processes of one run: `rank` of this one, from 0, of `world_size`. Rank 0 (`is_main`) writes and prints."""
 
-    def __init__(self, rank: int = 0, world: int = 1) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank, self.world_size = rank, world_size
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def say(self, text: str) -> None:
-        """Prints a line, once for all processes."""
-        if self.first:
+    def print(self, text: str) -> None:
+        """Prints a line on rank 0."""
+        if self.is_main:
             print(text)
 
-    def wait(self) -> None:
-        """Until all processes are here: what the first one wrote before is there for all of them after."""
-        self.highest([0])
+    def barrier(self) -> None:
+        """Waits until all processes are here; files that rank 0 wrote before are there for all of them after."""
+        self.all_reduce_max([0])
 
-    def agree(self, what: str, value: object) -> None:
-        """Raises InputError, naming `what` is not the same, unless all processes hold the same value."""
-        others = [rank for rank, of_rank in enumerate(self.all(value)) if of_rank != value]
+    def require_equal(self, what: str, value: object) -> None:
+        """Raises InputError, starting with `what`, unless all processes hold an equal value."""
+        others = [rank for rank, of_rank in enumerate(self.all_gather(value)) if of_rank != value]
         if others:
             raise InputError(f"{what}: process {others[0]} has others than process {self.rank}; do all see one folder?")
 
-    def highest(self, values: Sequence[float]) -> list[float]:
-        """The elementwise maximum over all processes."""
-        if self.world == 1:
+    def all_reduce_max(self, values: Sequence[float]) -> list[float]:
+        """Elementwise maximum over all processes."""
+        if self.world_size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of CPU tensors over all processes, in the order of ranks."""
-        if self.world == 1:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
+        """Mean of CPU tensors over all processes, summed in the order of ranks."""
+        if self.world_size == 1:
             return values
-        return torch.stack(self.all(values)).mean(dim=0)
+        return torch.stack(self.all_gather(values)).mean(dim=0)
 
-    def all(self, value: T) -> list[T]:
-        """What every process holds, in the order of ranks."""
-        if self.world == 1:
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all processes, in the order of ranks."""
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, value: T) -> T:
-        """What the first process holds."""
-        if self.world == 1:
+    def broadcast(self, value: T) -> T:
+        """The value of rank 0."""
+        if self.world_size == 1:
             return value
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def own_batches(self, count: int, batch_size: int) -> list[list[int]]:
-        """This process's batches of the films 0 .. count - 1. Over all processes each film comes once, in the very
-        batches that one process alone would make, so that its prediction is the same to the last bit."""
+    def shard_batches(self, count: int, batch_size: int) -> list[list[int]]:
+        """Batches of film indices of this process. Over all processes each of 0 .. count - 1 comes once, in the same
+        batches that a single process makes, so that predictions are equal to the last bit."""
         starts = range(0, count, batch_size)
-        return [list(range(start, min(start + batch_size, count))) for start in starts[self.rank :: self.world]]
+        return [list(range(start, min(start + batch_size, count))) for start in starts[self.rank :: self.world_size]]
 
-    def gather(self, rows: Tensor, indices: Sequence[int], count: int) -> Tensor:
-        """Rows (n, ...) that the processes hold for their `indices` -> (count, ...), all of them, on every process.
+    def gather_rows(self, rows: Tensor, indices: Sequence[int], count: int) -> Tensor:
+        """Gathers rows (n, ...), which belong to `indices`, into (count, ...) on every process.
 
-        Raises ValueError unless each of 0 .. count - 1 comes exactly once.
+        Raises ValueError unless each of 0 .. count - 1 comes exactly once over all processes.
         """
-        parts = self.all((rows.cpu(), list(indices)))
+        parts = self.all_gather((rows.cpu(), list(indices)))
         order = [index for _, of_part in parts for index in of_part]
         if sorted(order) != list(range(count)):
             raise ValueError(f"{len(order)} rows with {len(set(order))} different numbers, where {count} are needed")
         gathered = torch.cat([rows for rows, of_part in parts if of_part])
         return gathered[torch.tensor(order).argsort()]
 
-    def parallel(self, model: nn.Module, device: str) -> nn.Module:
-        """Averages gradients over processes; the model itself when this one is alone."""
-        if self.world == 1:
+    def wrap_model(self, model: nn.Module, device: str) -> nn.Module:
+        """The model in DistributedDataParallel, which averages gradients; the model itself in a single process."""
+        if self.world_size == 1:
             return model
         devices = [torch.cuda.current_device()] if device == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
-ALONE = Peers()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def peers(device: str) -> Iterator[Peers]:
-    """Meets the other processes when torchrun (or srun, with the same variables) has started several. May be nested.
+def process_group(device: str) -> Iterator[ProcessGroup]:
+    """Joins the process group when torchrun (or srun, with the same variables) has started several. May be nested.
 
-    When another process ends early, ConnectionError says so in one line: the reason is in that one's own words.
+    Raises ConnectionError in one line when another process ends early; that process prints the reason.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield ALONE
+    if _variable("WORLD_SIZE", 1) == 1:
+        yield SINGLE_PROCESS
         return
     if dist.is_initialized():
-        yield Peers(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
         return
-    group = _meet(device)
+    group = _join(device)
     try:
         yield group
-        group.wait()
+        group.barrier()
     except RuntimeError as error:
         if not _is_of_connection(error):
             raise
@@ -132,12 +131,23 @@ def peers(device: str) -> Iterator[Peers]:
     dist.destroy_process_group()
 
 
-def _meet(device: str) -> Peers:
+def _variable(name: str, default: int) -> int:
+    """An environment variable that must be a whole number from 0 on."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError(f"{name}={quoted(text)} is not a whole number; start with torchrun, or unset it")
+    return int(text)
+
+
+def _join(device: str) -> ProcessGroup:
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
         raise InputError(f"WORLD_SIZE is set and {', '.join(missing)} is not; start with torchrun, or unset it")
+    rank, world_size = _variable("RANK", 0), _variable("WORLD_SIZE", 1)
+    if rank >= world_size:
+        raise InputError(f"RANK={rank} is not below WORLD_SIZE={world_size}; start with torchrun, or unset both")
     if device == "cuda":
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        local_rank = _variable("LOCAL_RANK", 0)
         if local_rank >= torch.cuda.device_count():
             raise InputError(f"process {local_rank} of this machine has no GPU; start {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
@@ -146,8 +156,8 @@ def _meet(device: str) -> Peers:
     except RuntimeError as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).partition("\n")[0]
-        raise ConnectionError(f"the processes of this run could not meet at {where} ({reason})") from error
-    return Peers(dist.get_rank(), dist.get_world_size())
+        raise ConnectionError(f"the processes of this run could not connect at {where} ({reason})") from error
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
 def _is_of_connection(error: RuntimeError) -> bool:
@@ -156,19 +166,19 @@ def _is_of_connection(error: RuntimeError) -> bool:
 
 
 class BatchNormStatistics:
-    """Makes the running statistics of several processes those of one that saw the parts in the order of ranks."""
+    """Keeps batch normalisation's running statistics equal to those of one process that sees the parts rank by rank."""
 
-    def __init__(self, model: nn.Module, peers: Peers) -> None:
-        self.peers = peers
-        layers = model.modules() if peers.world > 1 else ()
+    def __init__(self, model: nn.Module, group: ProcessGroup) -> None:
+        self.group = group
+        layers = model.modules() if group.world_size > 1 else ()
         self.layers: list[Any] = [layer for layer in layers if _keeps_statistics(layer)]
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Around one forward pass on every process.
+        """Wraps one forward pass on every process.
 
-        A process's own update is r -> k r + h, where k = 1 - momentum and h comes from its batch. One process alone
-        would end at k^W r + sum over ranks i of k^(W - 1 - i) h_i.
+        The update of one process is r -> k r + h, with k = 1 - momentum and h from its batch. A single process would
+        end at k^W r + sum over ranks i of k^(W - 1 - i) h_i, with W the world size.
         """
         if not self.layers:
             yield
@@ -176,10 +186,10 @@ class BatchNormStatistics:
         before = self._values()
         yield
         keep = torch.cat([torch.full_like(value, 1 - rate).flatten() for value, rate in self._buffers()])
-        world = self.peers.world
-        total = keep ** (world - 1 - self.peers.rank) * (self._values() - keep * before)
+        world_size = self.group.world_size
+        total = keep ** (world_size - 1 - self.group.rank) * (self._values() - keep * before)
         dist.all_reduce(total)
-        self._set(keep**world * before + total)
+        self._set(keep**world_size * before + total)
 
     def _buffers(self) -> list[tuple[Tensor, float]]:
         return [(buffer, layer.momentum) for layer in self.layers for buffer in (layer.running_mean, layer.running_var)]
@@ -192,7 +202,7 @@ class BatchNormStatistics:
         for buffer, value in zip(buffers, values.split([buffer.numel() for buffer in buffers]), strict=True):
             buffer.copy_(value)
         for layer in self.layers:
-            layer.num_batches_tracked += self.peers.world - 1
+            layer.num_batches_tracked += self.group.world_size - 1
 
 
 def _keeps_statistics(layer: nn.Module) -> bool:

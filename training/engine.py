@@ -1,7 +1,8 @@
-"""One training step, and prediction: what runs on the device."""
+"""The training step, its schedule and precision, and prediction: everything that runs on the device."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from training.augment import rotate_and_brighten
-from training.distributed import ALONE, BatchNormStatistics, Peers
+from training.distributed import SINGLE_PROCESS, BatchNormStatistics, ProcessGroup
 from training.loader import Batch
 from training.workers import ignore_signals, plain_failures
 
@@ -26,9 +27,22 @@ PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 SMALLEST_LOSS_SCALE = 2.0**-14
 """Below it even a loss of 1 vanishes in float16: the gradients are not finite at any scale."""
 
+WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises, as published."""
+
+
+def one_cycle(optimizer: Optimizer, max_lr: float, total_steps: int) -> OneCycleLR:
+    """The published schedule: torch's OneCycleLR with `pct_start=0.05`, for any number of steps from 1 on.
+
+    With exactly 20 steps torch's warm-up ends at step 0, where it starts, and divides by zero. There the warm-up is
+    shortened by one bit, so that step 0 has the highest rate, as the last step of every warm-up has.
+    """
+    warm_up = WARM_UP if WARM_UP * total_steps != 1 else math.nextafter(WARM_UP, 0)
+    return OneCycleLR(optimizer, max_lr=max_lr, total_steps=total_steps, pct_start=warm_up)
+
 
 class Precision:
-    """Autocast to bfloat16 where the GPU has it, else float16 with a loss scaler; float32 on the CPU. Or as named."""
+    """Autocast and loss scaler by name; `auto`: bfloat16 where the GPU has it, else float16; float32 on the CPU."""
 
     def __init__(self, device: str, name: PrecisionName = "auto") -> None:
         if name == "auto":
@@ -44,14 +58,14 @@ class Precision:
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross entropy with logits, mean over the labels that are known; NaN labels count for nothing."""
+    """Binary cross entropy with logits (B, C), mean over the labels that are known; NaN labels have no loss."""
     known = ~labels.isnan()
     losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 class StepRow(NamedTuple):
-    """What is known of a step, counted from 1: the loss and gradient norm before its update, the rate of the update."""
+    """One step, counted from 1: loss and gradient norm before its update, learning rate of the update."""
 
     step: int
     loss: float
@@ -77,13 +91,13 @@ class _Unread(NamedTuple):
 
 
 class Stepper:
-    """Training steps, without waiting for the device: losses stay there until `read`.
+    """Training steps that never wait for the device: losses stay there until `read`.
 
-    A step takes this process's parts of the batch one after the other, each with random numbers (dropout, stochastic
-    depth) of its own that depend on (seed, step, part) alone; so parts may be spread over processes, and no generator
-    has to be saved. From the first loss or gradient that is not finite on, updates are left out on the device; `read`
-    raises NotFiniteError for it. In float16 a gradient may overflow: that leaves out its own update only. `optimizer`
-    must be of the fused kind, which can leave out an update.
+    A step processes this rank's parts of the batch one after the other. The random numbers of a part (dropout,
+    stochastic depth) follow from (seed, step, part) alone, so parts can be spread over processes and no generator
+    state has to be saved. From the first loss or gradient that is not finite on, updates are skipped on the device;
+    `read` raises NotFiniteError for it. In float16 a gradient may overflow, which skips its own update only.
+    `optimizer` must be a fused one, which can skip an update.
     """
 
     def __init__(
@@ -93,12 +107,12 @@ class Stepper:
         scheduler: LRScheduler,
         precision: Precision,
         seed: int,
-        peers: Peers = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.model, self.optimizer, self.scheduler, self.precision = model, optimizer, scheduler, precision
-        self.seed, self.peers = seed, peers
+        self.seed, self.group = seed, group
         self.steps = 0
-        self._statistics = BatchNormStatistics(model, peers)
+        self._statistics = BatchNormStatistics(model, group)
         self._broken = torch.zeros((), device=precision.device)
         self._unread: list[_Unread] = []
 
@@ -108,12 +122,12 @@ class Stepper:
         return len(self._unread)
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """One update with the mean gradient of all parts, of which `batches` are this process's."""
+        """One update with the mean gradient of all parts; `batches` are the parts of this process."""
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for number, batch in enumerate(batches):
-            self._seed_part(self.peers.rank + number * self.peers.world)
-            with self._gradients_meet(at=number == len(batches) - 1), self._statistics.in_turn():
+            self._seed_part(self.group.rank + number * self.group.world_size)
+            with self._synchronised(number == len(batches) - 1), self._statistics.in_turn():
                 losses.append(self._backward(batch, share=1 / len(batches)))
         loss = torch.stack(losses).mean()
         learning_rate = float(self.scheduler.get_last_lr()[0])
@@ -123,7 +137,7 @@ class Stepper:
         self._unread.append(_Unread(self.steps, loss, learning_rate, grad_norm, [batch.films for batch in batches]))
 
     def read(self) -> list[StepRow]:
-        """The steps since the last time, losses averaged over all processes. Waits for the device.
+        """The steps since the last call, losses averaged over all processes. Waits for the device.
 
         Raises NotFiniteError for the first loss or gradient norm of this process that is not finite; in float16 also
         for the last one when no loss scale is low enough.
@@ -131,9 +145,9 @@ class Stepper:
         if not self._unread:
             return []
         unread, self._unread = self._unread, []
-        losses = torch.stack([row.loss for row in unread]).double().cpu()
-        norms = torch.stack([row.grad_norm for row in unread]).double().cpu()
-        overflow_is_normal = self.precision.scaler.is_enabled()  # the scaler left that update out, and lowers the scale
+        losses = torch.stack([row.loss for row in unread]).cpu().double()
+        norms = torch.stack([row.grad_norm for row in unread]).cpu().double()
+        overflow_is_normal = self.precision.scaler.is_enabled()  # the scaler skipped that update, and lowers the scale
         broken = ~losses.isfinite() | (~norms.isfinite() & (not overflow_is_normal))
         if overflow_is_normal and self.precision.scaler.get_scale() < SMALLEST_LOSS_SCALE:
             broken[-1] = True
@@ -141,7 +155,7 @@ class Stepper:
             first = int(broken.nonzero()[0])
             row, films = unread[first], torch.cat(unread[first].films).tolist()
             raise NotFiniteError(StepRow(row.step, float(losses[first]), row.learning_rate, float(norms[first])), films)
-        losses = self.peers.mean(losses)
+        losses = self.group.all_reduce_mean(losses)
         return [
             StepRow(row.step, float(loss), row.learning_rate, float(norm))
             for row, loss, norm in zip(unread, losses, norms, strict=True)
@@ -151,9 +165,9 @@ class Stepper:
         entropy = np.random.SeedSequence((self.seed, self.steps, part))
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
-    def _gradients_meet(self, at: bool) -> AbstractContextManager[object]:
+    def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are averaged over processes in the last backward pass of a step only."""
-        if at or not isinstance(self.model, DistributedDataParallel):
+        if last or not isinstance(self.model, DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
 
@@ -170,7 +184,7 @@ class Stepper:
         return loss.detach()
 
     def _update(self, loss: Tensor) -> Tensor:
-        """Updates the weights unless something is not finite; returns the norm of all gradients."""
+        """Updates the weights unless loss or gradients are not finite; returns the norm of all gradients."""
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -178,8 +192,8 @@ class Stepper:
         bad = ~(loss + grad_norm).isfinite()
         final = ~loss.isfinite() if scaler.is_enabled() else bad  # gradients that overflow in float16 lower its scale
         self._broken = torch.maximum(self._broken, final.float())
-        left_out = torch.maximum(self._broken, bad.float())
-        self.optimizer.found_inf = left_out  # type: ignore[attr-defined]  # as a GradScaler tells a fused one
+        skipped = torch.maximum(self._broken, bad.float())
+        self.optimizer.found_inf = skipped  # type: ignore[attr-defined]  # as a GradScaler sets it for a fused one
         self.optimizer.step()
         scaler.update()
         return grad_norm
@@ -189,8 +203,8 @@ class Stepper:
 def predict(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: str) -> tuple[Tensor, Tensor]:
     """Logits (N, C) float32 and labels (N, C) of all films, on the CPU, in the order of `batches`.
 
-    `batches` are images (B, 1, S, S) in [0, 1] and labels (B, C). Always in single precision: what is reported should
-    not depend on how a network was trained.
+    batches: images (B, 1, S, S) in [0, 1] and labels (B, C). Always in single precision: results should not depend on
+    how a network was trained.
     """
     model.eval()
     logits, labels = [], []
@@ -207,16 +221,16 @@ def predict_films(
     *,
     batch_size: int,
     workers: int,
-    peers: Peers = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     worker_timeout: float = 300.0,
     title: str | None = None,
 ) -> Tensor:
     """Logits (N, C) of all films of `dataset`, in its order, on every process; each predicts its share of the batches.
 
-    worker_timeout: seconds without a batch after which a worker hangs. `title` names the first process's progress bar;
-    None: no bar.
+    worker_timeout: seconds without a batch after which a worker counts as hung. title: of the progress bar, which is
+    shown on rank 0 when it is a terminal; None: no bar.
     """
-    own = peers.own_batches(len(dataset), batch_size)  # type: ignore[arg-type]  # torch's Dataset has no __len__
+    own = group.shard_batches(len(dataset), batch_size)  # type: ignore[arg-type]  # torch's Dataset has no __len__
     loader = DataLoader(
         dataset,
         batch_sampler=own,
@@ -225,7 +239,8 @@ def predict_films(
         timeout=worker_timeout if workers else 0,
         pin_memory=device == "cuda",
     )
-    shown = tqdm(loader, desc=title, disable=title is None or not peers.first)
+    hidden = True if title is None or not group.is_main else None  # None: shown on a terminal only
+    shown = tqdm(loader, desc=title, disable=hidden)
     with plain_failures():
         logits = predict(model, shown, device)[0] if own else torch.empty(0)
-    return peers.gather(logits, [index for batch in own for index in batch], len(dataset))  # type: ignore[arg-type]
+    return group.gather_rows(logits, [index for batch in own for index in batch], len(dataset))  # type: ignore[arg-type]

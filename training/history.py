@@ -1,4 +1,4 @@
-"""What a run has been through: its history by step and by epoch, and which epoch was the best."""
+"""Training history per step and epoch, and the trackers that receive it while the training runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cxr.files import InputError, naming, write_csv, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS_FILE = "history_steps.csv"
 EPOCHS_FILE = "history_epochs.csv"
@@ -26,7 +26,7 @@ EPOCH_COLUMNS = ("epoch", "train_loss", "valid_mean_auroc")
 class History:
     """Loss, learning rate and gradient norm of every step; mean loss and mean validation AUROC of every epoch (from 1).
 
-    Nothing that depends on the machine's speed: a resumed run ends with the very history of an uninterrupted one.
+    It holds nothing that depends on the machine's speed: a resumed run ends with the history of an uninterrupted one.
     """
 
     steps: list[tuple[int, int, float, float, float]] = field(default_factory=list)
@@ -47,20 +47,23 @@ class History:
 
     def write(self, folder: Path) -> None:
         """Writes both tables into `folder`."""
+        import pandas as pd  # heavy, and not needed to parse the options
+
         write_csv(folder / STEPS_FILE, pd.DataFrame(self.steps, columns=list(STEP_COLUMNS)))
         write_csv(folder / EPOCHS_FILE, pd.DataFrame(self.epochs, columns=list(EPOCH_COLUMNS)))
 
-    def content(self) -> dict[str, Any]:
-        """As tensors, for a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """Both tables as float64 tensors (rows, columns)."""
         return {"steps": _tensor(self.steps, len(STEP_COLUMNS)), "epochs": _tensor(self.epochs, len(EPOCH_COLUMNS))}
 
-    @classmethod
-    def restored(cls, content: dict[str, Any]) -> History:
-        steps = [(int(row[0]), int(row[1]), *row[2:]) for row in content["steps"].tolist()]
-        return cls(steps, [(int(row[0]), *row[1:]) for row in content["epochs"].tolist()])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps = [(int(row[0]), int(row[1]), *row[2:]) for row in state["steps"].tolist()]
+        self.epochs = [(int(row[0]), *row[1:]) for row in state["epochs"].tolist()]
 
 
-def _tensor(rows: Iterable[tuple[float, ...]], columns: int) -> torch.Tensor:
+def _tensor(rows: Iterable[tuple[float, ...]], columns: int) -> Tensor:
+    import torch
+
     return torch.tensor(list(rows), dtype=torch.float64).reshape(-1, columns)
 
 
@@ -72,24 +75,24 @@ Row = Mapping[str, float]
 
 class Tracker(Protocol):
     def step(self, row: Row) -> None:
-        """Takes `step`, `epoch`, `loss`, `learning_rate`, `grad_norm`."""
+        """Records `step`, `epoch`, `loss`, `learning_rate`, `grad_norm`."""
 
     def epoch(self, row: Row) -> None:
-        """Takes `step`, `epoch`, `train_loss`, `valid_mean_auroc`, `films_per_second`."""
+        """Records `step`, `epoch`, `train_loss`, `valid_mean_auroc`, `films_per_second`."""
 
     def close(self) -> None: ...
 
 
 class JsonLines:
-    """One object per line, of a step or of an epoch, as they come. What is not finite is null.
+    """JSON Lines file, one object per step and per epoch; a value that is not finite is null.
 
-    A resumed run drops the lines of what comes after its checkpoint, `steps` steps and `epochs` epochs, and writes them
-    again.
+    A run that is resumed from a checkpoint after `steps` steps and `epochs` epochs drops the later lines and writes
+    them again.
     """
 
     def __init__(self, folder: Path, steps: int, epochs: int) -> None:
         self._path = path = folder / JSONL_FILE
-        lines = path.read_text(encoding="utf-8").splitlines() if steps and path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if steps and path.is_file() else []
         write_text(path, "".join(f"{line}\n" for line in lines if _is_before(line, steps, epochs)))
         self._file = open(path, "a", buffering=1, encoding="utf-8", newline="\n")  # a line at a time
 
@@ -108,7 +111,7 @@ def _is_before(line: str, steps: int, epochs: int) -> bool:
     try:
         row = json.loads(line)
         return row["epoch"] <= epochs if "train_loss" in row else row["step"] <= steps
-    except (json.JSONDecodeError, KeyError, TypeError):  # the last line of a run that was killed
+    except (ValueError, KeyError, TypeError, RecursionError):  # damaged, or the last line of a run that was killed
         return False
 
 
@@ -140,7 +143,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Offline unless WANDB_MODE or WANDB_API_KEY says otherwise: no login, and nothing leaves the machine unasked."""
+    """Weights & Biases, offline unless WANDB_MODE or WANDB_API_KEY says otherwise: nothing is uploaded unasked."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -165,7 +168,7 @@ class WeightsAndBiases:
 def open_trackers(
     names: Sequence[str], folder: Path, settings: Mapping[str, Any], steps: int, epochs: int
 ) -> list[Tracker]:
-    """The trackers of a run that has done so many steps and whole epochs.
+    """Opens the trackers of a run that has finished `steps` steps and `epochs` whole epochs.
 
     Raises InputError for a service that is not installed.
     """

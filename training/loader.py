@@ -1,4 +1,4 @@
-"""What training reads: films under the keys (epoch, index), in batches and an order that (seed, epoch) decide."""
+"""Data loading: films under the keys (epoch, index), in batches and an order that follow from (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from torch.utils.data import Dataset, Sampler
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from training.augment import crop_and_resize, draw
+from training.augment import crop_and_resize, sample_augmentation
 
 BadFilmPolicy = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A film as a worker hands it on; without an image, why it could not be read."""
+    """One film as a worker returns it: image (1, S, S) uint8, labels (C,) float32, parameters of `rotate_and_brighten`.
+
+    film: index in the training set. seconds: reading time. error: why a film without an image could not be read.
+    """
 
     film: int
     labels: np.ndarray
@@ -33,9 +36,9 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """B films: uint8 (B, 1, S, S), labels (B, C) float32, what `rotate_and_brighten` needs (B,), the films' numbers.
+    """B films: images (B, 1, S, S) uint8, labels (B, C) float32, degrees, brightness and film indices (B,).
 
-    unreadable: films that are left out, with the reason. seconds: what reading the batch took.
+    unreadable: index and reason of every film that was dropped. seconds: reading time of the batch.
     """
 
     images: Tensor
@@ -48,9 +51,10 @@ class Batch(NamedTuple):
 
 
 class TrainingSet(Dataset[Sample]):
-    """Cropped and resized films under the keys (epoch, index); their rotation and brightness are left to the device.
+    """Cropped and resized films under the keys (epoch, index); rotation and brightness are applied on the device.
 
-    With `on_bad_film="stop"` a film that cannot be read raises InputError naming its row.
+    on_bad_film: `stop` raises InputError, naming the line, for a film that cannot be read; `skip` returns a sample
+    without an image.
     """
 
     def __init__(self, dataset: FilmDataset, seed: int, on_bad_film: BadFilmPolicy = "stop") -> None:
@@ -71,16 +75,13 @@ class TrainingSet(Dataset[Sample]):
             if self.on_bad_film == "stop":
                 raise
             return Sample(index, labels, time.perf_counter() - started, error=str(error))
-        drawn = draw(self.seed, epoch, index, *pixels.shape)
-        image = crop_and_resize(pixels, drawn, self.dataset.image_size)
-        return Sample(index, labels, time.perf_counter() - started, image, drawn.degrees, drawn.brightness)
+        params = sample_augmentation(self.seed, epoch, index, *pixels.shape)
+        image = crop_and_resize(pixels, params, self.dataset.image_size)
+        return Sample(index, labels, time.perf_counter() - started, image, params.degrees, params.brightness)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Puts films together; those that could not be read are left out, and nothing takes their place.
-
-    Raises InputError when none is left.
-    """
+    """Collates samples; unreadable films are dropped, not replaced. Raises InputError when none is left."""
     readable = [sample for sample in samples if sample.image is not None]
     if not readable:
         raise InputError(f"no film of a batch could be read; the first: {samples[0].error}")
@@ -96,20 +97,23 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class PartSampler(Sampler[list[tuple[int, int]]]):
-    """This process's share of every step: batches of keys (epoch, index), every film at most once per epoch.
+    """Batches of keys (epoch, index) of this process; every film at most once per epoch.
 
-    A step's films are cut into `parts`, of which this process gets each `world`-th, from `rank` on: so many processes
-    with one part each see the same batches as one process with all parts. What is left at the end of an epoch and is
-    fewer than a step's films, sits that epoch out. Set `epoch` and `first_step` before iterating.
+    The films of a step are split into `parts` (micro-batches), of which this process takes every `world_size`-th from
+    `rank` on; so `parts` processes with one part each see the same batches as one process with all parts. The last
+    films of an epoch, fewer than a step's, are dropped. Set `epoch` and `first_step` before iterating.
+
+    Raises ValueError when films, parts and processes do not divide evenly.
     """
 
     def __init__(
-        self, films: int, films_per_step: int, seed: int, parts: int = 1, rank: int = 0, world: int = 1
+        self, films: int, films_per_step: int, seed: int, parts: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
-        if films_per_step % parts or parts % world:
-            raise ValueError(f"{films_per_step} films per step in {parts} parts for {world} processes do not work out")
+        if films_per_step % parts or parts % world_size:
+            numbers = f"{films_per_step} films per step in {parts} parts for {world_size} processes"
+            raise ValueError(f"{numbers} do not divide evenly")
         self.films, self.films_per_step, self.seed = films, films_per_step, seed
-        self.own_parts = range(rank, parts, world)
+        self.own_parts = range(rank, parts, world_size)
         self.part_size = films_per_step // parts
         self.epoch = 1
         self.first_step = 0

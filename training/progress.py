@@ -1,4 +1,4 @@
-"""What a person sees of a running epoch: films/s, loss, rate, time left, and whether the loader is too slow."""
+"""Progress of a running epoch: films/s, loss, learning rate, time left, and whether the loader is too slow."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from training.engine import StepRow
 from training.loader import Batch, PartSampler
 
 MEASURED_FROM, MEASURED_TO = 3, 20
-"""Steps between which speeds are taken, fewer in a short run: the first ones start workers and choose algorithms."""
+"""Steps between which speeds are measured, fewer in a short run: the first ones start workers, choose algorithms."""
 
 
 class Progress:
-    """The bar of one epoch, counted in films. Used in a `with`."""
+    """The bar of one epoch, counted in films; a context manager. Hidden where the output is not a terminal."""
 
     def __init__(self, title: str, sampler: PartSampler, steps_done: int, shown: bool) -> None:
         self._films = sampler.films_per_step
         total, done = sampler.steps * self._films, steps_done * self._films
-        self._bar = tqdm(total=total, initial=done, unit="film", desc=title, disable=not shown)
+        self._shown = shown
+        self._bar = tqdm(total=total, initial=done, unit="film", desc=title, disable=None if shown else True)
 
     def __enter__(self) -> Progress:
         return self
@@ -29,23 +30,23 @@ class Progress:
         self._bar.close()
 
     def advance(self) -> None:
-        """One step further."""
+        """Advances the bar by one step."""
         self._bar.update(self._films)
 
     def show(self, row: StepRow) -> None:
         self._bar.set_postfix(loss=f"{row.loss:.3f}", lr=f"{row.learning_rate:.1e}", refresh=False)
 
     def say(self, text: str) -> None:
-        """Prints a line without tearing the bar; only where it is shown."""
-        if not self._bar.disable:
+        """Prints a line without tearing the bar."""
+        if self._shown:
             self._bar.write(text)
 
 
 class Speeds:
-    """Films/s that the loader can deliver and the network can take, from the first steps of a run as they are.
+    """Films/s that the loader can deliver and that the network can take, measured in the first steps of a run.
 
-    The loader's is what its workers need per film; the network's is the time of the steps less the time that was spent
-    waiting for films. Of this process; several have as many times as much. `steps`: how many are ahead.
+    Loader: from the reading time of its workers. Network: from the time of the steps without the waiting for films.
+    Both of this process alone. steps: number of steps that are ahead.
     """
 
     def __init__(self, workers: int, steps: int = MEASURED_TO) -> None:
@@ -55,7 +56,7 @@ class Speeds:
         self._reading = self._waiting = self._started = 0.0
 
     def add(self, batches: Sequence[Batch], waited: float) -> None:
-        """A step with its batches, which were there after `waited` seconds."""
+        """Counts a step and its batches, which came after `waited` seconds."""
         self._steps += 1
         if self._steps == MEASURED_FROM:
             self._started = time.perf_counter()
@@ -66,7 +67,7 @@ class Speeds:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the report, which is to be asked for when the device has finished the step."""
+        """Whether it is time for the report; ask for it when the device has finished the step."""
         return MEASURED_FROM < self._steps == self._last
 
     def report(self) -> str:

@@ -1,112 +1,219 @@
-"""A run from its first step to its last, over any number of interruptions."""
+"""The training loop: build, resume, train, finish; over any number of interruptions."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cxr.files import InputError
+from cxr.dataset import FilmDataset
+from cxr.files import InputError, place, write_json
 from cxr.manifest import Films
-from training.checkpoints import Checkpoints
-from training.engine import NotFiniteError, Stepper
-from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker
-from training.loader import Batch, PartSampler
+from training.checkpoints import FINISHED, START_OVER, Checkpoints, misfit
+from training.distributed import SINGLE_PROCESS, ProcessGroup
+from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, one_cycle, predict_films
+from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker, open_trackers
+from training.loader import BadFilmPolicy, Batch, PartSampler, TrainingSet, collate
 from training.progress import Progress, Speeds
-from training.workers import StopSignals, end_workers, plain_failures
+from training.workers import EXIT_CODES, StopSignals, end_workers, ignore_signals, plain_failures
 
 READ_EVERY = 20
-"""Steps between two looks at the losses, each of which waits for the device."""
+"""Steps between two readings of the losses, each of which waits for the device."""
 
 MOST_UNREADABLE = 0.001
-"""Share of the films that may be left out."""
+"""Share of the films that may be skipped as unreadable."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a run needs of the script. `validate` gives the mean AUROC; `keep_weights(best)` writes the weights."""
+class TrainingOptions:
+    """Options of the loop under the names of `trainClassification.py`, whose `--help` explains them."""
 
-    folder: Path
-    checkpoints: Checkpoints
-    seconds_between_checkpoints: float
-    trackers: Sequence[Tracker]
-    validate: Callable[[], float]
-    keep_weights: Callable[[bool], None]
+    lr: float
+    batch_size: int
+    epochs: int
+    seed: int = 0
+    accumulate: int = 1
+    precision: PrecisionName = "auto"
+    compile: bool = False
+    no_deterministic: bool = False
+    on_bad_image: BadFilmPolicy = "stop"
+    workers: int = 0
+    worker_timeout: float = 300.0
+    checkpoint_minutes: float = 10.0
+    track: Sequence[str] = ()
+
+    def parts_per_step(self, world_size: int) -> int:
+        """Parts of a step over all processes. Raises InputError when they do not divide the batch."""
+        parts = self.accumulate * world_size
+        if self.batch_size % parts:
+            where = f"--batch-size {self.batch_size}"
+            raise InputError(f"{where}: not a multiple of {parts} (--accumulate x processes); change one of the three")
+        return parts
 
 
-class Run:
-    """The state of a run: weights, optimiser, schedule, loss scale, history, and the place in the epoch.
+class Trainer:
+    """Trains a network; its state is weights, optimiser, schedule, loss scale, history, and the place in the epoch.
 
     The order of films and every random number follow from the seed and that place, so nothing else has to be saved.
+
+    model: (B, 1, S, S) -> (B, C), with S = `image_size`. settings: everything that decides about the weights, stored in
+    every checkpoint. score: mean AUROC of validation logits (N, C) and labels (N, C). save_weights: writes a network
+    into a folder.
     """
 
     def __init__(
-        self, net: nn.Module, stepper: Stepper, films: Films, sampler: PartSampler, settings: dict[str, Any]
+        self,
+        model: nn.Module,
+        films: Films,
+        validation: Films,
+        options: TrainingOptions,
+        checkpoints: Checkpoints,
+        settings: Mapping[str, Any],
+        *,
+        image_size: int,
+        score: Callable[[Tensor, Any], float],
+        save_weights: Callable[[nn.Module, Path], None],
+        device: str = "cpu",
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.net, self.stepper, self.films, self.sampler, self.settings = net, stepper, films, sampler, settings
-        self.peers = stepper.peers
+        if len(films) < options.batch_size:
+            raise InputError(f"{place(films.table)}: {len(films)} films are fewer than one batch; lower --batch-size")
+        self.films, self.validation, self.image_size = films, validation, image_size
+        self.options, self.settings, self.device, self.group = options, dict(settings), device, group
+        self.checkpoints, self.folder = checkpoints, checkpoints.folder
+        self.score, self.save_weights = score, save_weights
+        with plain_failures():
+            self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.sampler = PartSampler(
+            len(films),
+            options.batch_size,
+            options.seed,
+            options.parts_per_step(group.world_size),
+            rank=group.rank,
+            world_size=group.world_size,
+        )
+        self.stepper = self._build_stepper()
         self.history = History()
         self.epoch = 1
         self.steps_in_epoch = 0
         self.unreadable: dict[int, str] = {}
         self._newly_unreadable: dict[int, str] = {}
+        self._trackers: Sequence[Tracker] = ()
 
-    def content(self) -> dict[str, Any]:
-        """Everything, for a checkpoint."""
+    def _build_stepper(self) -> Stepper:
+        """AdamW and the OneCycle schedule, as published."""
+        options = self.options
+        torch.backends.cudnn.deterministic = not options.no_deterministic
+        torch.backends.cudnn.benchmark = options.no_deterministic
+        compiled: Any = torch.compile(self.model) if options.compile else self.model
+        model = self.group.wrap_model(compiled, self.device)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=options.lr, fused=True)
+        scheduler = one_cycle(optimizer, options.lr, options.epochs * self.sampler.steps)
+        precision = Precision(self.device, options.precision)
+        return Stepper(model, optimizer, scheduler, precision, options.seed, self.group)
+
+    def _build_loader(self) -> DataLoader:
+        options = self.options
+        films = FilmDataset(self.films, self.image_size)
+        return DataLoader(
+            TrainingSet(films, options.seed, options.on_bad_image),
+            batch_sampler=self.sampler,
+            collate_fn=collate,
+            num_workers=options.workers,
+            worker_init_fn=ignore_signals,
+            timeout=options.worker_timeout if options.workers else 0,
+            pin_memory=self.device == "cuda",
+            persistent_workers=options.workers > 0,
+        )
+
+    # ------------------------------------------------------------------------------------------------------ the state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a checkpoint has to hold; `Checkpoints` adds the step."""
         return {
             "settings": self.settings,
             "epoch": self.epoch,
             "steps_in_epoch": self.steps_in_epoch,
-            "weights": self.net.state_dict(),
+            "weights": self.model.state_dict(),
             "optimizer": self.stepper.optimizer.state_dict(),
             "scheduler": self.stepper.scheduler.state_dict(),
             "scaler": self.stepper.precision.scaler.state_dict(),
-            "history": self.history.content(),
+            "history": self.history.state_dict(),
             "unreadable": self.unreadable,
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Puts the run where it was when `content` was taken."""
-        self.net.load_state_dict(content["weights"])
-        self.stepper.optimizer.load_state_dict(content["optimizer"])
-        self.stepper.scheduler.load_state_dict(content["scheduler"])
-        self.stepper.precision.scaler.load_state_dict(content["scaler"])
-        self.stepper.steps = content["step"]
-        self.history = History.restored(content["history"])
-        self.epoch, self.steps_in_epoch = content["epoch"], content["steps_in_epoch"]
-        self.unreadable = dict(content["unreadable"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the run as it was when `state` was taken."""
+        self.model.load_state_dict(state["weights"])
+        self.stepper.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.scheduler.load_state_dict(state["scheduler"])
+        self.stepper.precision.scaler.load_state_dict(state["scaler"])
+        self.stepper.steps = state["step"]
+        self.history.load_state_dict(state["history"])
+        self.epoch, self.steps_in_epoch = state["epoch"], state["steps_in_epoch"]
+        self.unreadable = dict(state["unreadable"])
 
-    def train(self, epochs: int, loader: DataLoader, around: Surroundings, stop: StopSignals) -> int:
-        """Trains from where the run is to the end, or until a signal; returns the signal, 0 at the end.
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Continues from a checkpoint. Raises InputError for a state that does not fit this run."""
+        parameters = list(self.model.parameters())
+        reason = misfit(state, self.state_dict(), parameters, self.options.epochs, self.sampler.steps)
+        if reason:
+            where = place(self.checkpoints.newest)
+            raise InputError(f"{where}: not a training state of this network and these films ({reason}); {START_OVER}")
+        self.load_state_dict(state)
+        self.group.print(f"going on after step {self.stepper.steps}, in epoch {self.epoch}")
 
-        A signal in the last validation is returned too, so that what comes after training is left to the next start.
+    # ------------------------------------------------------------------------------------------------------- the loop
+
+    def train(self) -> int | None:
+        """Trains to the end, or until a signal, whose exit code is returned; None at the end.
+
+        A signal in the last validation counts too, so that what follows training is left to the next start.
 
         Raises InputError, before the update, for a loss or gradient that is not finite, and for too many bad films.
         """
-        speeds = Speeds(loader.num_workers, steps=epochs * self.sampler.steps - self.stepper.steps)
+        done = (self.stepper.steps, len(self.history.epochs))
+        if self.group.is_main:
+            self._trackers = open_trackers(self.options.track, self.folder, self.settings, *done)
+        with StopSignals() as stop:
+            received = self._train_epochs(self._build_loader(), stop)
+        for tracker in self._trackers:
+            tracker.close()
+        if not received:
+            return None
+        if self.group.is_main:
+            name = Signals(received).name
+            print(f"stopped by {name}; the same command goes on from here", file=sys.stderr)
+        return EXIT_CODES[Signals(received)]
+
+    def _train_epochs(self, loader: DataLoader, stop: StopSignals) -> int:
+        """Trains the epochs that are left, or their part before a signal, which is returned; 0 at the end."""
+        speeds = Speeds(loader.num_workers, steps=self.options.epochs * self.sampler.steps - self.stepper.steps)
         received = 0
         with plain_failures():
-            while not received and self.epoch <= epochs:
+            while not received and self.epoch <= self.options.epochs:
                 began, already = time.monotonic(), self.steps_in_epoch
-                with Progress(f"epoch {self.epoch}/{epochs}", self.sampler, already, self.peers.first) as progress:
-                    received = self._train_epoch(loader, around, stop, progress, speeds)
+                title = f"epoch {self.epoch}/{self.options.epochs}"
+                with Progress(title, self.sampler, already, self.group.is_main) as progress:
+                    received = self._train_epoch(loader, stop, progress, speeds)
                 if not received:
                     films = (self.steps_in_epoch - already) * self.sampler.films_per_step
-                    self._end_epoch(around, films / (time.monotonic() - began))
-                    received = int(self.peers.highest([stop.received])[0])
+                    self._end_epoch(title, films / (time.monotonic() - began))
+                    received = int(self.group.all_reduce_max([stop.received])[0])
         end_workers()
         return received
 
-    def _train_epoch(
-        self, loader: DataLoader, around: Surroundings, stop: StopSignals, progress: Progress, speeds: Speeds
-    ) -> int:
-        """The rest of the epoch, or the part of it before a signal, which is returned."""
+    def _train_epoch(self, loader: DataLoader, stop: StopSignals, progress: Progress, speeds: Speeds) -> int:
+        """Trains the rest of the epoch, or its part before a signal, which is returned."""
         self.sampler.epoch, self.sampler.first_step = self.epoch, self.steps_in_epoch
         self.stepper.model.train()
         saved = time.monotonic()
@@ -117,66 +224,103 @@ class Run:
                 self._newly_unreadable |= batch.unreadable
             progress.advance()
             speeds.add(batches, waited)
-            late = time.monotonic() - saved >= around.seconds_between_checkpoints
-            received, due = self.peers.highest([stop.received, late])
+            late = time.monotonic() - saved >= 60 * self.options.checkpoint_minutes
+            received, due = self.group.all_reduce_max([stop.received, late])
             if received or due or speeds.due or self.stepper.unread >= READ_EVERY:
-                self._read(around.trackers, progress)
+                self._read(progress)
             if speeds.due:
                 progress.say(speeds.report())
             if received or due:
-                self.save(around.checkpoints)
+                self._save()
                 saved = time.monotonic()
             if received:
                 return int(received)
-        self._read(around.trackers, progress)
+        self._read(progress)
         return 0
 
-    def _read(self, trackers: Sequence[Tracker], progress: Progress) -> None:
+    def _read(self, progress: Progress) -> None:
+        """Reads the losses of the last steps into history and trackers."""
         try:
             rows = self.stepper.read()
         except NotFiniteError as error:
-            films = ", ".join(str(self.films.lines[film]) for film in error.films)
+            lines = ", ".join(str(self.films.lines[film]) for film in error.films)
             raise InputError(
-                f"{error}, with the films of {self.films.table}, lines {films}; training stopped before that update. "
-                "A lower --lr, or --precision fp32, may help"
+                f"{place(self.films.table)}, lines {lines}: {error} with these films; training stopped before that "
+                "update. A lower --lr, or --precision fp32, may help"
             ) from None
         for row in rows:
             self.history.add_step(self.epoch, row.loss, row.learning_rate, row.grad_norm)
-            for tracker in trackers:
+            for tracker in self._trackers:
                 tracker.step(dict(zip(STEP_COLUMNS, self.history.steps[-1], strict=True)))
         if rows:
             progress.show(rows[-1])
         self._count_unreadable()
 
     def _count_unreadable(self) -> None:
-        for found in self.peers.all(self._newly_unreadable):
+        for found in self.group.all_gather(self._newly_unreadable):
             self.unreadable |= found
         self._newly_unreadable = {}
         if len(self.unreadable) > MOST_UNREADABLE * len(self.films):
-            raise InputError(
-                f"{self.films.table}: {len(self.unreadable)} of {len(self.films)} films cannot be read, more than "
-                f"{MOST_UNREADABLE:.1%}; the first: {next(iter(self.unreadable.values()))}"
-            )
+            count = f"{len(self.unreadable)} of {len(self.films)} films cannot be read, more than {MOST_UNREADABLE:.1%}"
+            raise InputError(f"{place(self.films.table)}: {count}; the first: {next(iter(self.unreadable.values()))}")
 
-    def _end_epoch(self, around: Surroundings, films_per_second: float) -> None:
-        self.history.add_epoch(self.epoch, around.validate())
-        if self.peers.first:
+    def _end_epoch(self, title: str, films_per_second: float) -> None:
+        self.history.add_epoch(self.epoch, self._validate())
+        if self.group.is_main:
             row = dict(zip(EPOCH_COLUMNS, self.history.epochs[-1], strict=True))
-            for tracker in around.trackers:
+            for tracker in self._trackers:
                 tracker.epoch({"step": self.stepper.steps, **row, "films_per_second": round(films_per_second, 1)})
-            around.keep_weights(self.history.best["epoch"] == self.epoch)
-            self.history.write(around.folder)
+            words = f"loss {row['train_loss']:.4f}, validation AUROC {row['valid_mean_auroc']:.4f}"
+            print(f"{title}: {words}, {films_per_second:.1f} films/s")
+            self._write_weights()
+            self.history.write(self.folder)
         self.epoch, self.steps_in_epoch = self.epoch + 1, 0
-        self.save(around.checkpoints)
+        self._save()
 
-    def save(self, checkpoints: Checkpoints) -> None:
-        """Saves the run; only after its steps have been read, so that no checkpoint holds one that is not finite."""
-        if self.peers.first:
-            checkpoints.save(self.stepper.steps, self.content())
+    def _validate(self) -> float:
+        """Mean AUROC of the validation films."""
+        options = self.options
+        logits = predict_films(
+            self.model,
+            FilmDataset(self.validation, self.image_size),
+            self.device,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            worker_timeout=options.worker_timeout,
+            group=self.group,
+        )
+        return self.score(logits, self.validation.labels)
+
+    def _write_weights(self) -> None:
+        """The last weights into the folder; those of the best epoch also into `best/`."""
+        self.save_weights(self.model, self.folder)
+        if self.history.best["epoch"] == self.epoch:
+            self.save_weights(self.model, self.folder / "best")
+
+    def _save(self) -> None:
+        """Writes a checkpoint; only after the steps have been read, so that none holds weights that are not finite."""
+        if self.group.is_main:
+            self.checkpoints.save(self.stepper.steps, self.state_dict())
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Writes `training.json`, which says that the run is complete: `facts`, the best epoch, unreadable films."""
+        unreadable = [
+            {
+                "table": str(self.films.table),
+                "line": self.films.lines[film],
+                "path": self.films.paths[film],
+                "reason": reason,
+            }
+            for film, reason in sorted(self.unreadable.items())
+        ]
+        facts = {**facts, "settings": self.settings, "processes": self.group.world_size}
+        write_json(self.folder / FINISHED, facts | {"best": self.history.best, "unreadable_films": unreadable})
 
 
 def _steps(batches: Iterator[Batch], parts: int) -> Iterator[tuple[list[Batch], float]]:
-    """The batches of each step, and the seconds until they were there."""
+    """The batches of each step, and the seconds of waiting for them."""
     while True:
         started = time.perf_counter()
         of_step = list(islice(batches, parts))

@@ -1,4 +1,4 @@
-"""The processes that read films: what they ignore, and their failures in plain words."""
+"""Worker processes that read films, their failures in one line, and the signals that stop a training."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any
 from cxr.files import InputError
 
 DIED = "a worker process died while reading films; was there enough memory?"
+NO_MEMORY = "out of memory; lower --batch-size (in training, a higher --accumulate saves memory too)"
 
 
 def ignore_signals(worker: int) -> None:
-    """Start of a worker: Ctrl-C and batch systems signal all processes, but the last step still needs its films."""
+    """Worker initialisation: Ctrl-C and batch systems signal all processes, but the last step still needs its films."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def plain_failures() -> Iterator[None]:
-    """Around everything that runs while there are workers: torch speaks up for a dead one wherever the program is.
+    """Wraps everything that runs while there are workers: torch reports a dead one wherever the program is.
 
-    Raises InputError as the dataset raised it, ChildProcessError for a worker that died, TimeoutError for one that
-    hangs. Whatever the error, all workers are ended.
+    Raises InputError as the dataset raised it, and for a lack of memory; ChildProcessError for a worker that died,
+    TimeoutError for one that hangs. On any error all workers are killed.
     """
     try:
         yield
@@ -38,7 +39,10 @@ def plain_failures() -> Iterator[None]:
 
 
 def _in_plain_words(error: BaseException) -> Exception | None:
+    """The error to raise instead; None for one that is not the workers' or the machine's."""
     reason = str(error).partition("\n")[0]
+    if _is_lack_of_memory(error):
+        return InputError(NO_MEMORY)
     if isinstance(error, InputError):  # of a worker: wrapped in its traceback
         return InputError(str(error).rstrip().splitlines()[-1].rpartition("InputError: ")[2])
     if isinstance(error, RuntimeError) and reason.startswith("DataLoader"):
@@ -52,10 +56,18 @@ def _in_plain_words(error: BaseException) -> Exception | None:
     return None
 
 
-def end_workers() -> None:
-    """Ends all of them, before the program does: at its exit Python would ask them with SIGTERM, and wait for ever.
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Of Python, of a worker, of torch on the CPU ("DefaultCPUAllocator: can't allocate memory") or on a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("allocate memory", "MemoryError")  # the second: numpy's error, which torch can only hand on as text
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
-    Quietly: torch's handler of SIGCHLD would raise once more for every worker that is ended here.
+
+def end_workers() -> None:
+    """Kills all workers before the program ends: at its exit Python would send SIGTERM, which they ignore, and wait.
+
+    SIGCHLD is blocked meanwhile, or torch's handler would raise for every worker that is killed here.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     for child in multiprocessing.active_children():
@@ -65,13 +77,13 @@ def end_workers() -> None:
 
 
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 0}
-"""What a program that was asked to stop returns; SIGUSR1 is what a batch system sends before the time is up."""
+"""Exit code after each signal that stops a training; a batch system sends SIGUSR1 before the time is up."""
 
 
 class StopSignals:
-    """While it is open, `received` tells the last of the signals, 0 for none. A second Ctrl-C ends the program at once.
+    """Context in which `received` holds the last of the signals, 0 for none. A second Ctrl-C ends the program at once.
 
-    In the main thread only, as Python wants it.
+    For the main thread only: Python allows signal handlers nowhere else.
     """
 
     def __init__(self) -> None:

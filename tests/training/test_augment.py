@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from training.augment import Draw, crop_and_resize, draw, rotate_and_brighten
+from training.augment import AugmentationParams, crop_and_resize, rotate_and_brighten, sample_augmentation
 
 
 def noise(*shape, seed=0):
@@ -13,7 +13,7 @@ def noise(*shape, seed=0):
 
 
 def test_crops_are_distributed_as_torchvisions():
-    drawn = [draw(0, 1, i, 100, 100) for i in range(4000)]
+    drawn = [sample_augmentation(0, 1, i, 100, 100) for i in range(4000)]
     torch.manual_seed(0)
     transform = v2.RandomResizedCrop(10, scale=(0.5, 1))
     image = torch.zeros(1, 100, 100)
@@ -30,20 +30,22 @@ def test_crops_are_distributed_as_torchvisions():
 
 
 def test_a_draw_depends_on_seed_epoch_and_film():
-    assert draw(1, 2, 3, 64, 64) == draw(1, 2, 3, 64, 64)
-    assert len({draw(*key, 64, 64) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]}) == 5
+    assert sample_augmentation(1, 2, 3, 64, 64) == sample_augmentation(1, 2, 3, 64, 64)
+    assert (
+        len({sample_augmentation(*key, 64, 64) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]}) == 5
+    )
 
 
 def test_a_crop_that_never_fits_gives_the_whole_film():
     # 10 x 1000 pixels: no crop of at least half the area has an aspect ratio within [3/4, 4/3]
-    drawn = draw(0, 0, 0, 10, 1000)
+    drawn = sample_augmentation(0, 0, 0, 10, 1000)
     assert (drawn.top, drawn.left, drawn.height, drawn.width) == (0, 0, 10, 1000)
 
 
 @pytest.mark.parametrize("size", [24, 64])  # smaller and larger than the crop
 def test_eight_bit_crops_are_those_of_the_published_float_transform(size):
     pixels = noise(60, 50)
-    drawn = Draw(7, 5, 41, 38, 0.0, 1.0)
+    drawn = AugmentationParams(7, 5, 41, 38, 0.0, 1.0)
     film = torch.from_numpy(pixels).unsqueeze(0).float()
     expected = v2.functional.resized_crop(film, 7, 5, 41, 38, [size, size], antialias=True)
     got = crop_and_resize(pixels, drawn, size)

@@ -6,7 +6,7 @@ from torch import nn
 
 from cxr.files import InputError
 from tests.training_runs import together
-from training.distributed import ALONE, BatchNormStatistics, Peers, peers
+from training.distributed import SINGLE_PROCESS, BatchNormStatistics, ProcessGroup, process_group
 from training.engine import Precision, Stepper
 from training.loader import Batch
 
@@ -15,15 +15,15 @@ def told(group):
     """What every process hears of the others."""
     refused = ""
     try:
-        group.agree("--data x", group.rank)
+        group.require_equal("--data x", group.rank)
     except InputError as error:
         refused = str(error)
-    group.agree("--data x", {"same": [1, 2]})
+    group.require_equal("--data x", {"same": [1, 2]})
     return {
-        "highest": group.highest([group.rank, -group.rank, 0.5]),
-        "mean": group.mean(torch.tensor([1.0, 2.0]) * (group.rank + 1)),
-        "all": group.all({"rank": group.rank}),
-        "share": group.share({"tensor": torch.arange(3) + group.rank})["tensor"],
+        "highest": group.all_reduce_max([group.rank, -group.rank, 0.5]),
+        "mean": group.all_reduce_mean(torch.tensor([1.0, 2.0]) * (group.rank + 1)),
+        "all": group.all_gather({"rank": group.rank}),
+        "share": group.broadcast({"tensor": torch.arange(3) + group.rank})["tensor"],
         "refused": refused,
     }
 
@@ -39,19 +39,19 @@ def test_processes_hear_each_other(tmp_path):
 
 
 def test_one_process_alone_hears_itself():
-    assert ALONE.highest([3, 4]) == [3, 4]
-    assert ALONE.all("x") == ["x"]
-    assert ALONE.share("x") == "x"
-    assert torch.equal(ALONE.mean(torch.ones(2)), torch.ones(2))
-    ALONE.agree("nothing", 1)
-    ALONE.wait()
+    assert SINGLE_PROCESS.all_reduce_max([3, 4]) == [3, 4]
+    assert SINGLE_PROCESS.all_gather("x") == ["x"]
+    assert SINGLE_PROCESS.broadcast("x") == "x"
+    assert torch.equal(SINGLE_PROCESS.all_reduce_mean(torch.ones(2)), torch.ones(2))
+    SINGLE_PROCESS.require_equal("nothing", 1)
+    SINGLE_PROCESS.barrier()
 
 
 @pytest.mark.parametrize("count", [1, 7, 12, 13])
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_every_film_is_predicted_once_in_the_batches_of_one_process(count, world):
     alone = [list(range(start, min(start + 3, count))) for start in range(0, count, 3)]
-    shares = [Peers(rank, world).own_batches(count, 3) for rank in range(world)]
+    shares = [ProcessGroup(rank, world).shard_batches(count, 3) for rank in range(world)]
     assert sorted(batch for share in shares for batch in share) == alone
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -59,10 +59,10 @@ def test_every_film_is_predicted_once_in_the_batches_of_one_process(count, world
 def gathered(group):
     own = [[4, 0, 2], [1, 3], []][group.rank]
     rows = torch.tensor([[10.0 * index, index] for index in own]).reshape(-1, 2)
-    result = group.gather(rows, own, 5)
+    result = group.gather_rows(rows, own, 5)
     twice = ""
     try:
-        group.gather(rows[:1], own[:1], 5)
+        group.gather_rows(rows[:1], own[:1], 5)
     except ValueError as error:
         twice = str(error)
     return {"rows": result, "twice": twice}
@@ -98,18 +98,18 @@ def part(step, number):
 def trained(group, parts=4, steps=3):
     """Losses and network after some steps of `parts` parts, of which this process takes every `world`-th."""
     net = network()
-    model = group.parallel(net, "cpu")
+    model = group.wrap_model(net, "cpu")
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, fused=True)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps + 1)
-    stepper = Stepper(model, optimizer, scheduler, Precision("cpu"), seed=3, peers=group)
+    stepper = Stepper(model, optimizer, scheduler, Precision("cpu"), seed=3, group=group)
     for step in range(steps):
-        stepper.step([part(step, number) for number in range(group.rank, parts, group.world)])
+        stepper.step([part(step, number) for number in range(group.rank, parts, group.world_size)])
     return {"losses": [row.loss for row in stepper.read()], "state": net.state_dict()}
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_make_the_step_of_one_that_takes_all_parts(world, tmp_path):
-    alone = trained(ALONE)
+    alone = trained(SINGLE_PROCESS)
     for result in together(trained, world, tmp_path):
         assert result["losses"] == pytest.approx(alone["losses"], rel=0, abs=1e-6)
         for name, tensor in alone["state"].items():
@@ -138,5 +138,8 @@ def test_a_start_without_addresses_is_refused(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="RANK, MASTER_ADDR, MASTER_PORT is not; start with torchrun"), peers("cpu"):
+    with (
+        pytest.raises(InputError, match="RANK, MASTER_ADDR, MASTER_PORT is not; start with torchrun"),
+        process_group("cpu"),
+    ):
         pass

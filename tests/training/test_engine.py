@@ -15,7 +15,7 @@ from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.manifest import read_films
 from training.augment import rotate_and_brighten
-from training.engine import NotFiniteError, Precision, Stepper, masked_bce, predict, predict_films
+from training.engine import NotFiniteError, Precision, Stepper, masked_bce, one_cycle, predict, predict_films
 from training.loader import Batch
 from training.workers import plain_failures
 
@@ -36,6 +36,44 @@ def test_masked_bce_by_hand_and_without_known_labels():
 def test_without_unknown_labels_it_is_torchs_loss():
     logits, labels = torch.randn(5, 14), torch.randint(0, 2, (5, 14)).float()
     torch.testing.assert_close(masked_bce(logits, labels), nn.BCEWithLogitsLoss()(logits, labels))
+
+
+def rates(scheduler, optimizer, steps):
+    """Learning rate and first momentum of every step."""
+    found = []
+    for _ in range(steps):
+        group = optimizer.param_groups[0]
+        found.append((scheduler.get_last_lr()[0], group["betas"][0]))
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def one_cycle_by_hand(step, total, highest=0.1):
+    """Cosine from highest / 25 up to `highest` in 5% of the steps, then down to highest / 25e4 (Smith and Topin)."""
+    peak, last = 0.05 * total - 1, total - 1
+    if step < peak:
+        low, high, share = highest / 25, highest, step / peak
+    else:
+        low, high, share = highest, highest / 25e4, (step - peak) / (last - peak)
+    return high + (low - high) / 2 * (1 + math.cos(math.pi * share))
+
+
+@pytest.mark.parametrize("total", range(1, 201))
+def test_the_schedule_is_torchs_for_any_number_of_steps(total):
+    def fresh():
+        return torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+    optimizer, other = fresh(), fresh()
+    found = rates(one_cycle(optimizer, 0.1, total), optimizer, total)
+    assert [rate for rate, _ in found] == pytest.approx([one_cycle_by_hand(i, total) for i in range(total)], rel=1e-9)
+    try:
+        theirs = torch.optim.lr_scheduler.OneCycleLR(other, max_lr=0.1, total_steps=total, pct_start=0.05)
+    except ZeroDivisionError:
+        assert total == 20
+        assert found[0][0] == max(found)[0] == 0.1
+    else:
+        assert found == rates(theirs, other, total)  # to the last bit
 
 
 def white(count, labels, first=0):
@@ -223,6 +261,26 @@ def test_a_bad_film_stops_with_its_row_in_one_line(tiny_chexpert, tmp_path, work
     assert "\n" not in str(caught.value)
     assert "valid.csv, line 5" in str(caught.value)
     assert str(bad) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("Caught _ArrayMemoryError in DataLoader worker process 0.\nTraceback ..."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_that_names_the_options(error):
+    with pytest.raises(InputError, match="^out of memory; lower --batch-size") as caught, plain_failures():
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_that_no_memory_holds_is_one_line():
+    with pytest.raises(InputError, match="out of memory"), plain_failures():
+        torch.empty(2**50)
 
 
 def test_a_reader_of_our_output_that_goes_away_is_no_worker():

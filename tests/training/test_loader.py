@@ -73,10 +73,10 @@ def test_processes_share_the_parts_of_each_step(world):
 
 
 def test_what_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match="do not work out"):
+    with pytest.raises(ValueError, match="do not divide evenly"):
         PartSampler(50, 8, 0, parts=3)
-    with pytest.raises(ValueError, match="do not work out"):
-        PartSampler(50, 8, 0, parts=2, world=4)
+    with pytest.raises(ValueError, match="do not divide evenly"):
+        PartSampler(50, 8, 0, parts=2, world_size=4)
 
 
 def test_an_unreadable_film_stops_or_is_left_out_and_nothing_takes_its_place(tiny_chexpert, tmp_path):

@@ -1,0 +1,129 @@
+"""runTraining.sh: what it trains with which options, and what it refuses before anything is installed or read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import trainClassification
+
+SCRIPT = Path(__file__).resolve().parents[1] / "runTraining.sh"
+
+RECORDER = """\
+#!/bin/bash
+case "$1" in
+  *.py) echo "${{@@Q}}" >> "{calls}" ;;
+  *) exec "{python}" "$@" ;;
+esac
+"""
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """How the script ends, and the Python commands it gives; none of the project's scripts is run."""
+    recorder, calls = folder / "bin/python", folder / "calls"
+    recorder.parent.mkdir(exist_ok=True)
+    recorder.write_text(RECORDER.format(calls=calls, python=sys.executable))
+    recorder.chmod(0o755)
+    own = {"PATH": f"{recorder.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix} | variables
+    done = subprocess.run([SCRIPT, *arguments], env=os.environ | own, capture_output=True, text=True, timeout=120)
+    return done, [shlex.split(line) for line in calls.read_text().splitlines()] if calls.is_file() else []
+
+
+def parsed(call: list[str]) -> dict[str, object]:
+    """The options of one training, as trainClassification.py understands them."""
+    assert call[0] == "trainClassification.py"
+    return vars(trainClassification.parse_args(call[1:])[0])
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A folder that is preprocessed already, with a blank in its name."""
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "my data/preprocessing.json").touch()
+    return tmp_path / "my data"
+
+
+def test_both_networks_are_trained_as_published(data, tmp_path):
+    done, calls = run(tmp_path, str(data))
+    assert done.returncode == 0, done.stderr
+    patches, baseline = map(parsed, calls)
+    assert (patches["output"], patches["results"]) == (
+        Path("savedModels/MedicalPatchNet"),
+        Path("results/MedicalPatchNet"),
+    )
+    assert (baseline["output"], baseline["results"]) == (
+        Path("savedModels/EfficientNetB0"),
+        Path("results/EfficientNetB0"),
+    )
+    assert (patches.pop("patch_size"), baseline.pop("patch_size")) == (64, 512)
+    published = {"data": data, "lr": 1e-4, "batch_size": 16, "epochs": 20, "image_size": 512, "init": "imagenet"}
+    published |= {"backbone": "efficientnet_b0", "uncertain": "zeros", "precision": "auto", "track": []}
+    for network in (patches, baseline):
+        assert published.items() <= network.items()
+        del network["output"], network["results"]
+    assert patches == baseline
+
+
+def test_variables_and_options_reach_both_and_options_win(data, tmp_path):
+    variables = {"EPOCHS": "3", "WORKERS": "5", "TRACK": "tensorboard wandb", "UNCERTAIN": "ones", "PRECISION": "fp32"}
+    options = ("--frontal-only", "--epochs", "2", "--backbone", "timm/a b", "--fraction=0.5")
+    done, calls = run(tmp_path, str(data), *options, **variables)
+    assert done.returncode == 0, done.stderr
+    assert len(calls) == 2
+    expected = {"epochs": 2, "workers": 5, "track": ["tensorboard", "wandb"], "uncertain": "ones", "precision": "fp32"}
+    expected |= {"frontal_only": True, "backbone": "timm/a b", "fraction": 0.5}
+    for call in calls:
+        assert expected.items() <= parsed(call).items()
+
+
+def test_films_are_preprocessed_first_where_they_are_not(tmp_path):
+    (tmp_path / "data").mkdir()
+    done, calls = run(tmp_path, str(tmp_path / "data"), PREPROCESSED_SIZE="256")
+    assert done.returncode == 0, done.stderr
+    copies = str(tmp_path / "data/CheXpert-256")
+    assert [call[0] for call in calls] == ["preprocessing/preProcCheXpert.py", *["trainClassification.py"] * 2]
+    assert calls[0][calls[0].index("--output") + 1] == copies
+    assert all(call[call.index("--data") + 1] == copies for call in calls[1:])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data", "-h"], ["--epochs", "3", "--help"]], ids=" ".join)
+def test_help_has_no_side_effects(words, tmp_path):
+    """No Python is there to be found, so nothing can be installed, and nothing is written."""
+    started = time.monotonic()
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": "/nowhere"}
+    done = subprocess.run([SCRIPT, *words], env=own, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - started < 1
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "./runTraining.sh [DATA_DIR] [OPTIONS...]" in done.stdout and "trainClassification.py --help" in done.stdout
+    assert "\n#" not in done.stdout and "for word" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--output", "x"], ["--output=x"], ["-savePath", "x.pt"], ["--patch-size", "32"], ["-patchSize", "32"],
+     ["--image-size=256"], ["-imgSize", "1"], ["--results", "x"], ["--data", "y"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_differs_between_the_networks_is_refused(words, data, tmp_path):
+    done, calls = run(tmp_path, str(data), *words)
+    assert (done.returncode, calls) == (2, [])
+    option = words[0].partition("=")[0]
+    assert done.stderr.startswith(f"error: {option} differs between the two networks") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["--epochs", "0"], "--epochs"), (["--nonsense"], "--nonsense"), (["-wb"], "-wb"), (["more"], "more")],
+)
+def test_a_wrong_option_is_refused_before_films_are_preprocessed(words, named, tmp_path):
+    (tmp_path / "data").mkdir()
+    done, calls = run(tmp_path, str(tmp_path / "data"), *words)
+    assert (done.returncode, calls) == (2, [])
+    assert named in done.stderr and done.stderr.count("\n") == 1
