@@ -37,8 +37,8 @@ from cxr.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
-_ROOM = 2**26
-"""Bytes of a file besides its pixels."""
+_ROOM = 2**24
+"""Bytes of a file besides its pixels, and again behind them."""
 
 
 def read_dicom(path: Path) -> Image.Image:
@@ -119,8 +119,11 @@ def _read(path: Path) -> FileDataset:
 def _content(path: Path) -> bytes:
     """The file's bytes; a film of the largest size has at most six to a pixel."""
     try:
-        if path.stat().st_size > 6 * most_pixels() + _ROOM:
-            raise InputError(f"{place(path)}: a larger file than a film of {_limit()}")
+        if path.stat().st_size > 6 * most_pixels() + 2 * _ROOM:
+            raise InputError(
+                f"{place(path)}: a larger file than a film of {most_pixels() // 1_000_000} megapixels; "
+                f"{LIMIT_VARIABLE} sets another limit"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{place(path)}: no such film") from None
@@ -129,19 +132,17 @@ def _content(path: Path) -> bytes:
 
 
 def _inflated(packed: bytes, path: Path) -> bytes:
-    """The elements of a deflated file (PS3.5 A.5), refused before they take more memory than the largest film."""
+    """The elements of a deflated file (PS3.5 A.5): those before the pixels first, then no more than these announce."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = 6 * most_pixels() + _ROOM
-    content = inflater.decompress(packed, most)
+    content = inflater.decompress(packed, _ROOM)
+    header = dcmread(BytesIO(content), force=True, stop_before_pixels=True)
+    most = 2 * _ROOM + 6 * min(_whole(header, "Rows", 0) * _whole(header, "Columns", 0), most_pixels())
+    content += inflater.decompress(inflater.unconsumed_tail, most - len(content))
     if not inflater.eof:
         if len(content) < most:
             raise ValueError("cut")
-        raise InputError(f"{place(path)}: deflated, and unpacked larger than a film of {_limit()}")
+        raise InputError(f"{place(path)}: deflated, and unpacked much larger than the film that it announces")
     return content
-
-
-def _limit() -> str:
-    return f"{most_pixels() // 1_000_000} megapixels; {LIMIT_VARIABLE} sets another limit"
 
 
 def _other_format(content: bytes) -> str:

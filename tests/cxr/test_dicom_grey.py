@@ -95,7 +95,7 @@ def test_an_absent_window_is_no_damage(tmp_path, facts):
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), RAMP / RAMP.max(), atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------ look-up tables
+# ------------------------------------------------------------------------------------------------------- look-up tables
 
 CURVE = np.rint(255 * np.sqrt(np.arange(4096) / 4095)).astype(int)  # of 8 bit
 DEEP_CURVE = np.rint(16383 * np.sqrt(np.arange(4096) / 4095)).astype(int)  # of 14 bit
@@ -115,8 +115,10 @@ def hide_type(path: Path, vr: bytes) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES)
-@pytest.mark.parametrize("data", ["OB", "OW", "UN"])
+@pytest.mark.parametrize(
+    ("syntax", "data"),
+    [(syntax, data) for syntax in SYNTAXES for data in ("OB", "OW", "UN") if syntax.is_little_endian or data != "UN"],
+)
 @pytest.mark.parametrize("odd", [False, True])
 def test_entries_of_8_bit_packed_in_pairs(tmp_path, syntax, data, odd):
     curve = CURVE[:4095] if odd else CURVE
