@@ -21,7 +21,7 @@ ROOTS = [Path(pydicom.__file__).parent / "data/test_files"]
 SHORT = (
     "CT_small.dcm", "ExplVR_BigEnd.dcm", "JPEG-LL.dcm", "JPEG-lossy.dcm", "JPEGLSNearLossless_16.dcm",
     "JPGExtended.dcm", "MR-SIEMENS-DICOM-WithOverlays.dcm", "MR_small_RLE.dcm", "MR_small_padded.dcm",
-    "SC_rgb.dcm", "SC_rgb_rle.dcm", "image_dfl.dcm", "mlut_18.dcm", "no_meta.dcm", "vlut_04.dcm",
+    "SC_rgb.dcm", "SC_rgb_rle.dcm", "image_dfl.dcm", "mlut_18.dcm", "vlut_04.dcm",
 )  # fmt: skip
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 
@@ -34,8 +34,8 @@ def dicom_files() -> list[Path]:
         roots.append(Path(data_store.__file__).parent)
     except ImportError:  # pydicom-data is not installed
         pass
-    found = {path.name: path for root in roots for path in root.rglob("*.dcm")}
-    return [found[name] for name in sorted(found) if os.environ.get("ALL_DICOM_FILES") or name in SHORT]
+    files = sorted(path for root in roots for path in root.rglob("*") if path.suffix in ("", ".dcm") and path.is_file())
+    return [path for path in files if os.environ.get("ALL_DICOM_FILES") or path.name in SHORT]
 
 
 def as_shown(path: Path) -> list[str]:
