@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from cxr.dicom_grey import DamagedElement, shown
-from cxr.dicom_header import has_dicom_header, meta_information
+from cxr.dicom_header import frame_size, has_dicom_header, meta_information
 from cxr.files import InputError, place
 from cxr.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
 
@@ -194,6 +194,7 @@ def _whole(dataset: Dataset, name: str, absent: int) -> int:
 def _decode(dataset: FileDataset, path: Path) -> np.ndarray:
     """(rows, columns) as stored, or (rows, columns, 3) uint8 in RGB."""
     try:
+        _check_frame(dataset)
         if _syntax(dataset) == JPEGExtended12Bit and dataset.BitsAllocated == 16:
             pixels = _decoded_by_gdcm(dataset)
         else:
@@ -205,6 +206,19 @@ def _decode(dataset: FileDataset, path: Path) -> np.ndarray:
     if pixels.ndim == 3 and pixels.dtype != np.uint8:
         raise InputError(f"{place(path)}: a DICOM image in colour of more than 8 bit")
     return pixels
+
+
+def _check_frame(dataset: FileDataset) -> None:
+    """Raises ValueError for a compressed frame much larger than its film: the codecs would allocate it all."""
+    if not _syntax(dataset).is_encapsulated:
+        return
+    width, height = frame_size(_frame(dataset)) or (0, 0)
+    if width * height > 4 * dataset.Columns * dataset.Rows:
+        raise ValueError("a frame of another size")
+
+
+def _frame(dataset: FileDataset) -> bytes:
+    return next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
 def _lowest_bits(dataset: FileDataset) -> np.ndarray:
@@ -223,7 +237,7 @@ def _decoded_by_gdcm(dataset: FileDataset) -> np.ndarray:
     import gdcm
 
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    fragment.SetByteStringValue(_frame(dataset))
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())

@@ -173,6 +173,18 @@ def test_signed_32_bit_and_float_films_need_a_range_and_follow_it(tmp_path, kind
     np.testing.assert_allclose(film(path, Grey("range", low, high)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["int16", "int32", "float32"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "deflate", "lzw"])
+def test_compressed_big_endian_numbers_that_pillow_misreads_are_refused(tmp_path, kind, byte_order, compression):
+    path = tmp_path / "f.tif"
+    stored = write_tiff(path, (FILM * 3000).astype(kind), byteorder=byte_order, compression=compression)
+    if compression is not None and byte_order == ">":
+        assert "compressed, in big-endian order" in refused(path)
+    else:
+        np.testing.assert_allclose(film(path, Grey("range", 0, 3000)), stored / 3000.0, atol=1e-6)
+
+
 def test_whole_numbers_beyond_31_bit_are_refused(tmp_path):
     write_tiff(tmp_path / "f.tif", (FILM * (2**32 - 1)).astype(np.uint32))
     assert "32-bit values beyond 2147483647" in refused(tmp_path / "f.tif")

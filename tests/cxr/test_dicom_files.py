@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import zlib
@@ -20,7 +21,7 @@ from pydicom.uid import (
 )
 
 from cxr.dicom import read_dicom
-from cxr.dicom_header import is_dicom, meta_information
+from cxr.dicom_header import frame_size, is_dicom, meta_information
 from cxr.files import InputError
 from cxr.film_folder import find_films
 from cxr.images import open_film
@@ -179,3 +180,27 @@ def test_a_film_that_declares_more_pixels_than_it_has_is_refused(tmp_path, rows,
     film.save_as(tmp_path / "f.dcm")
     told = refused(tmp_path / "f.dcm")
     assert "megapixels" in told if rows * columns > 1e8 else "damaged" in told or "pixels" in told
+
+
+@pytest.mark.parametrize("name", ["JPEG-LL.dcm", "JPGExtended.dcm", "emri_small_jpeg_ls_lossless.dcm", "JPEG2000.dcm"])
+def test_a_frame_announces_its_size(name):
+    film = pydicom.dcmread(get_testdata_file(name, download=False))
+    frame = next(pydicom.encaps.generate_frames(film.PixelData, number_of_frames=film.get("NumberOfFrames", 1)))
+    assert frame_size(frame) == (film.Columns, film.Rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "syntax", "side"),
+    [("JPEG", pydicom.uid.JPEGBaseline8Bit, 3000), ("JPEG2000", pydicom.uid.JPEG2000Lossless, 3000)],
+)
+def test_a_frame_much_larger_than_its_film_is_not_decoded(tmp_path, monkeypatch, kind, syntax, side):
+    content = io.BytesIO()
+    Image.new("L", (side, side)).save(content, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+    write_dicom(tmp_path / "f.dcm", np.zeros((16, 16), np.uint8))
+    film = pydicom.dcmread(tmp_path / "f.dcm")
+    film.PixelData = pydicom.encaps.encapsulate([content.getvalue()])
+    film["PixelData"].is_undefined_length = True
+    film.file_meta.TransferSyntaxUID = syntax
+    film.save_as(tmp_path / "f.dcm")
+    monkeypatch.setattr("cxr.dicom.pixel_array", lambda dataset: pytest.fail("decoded"))
+    assert "is damaged or cannot be decoded" in refused(tmp_path / "f.dcm")
