@@ -90,14 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(weights, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
     grid = _shift_grid(model, args.steps_per_patch)
     decider = Decider.of(model)
+    grey = Grey.parse(args.grey) if args.grey else Grey.from_json(model.details.get("grey"), "config.json, details")
     facts = {
+        "grey": grey.to_json(),
         "weights": {"name": args.weights, "sha256": sha256(weights_file(weights))},
         "model": config_of(model),
         "thresholds": decider.source,
         "device": device,
     }
     _make_folder(args.output)
-    grey = Grey.parse(args.grey) if args.grey else Grey.from_json(model.details.get("grey"), "config.json, details")
     films = LooseFilms(files, model.image_size, anonymous=args.anonymous, grey=grey)
     predictions, unreadable = _predict_all(model, films, decider, args)
     _write(args.output, facts, decider, predictions, unreadable)

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from cxr.files import InputError, place
 from cxr.grey import SMALL_PART, quantile
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339
 _SIGNED = 2
 
 
@@ -50,6 +50,11 @@ def _tiff(image: Image.Image, upright: Image.Image, path: Path) -> tuple[Image.I
     if upright.mode == "L" and signed:
         pixels = np.asarray(upright).view(np.int8).astype(np.int32)
         return Image.fromarray(pixels), None, white_is_zero
+    if upright.mode in ("I", "F") and tags.prefix == b"MM" and tags.get(_COMPRESSION, 1) != 1:
+        raise InputError(
+            f"{place(path)}: {bits}-bit values, compressed, in big-endian order, which Pillow misreads; "
+            "save it uncompressed"
+        )
     if upright.mode == "I" and not signed and np.asarray(upright).min() < 0:
         raise InputError(f"{place(path)}: 32-bit values beyond {2**31 - 1}; save it in 16 bit grey")
     if upright.mode in ("I", "F"):

@@ -30,15 +30,15 @@ from pydicom.uid import (
 )
 
 from cxr.dicom_grey import DamagedElement, shown
-from cxr.dicom_header import has_dicom_header, meta_information
+from cxr.dicom_header import frame_size, has_dicom_header, meta_information
 from cxr.files import InputError, place
 from cxr.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
-_ROOM = 2**26
-"""Bytes of a file besides its pixels."""
+_ROOM = 2**24
+"""Bytes of a file besides its pixels, and again behind them."""
 
 
 def read_dicom(path: Path) -> Image.Image:
@@ -119,8 +119,11 @@ def _read(path: Path) -> FileDataset:
 def _content(path: Path) -> bytes:
     """The file's bytes; a film of the largest size has at most six to a pixel."""
     try:
-        if path.stat().st_size > 6 * most_pixels() + _ROOM:
-            raise InputError(f"{place(path)}: a larger file than a film of {_limit()}")
+        if path.stat().st_size > 6 * most_pixels() + 2 * _ROOM:
+            raise InputError(
+                f"{place(path)}: a larger file than a film of {most_pixels() // 1_000_000} megapixels; "
+                f"{LIMIT_VARIABLE} sets another limit"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{place(path)}: no such film") from None
@@ -129,19 +132,17 @@ def _content(path: Path) -> bytes:
 
 
 def _inflated(packed: bytes, path: Path) -> bytes:
-    """The elements of a deflated file (PS3.5 A.5), refused before they take more memory than the largest film."""
+    """The elements of a deflated file (PS3.5 A.5): those before the pixels first, then no more than these announce."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = 6 * most_pixels() + _ROOM
-    content = inflater.decompress(packed, most)
+    content = inflater.decompress(packed, _ROOM)
+    header = dcmread(BytesIO(content), force=True, stop_before_pixels=True)
+    most = 2 * _ROOM + 6 * min(_whole(header, "Rows", 0) * _whole(header, "Columns", 0), most_pixels())
+    content += inflater.decompress(inflater.unconsumed_tail, most - len(content))
     if not inflater.eof:
         if len(content) < most:
             raise ValueError("cut")
-        raise InputError(f"{place(path)}: deflated, and unpacked larger than a film of {_limit()}")
+        raise InputError(f"{place(path)}: deflated, and unpacked much larger than the film that it announces")
     return content
-
-
-def _limit() -> str:
-    return f"{most_pixels() // 1_000_000} megapixels; {LIMIT_VARIABLE} sets another limit"
 
 
 def _other_format(content: bytes) -> str:
@@ -193,6 +194,7 @@ def _whole(dataset: Dataset, name: str, absent: int) -> int:
 def _decode(dataset: FileDataset, path: Path) -> np.ndarray:
     """(rows, columns) as stored, or (rows, columns, 3) uint8 in RGB."""
     try:
+        _check_frame(dataset)
         if _syntax(dataset) == JPEGExtended12Bit and dataset.BitsAllocated == 16:
             pixels = _decoded_by_gdcm(dataset)
         else:
@@ -204,6 +206,19 @@ def _decode(dataset: FileDataset, path: Path) -> np.ndarray:
     if pixels.ndim == 3 and pixels.dtype != np.uint8:
         raise InputError(f"{place(path)}: a DICOM image in colour of more than 8 bit")
     return pixels
+
+
+def _check_frame(dataset: FileDataset) -> None:
+    """Raises ValueError for a compressed frame much larger than its film: the codecs would allocate it all."""
+    if not _syntax(dataset).is_encapsulated:
+        return
+    width, height = frame_size(_frame(dataset)) or (0, 0)
+    if width * height > 4 * dataset.Columns * dataset.Rows:
+        raise ValueError("a frame of another size")
+
+
+def _frame(dataset: FileDataset) -> bytes:
+    return next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
 def _lowest_bits(dataset: FileDataset) -> np.ndarray:
@@ -222,7 +237,7 @@ def _decoded_by_gdcm(dataset: FileDataset) -> np.ndarray:
     import gdcm
 
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    fragment.SetByteStringValue(_frame(dataset))
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())

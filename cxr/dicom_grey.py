@@ -1,8 +1,8 @@
 """Stored values of a DICOM radiograph -> grey in [0, 1], bones bright, as a viewer shows them when it opens the file.
 
 The order of the steps is the standard's (PS3.4 N.2): modality LUT or rescale, then VOI LUT or window, then MONOCHROME1
-is inverted; padding is black. Tolerated are tables whose type or width is declared wrongly and can be told from their
-values; a damaged number never is.
+(or an inverse presentation LUT) is inverted; padding is black. Tolerated are tables whose type or width is declared
+wrongly and can be told from their values; a damaged number never is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,20 @@ def shown(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
         grey = windowed(values, *window)
     else:
         grey = _spread(values, valid)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    if _is_inverse(dataset):
         grey = 1 - grey
     return np.where(valid, grey, 0.0)
+
+
+def _is_inverse(dataset: Dataset) -> bool:
+    """By the shape of the presentation LUT, the last step of all; where there is none, by MONOCHROME1.
+
+    The two agree in files that keep to the standard; dcmtk decides others in the same way.
+    """
+    shape = dataset.get("PresentationLUTShape")
+    return (
+        shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else dataset.PhotometricInterpretation == "MONOCHROME1"
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- numbers

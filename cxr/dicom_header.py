@@ -65,3 +65,18 @@ def _element(content: bytes, start: int, order: str) -> tuple[int, int, int] | N
     if length == _UNDEFINED:
         return group << 16 | number, value, value
     return (group << 16 | number, value, value + length) if value + length <= len(content) else None
+
+
+def frame_size(frame: bytes) -> tuple[int, int] | None:
+    """(width, height) that a compressed frame announces: JPEG, JPEG-LS and JPEG 2000; None for others."""
+    if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 16:  # JPEG 2000: its SIZ marker stands first
+        width, height = struct.unpack_from(">II", frame, 8)
+        return width, height
+    place = 2 if frame[:2] == b"\xff\xd8" else len(frame)
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:  # start of frame
+            height, width = struct.unpack_from(">HH", frame, place + 5)
+            return width, height
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None

@@ -24,20 +24,23 @@ real film is -0.2; the threshold was chosen on these films."""
 
 
 def film_warnings(image: Image.Image, grey: Image.Image) -> list[str]:
-    """One line for each sign found. image: as stored, in any colours; grey: the same as `open_film` returns it."""
+    """One line on the size and one on the grey values, where they are odd.
+
+    image: as stored, in any colours; grey: the same as `open_film` returns it.
+    """
     found = []
     width, height = grey.size
     if min(width, height) < SMALLEST_SIDE:
         found.append(f"only {width} x {height} px; a radiograph has {SMALLEST_SIDE} or more along its shorter side")
     pixels = np.asarray(grey)
-    if pixels.std() < LEAST_SPREAD:
+    if _colour(image) > MOST_COLOUR:
+        found.append("in colour: a photograph? A radiograph is grey")
+    elif pixels.std() < LEAST_SPREAD:
         found.append("nearly constant: hardly anything is to be seen")
     elif np.quantile(pixels, 0.99) < DARKEST:
         found.append("nearly black: are its values those of another bit depth?")
     elif chest_likeness(grey) < INVERTED:
         found.append("looks inverted: air bright and bones dark")
-    if _colour(image) > MOST_COLOUR:
-        found.append("in colour: a photograph? A radiograph is grey")
     return found
 
 

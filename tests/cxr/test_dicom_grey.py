@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -19,6 +16,7 @@ from pydicom.uid import (
 
 from cxr.files import InputError
 from cxr.images import open_film
+from tests.dcmtk import by_dcmtk
 from tests.dicom_films import in_byte_order, lookup_table, write_dicom
 
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
@@ -28,16 +26,6 @@ SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian,
 def shown(path: Path) -> np.ndarray:
     """(rows, columns) in [0, 1]"""
     return np.asarray(open_film(path), dtype=float) / 255
-
-
-def by_dcmtk(path: Path, *options: str) -> np.ndarray:
-    """(rows, columns) in [0, 1], of 8 bit, from dcmtk's own renderer."""
-    if shutil.which("dcm2pnm") is None:
-        pytest.skip("dcmtk is not installed")
-    target = path.with_suffix(".pgm")
-    subprocess.run(["dcm2pnm", *options, "--no-overlays", "+op", str(path), str(target)], check=True, timeout=60)
-    with Image.open(target) as image:
-        return np.asarray(image, dtype=float) / 255
 
 
 # -------------------------------------------------------------------------------------------------------------- numbers
@@ -69,7 +57,7 @@ def test_every_way_to_write_a_decimal_is_read_as_by_dcmtk(tmp_path, center, synt
     write_dicom(tmp_path / "f.dcm", RAMP, bits=12, syntax=syntax, WindowCenter=center, WindowWidth="1000\\8")
     expected = np.clip((RAMP - 2047.5) / 999 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), expected, atol=1e-5)
-    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "+Wi", "1"), expected, atol=1.01 / 255)
+    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "--use-window", "1"), expected, atol=1.01 / 255)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +83,7 @@ def test_an_absent_window_is_no_damage(tmp_path, facts):
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), RAMP / RAMP.max(), atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------ look-up tables
+# ------------------------------------------------------------------------------------------------------- look-up tables
 
 CURVE = np.rint(255 * np.sqrt(np.arange(4096) / 4095)).astype(int)  # of 8 bit
 DEEP_CURVE = np.rint(16383 * np.sqrt(np.arange(4096) / 4095)).astype(int)  # of 14 bit
@@ -115,8 +103,10 @@ def hide_type(path: Path, vr: bytes) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES)
-@pytest.mark.parametrize("data", ["OB", "OW", "UN"])
+@pytest.mark.parametrize(
+    ("syntax", "data"),
+    [(syntax, data) for syntax in SYNTAXES for data in ("OB", "OW", "UN") if syntax.is_little_endian or data != "UN"],
+)
 @pytest.mark.parametrize("odd", [False, True])
 def test_entries_of_8_bit_packed_in_pairs(tmp_path, syntax, data, odd):
     curve = CURVE[:4095] if odd else CURVE
@@ -126,14 +116,16 @@ def test_entries_of_8_bit_packed_in_pairs(tmp_path, syntax, data, odd):
         hide_type(tmp_path / "f.dcm", b"OB")
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), CURVE[RAMP] / 255, atol=1e-5)
     if data == "OW":  # dcmtk takes no other type for a table
-        np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "+Wl", "1"), CURVE[RAMP] / 255, atol=1.01 / 255)
+        np.testing.assert_allclose(
+            by_dcmtk(tmp_path / "f.dcm", "--use-voi-lut", "1"), CURVE[RAMP] / 255, atol=1.01 / 255
+        )
 
 
 def test_entries_of_8_bit_packed_in_words_of_us(tmp_path):
     words = np.frombuffer(CURVE.astype(np.uint8).tobytes(), "<u2").tolist()
     write_dicom(tmp_path / "f.dcm", RAMP, bits=12, VOILUTSequence=[lookup_table(words, 0, 8, count=4096)])
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), CURVE[RAMP] / 255, atol=1e-5)
-    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "+Wl", "1"), CURVE[RAMP] / 255, atol=1.01 / 255)
+    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "--use-voi-lut", "1"), CURVE[RAMP] / 255, atol=1.01 / 255)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -175,7 +167,7 @@ def test_a_negative_first_value_in_either_sign(tmp_path, syntax, descriptor, how
     expected = expected / expected.max() if how == "modality table" else expected / 16383
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), expected, atol=1e-4)
     if descriptor == "SS" and how == "signed pixels":
-        np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "+Wl", "1"), expected, atol=1.01 / 255)
+        np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "--use-voi-lut", "1"), expected, atol=1.01 / 255)
 
 
 def test_a_large_first_value_written_as_ss_stays_positive(tmp_path):
@@ -188,7 +180,8 @@ def test_a_large_first_value_written_as_ss_stays_positive(tmp_path):
 def test_a_table_of_65536_entries_counts_them_as_0(tmp_path):
     curve = np.arange(65536)[::-1]
     pixels = (RAMP * 16).astype(np.uint16)
-    write_dicom(tmp_path / "f.dcm", pixels, VOILUTSequence=[lookup_table(curve.tolist(), 0, 16)])
+    item = lookup_table(curve.astype("<u2").tobytes(), 0, 16, count=65536, data="OW")
+    write_dicom(tmp_path / "f.dcm", pixels, VOILUTSequence=[item])
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), (65535 - pixels.astype(float)) / 65535, atol=1e-4)
 
 
@@ -246,6 +239,18 @@ def test_a_film_of_nothing_but_padding_is_shown_as_it_is(tmp_path):
     assert 0 < shown(tmp_path / "f.dcm").max() < 1
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["INVERSE", "IDENTITY", "", "OTHER"])
+def test_the_presentation_lut_decides_as_in_dcmtk(tmp_path, photometric, shape):
+    facts = {"WindowCenter": 2048, "WindowWidth": 4096, "VOILUTFunction": "LINEAR_EXACT"}
+    facts |= {"PhotometricInterpretation": photometric} | ({"PresentationLUTShape": shape} if shape else {})
+    write_dicom(tmp_path / "f.dcm", RAMP, bits=12, **facts)
+    inverse = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
+    expected = 1 - RAMP / 4096 if inverse else RAMP / 4096
+    np.testing.assert_allclose(shown(tmp_path / "f.dcm"), expected, atol=1e-4)
+    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "--use-window", "1"), expected, atol=1.5 / 255)
+
+
 # ----------------------------------------------------------------------------------------------------------------- bits
 
 
@@ -268,4 +273,4 @@ def test_pixels_anywhere_in_their_words_are_read_as_by_dcmtk(tmp_path, syntax, s
     )
     expected = RAMP / 4096
     np.testing.assert_allclose(shown(tmp_path / "f.dcm"), expected, atol=1e-4)
-    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "+Wi", "1"), expected, atol=1.5 / 255)
+    np.testing.assert_allclose(by_dcmtk(tmp_path / "f.dcm", "--use-window", "1"), expected, atol=1.5 / 255)

@@ -68,7 +68,7 @@ def test_colours_of_print_and_palettes_become_grey_without_a_warning(tmp_path, r
         ("pages.tif", {"save_all": True, "append_images": [Image.new("L", (8, 8), 9)]}, "2 pages or frames; save the"),
         ("moving.gif", {"save_all": True, "append_images": [Image.new("L", (8, 8), 9)]}, "2 pages or frames; save the"),
         ("lab.tif", {}, "colours of the kind LAB; save it in grey or RGB"),
-        ("undefined.tif", {}, "pixel values from nan to nan"),
+        ("undefined.tif", {}, "pixel values that are not finite numbers"),
     ],
 )
 def test_what_is_no_single_picture_of_known_grey_is_refused(tmp_path, name, options, told):
