@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxr.files import InputError
-from cxr.grey import Grey, quantile, recorded_grey
+from cxr.grey import Grey, quantiles, recorded_grey
 from cxr.images import open_film
 from tests.films import film_pixels
 
@@ -91,7 +91,7 @@ def test_the_rule_of_a_folder_of_copies(tmp_path):
 @given(share=st.floats(0, 1), seed=st.integers(0, 50))
 def test_quantiles_are_those_of_numpy(kind, share, seed):
     pixels = np.random.default_rng(seed).integers(0, 200, (7, 9)).astype(kind)
-    assert quantile(pixels, share) == np.quantile(pixels, share, method="inverted_cdf")
+    assert quantiles(pixels, [share, 0.5]) == list(np.quantile(pixels, [share, 0.5], method="inverted_cdf"))
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 14, 15, 16])
