@@ -20,7 +20,7 @@ from tqdm import tqdm
 import cli
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256, write_csv
-from cxr.grey import Grey
+from cxr.grey import Grey, recorded_grey
 from cxr.images import open_film, to_unit
 from cxr.labels import LABELS, TASKS, task_of
 from cxr.manifest import read_films
@@ -222,7 +222,7 @@ def _heat_maps(
     )
     left = group.broadcast([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
     own = left[group.rank :: group.world_size]
-    grey = Grey.from_json(model.details.get("grey"), "config.json, details")
+    grey = recorded_grey(args.data) or Grey.STORED  # one rule for a data set: --data holds the same films as copies
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
             film = to_unit(open_film(films.files[index], grey))

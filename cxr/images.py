@@ -167,8 +167,8 @@ def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.resize(image, height_width, antialias=True)
 
 
-def read_square(path: Path, grey: Grey = Grey.STORED) -> tuple[Tensor, Crop]:
+def read_square(path: Path) -> tuple[Tensor, Crop]:
     """The centred square of a film at its own resolution, (1, side, side) float32 in [0, 1], and its place."""
-    film = open_film(path, grey)
+    film = open_film(path)
     crop = Crop.centred(*film.size)
     return to_unit(film.crop(crop.box)), crop
