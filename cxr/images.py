@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def _open_limited(handle: BinaryIO, path: Path) -> Iterator[Image.Image]:
     pillows_limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(handle) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(handle) as image:  # of odd tags, which it quotes
             check_size(*image.size, path)
             tags = getattr(image, "tag_v2", {})
             check_size(int(tags.get(_TILE_WIDTH, 1)), int(tags.get(_TILE_LENGTH, 1)), path)
