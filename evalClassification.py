@@ -36,6 +36,8 @@ python evalClassification.py --predictions results/MedicalPatchNet --compare res
 """
 
 ADDITIVITY_FILMS = 8
+NOT_LABELLED = -1
+"""Ground truth in the heat maps of a film that is not labelled."""
 PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
 """Metrics whose means are printed."""
 
@@ -312,6 +314,7 @@ def _export_split(
     model: MedicalPatchNet, export: HeatMapExport, films: Films, record: RunRecord, group: ProcessGroup
 ) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
+    import numpy as np
     from tqdm import tqdm
 
     from cxr.grey import Grey
@@ -327,7 +330,8 @@ def _export_split(
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
             film = to_unit(open_film(films.files[index], grey))
-            labels = dict(zip(films.label_set.names, films.labels[index], strict=True))
+            known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
+            labels = dict(zip(films.label_set.names, known, strict=True))
             export_film(export, model, film, films.ids[index], labels)
         group.barrier()
     kinds = f"{split}; {', '.join(export.methods)}"
