@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr.files import InputError, csv_row, place, quoted, read_csv, write_csv
+from cxr.files import InputError, place, quoted
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
+from cxr.tables import csv_row, read_csv, write_csv
 from evaluation.map_pool import over_maps
 from evaluation.scored_tasks import scored_entries, with_kinds
 from evaluation.segmentation import check_film_size, resize_to_film, value_range

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, place, quoted, read_json, write_csv
+from cxr.files import InputError, place, quoted, read_json
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
+from cxr.tables import write_csv
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
 from evaluation.map_pool import over_maps
 from evaluation.scored_tasks import scored_entries, with_kinds
