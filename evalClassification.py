@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from torch import Tensor
 
     from cxr.dataset import FilmDataset
+    from cxr.grey import Grey
     from cxr.labels import LabelSet
     from cxr.manifest import Films
     from cxr.run_record import RunRecord
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if methods and args.chexlocalize is None:
                 group.print("no heat maps: --chexlocalize is not given")
             elif methods:
-                _heat_maps(model, args.chexlocalize, record, group, methods, args.all_labels, options)
+                _heat_maps(model, args.chexlocalize, args.data, record, group, methods, args.all_labels, options)
         if group.is_main:
             _statistics(folder, resampling)
             if args.compare is not None:
@@ -277,16 +278,22 @@ def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: Tens
 def _heat_maps(
     model: MedicalPatchNet,
     root: Path,
+    data: Path,
     record: RunRecord,
     group: ProcessGroup,
     methods: Sequence[str],
     all_labels: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there."""
+    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there.
+
+    data: the same films as copies, which record the grey rule of the data set.
+    """
+    from cxr.grey import Grey, recorded_grey
     from cxr.manifest import has_split
     from saliency.export import HeatMapExport
 
+    grey = recorded_grey(data) or Grey.STORED
     for split in SPLITS:
         table = _heat_map_table(root, split)
         if not has_split(table, split):
@@ -298,7 +305,7 @@ def _heat_maps(
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
         export = HeatMapExport(record.folder, split, methods, tasks=list(tasks.values()), **options)
-        _export_split(model, export, films, record, group)
+        _export_split(model, export, films, grey, record, group)
 
 
 def _heat_map_table(root: Path, split: str) -> Path:
@@ -311,13 +318,12 @@ def _heat_map_table(root: Path, split: str) -> Path:
 
 
 def _export_split(
-    model: MedicalPatchNet, export: HeatMapExport, films: Films, record: RunRecord, group: ProcessGroup
+    model: MedicalPatchNet, export: HeatMapExport, films: Films, grey: Grey, record: RunRecord, group: ProcessGroup
 ) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
     import numpy as np
     from tqdm import tqdm
 
-    from cxr.grey import Grey
     from cxr.images import open_film, to_unit
     from saliency.export import export_film
 
@@ -325,7 +331,6 @@ def _export_split(
     made_from = {"csv_sha256": sha256(films.table), "steps_per_patch": export.steps_per_patch}
     record.keep_apart(f"heat maps of {split}", made_from)
     left = group.broadcast([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
-    grey = Grey.from_json(model.details.get("grey"), "config.json, details")
     own = left[group.rank :: group.world_size]
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
