@@ -304,7 +304,7 @@ def _heat_maps(
         if not all_labels:
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
-        export = HeatMapExport(record.folder, split, methods, tasks=list(tasks.values()), **options)
+        export = HeatMapExport(record.folder, split, methods, tasks=tasks, **options)
         _export_split(model, export, films, grey, record, group)
 
 
@@ -324,7 +324,7 @@ def _export_split(
     import numpy as np
     from tqdm import tqdm
 
-    from cxr.images import open_film, to_unit
+    from cxr.images import open_film
     from saliency.export import export_film
 
     split = export.split
@@ -334,7 +334,7 @@ def _export_split(
     own = left[group.rank :: group.world_size]
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
-            film = to_unit(open_film(films.files[index], grey))
+            film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
             export_film(export, model, film, films.ids[index], labels)

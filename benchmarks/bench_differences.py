@@ -39,8 +39,7 @@ from saliency.cam import upsample
 from saliency.evidence_files import EvidenceFolder
 from saliency.film_maps import film_in_frame, to_film_frame
 from saliency.folded_network import evaluating
-from saliency.patch_maps import ShiftGrid, scaled_logits
-from saliency.patch_maps import to_unit as logits_to_unit
+from saliency.patch_maps import ShiftGrid, logits_to_unit, scaled_logits
 
 EXAMPLE = "python -m benchmarks.bench_differences demo/results demo/savedModels demo/data/CheXlocalize"
 PATCH_MODEL, BASELINE = "MedicalPatchNet", "EfficientNetB0"

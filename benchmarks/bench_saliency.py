@@ -32,9 +32,10 @@ import cli
 from benchmarks.measure import Timer, load, machine, memory_mib, report
 from benchmarks.published_maps import BATCH, evidence_map, package_cam, shift_logits, shifts_of
 from cxr.labels import LABELS
+from cxr.names import methods_of
 from models.checkpoint import build_model
 from models.patch_net import MedicalPatchNet
-from saliency.cam import CAM_METHODS, class_activation_maps
+from saliency.cam import class_activation_maps
 from saliency.patch_maps import evidence_grid, maps_from_grid, patch_maps
 from tests.networks import calibrate
 
@@ -95,10 +96,13 @@ def cam_rows(backbone: str, image_size: int, labels: int) -> list[dict[str, Any]
     model, image = network(backbone, image_size, image_size)
 
     def package(labels: int) -> dict[str, Tensor]:
-        return {method: package_cam(model, model.features, image, method, range(labels)) for method in CAM_METHODS}
+        return {
+            method: package_cam(model, model.features, image, method, range(labels))
+            for method in methods_of("baseline")
+        }
 
     def ours() -> dict[str, Tensor]:
-        return class_activation_maps(model, image, methods=CAM_METHODS)
+        return class_activation_maps(model, image, methods=methods_of("baseline"))
 
     package(1)
     ours()

@@ -1,195 +1,296 @@
-"""One small file per film in the place of its heat-map pickles: the evidence that all its maps follow from.
+"""One file per film with the evidence that all its maps follow from, in the place of its heat-map pickles.
 
-`<image id>.npz` holds `facts` (json text: the crop, sizes, and per task probability and ground truth) and float32
-arrays, one per task so that reading one map reads little: `grid <task>` (n, n) and `<CAM method> <task>` (h, w);
-`film` is the whole film, uint8, as it lies under the corrected maps.
-Nothing in it is pickled.
+`<film id>.npz` holds `facts` (json text: crop, settings, and per task probability and ground truth) and float32 arrays,
+one per task so that reading one map reads little: `grid <task>` (n, n) and `<CAM method> <task>` (h, w). `film` is the
+whole film, uint8, at the size of the corrected maps. Nothing in it is pickled.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cxr.files import InputError, replacing
+from cxr.files import InputError, place, printable, quoted, replacing
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
 from cxr.images import Crop, resize
-from cxr.labels import TASKS
-from cxr.names import PROTOCOLS, Protocol
-from saliency.cam import CAM_METHODS
-from saliency.film_maps import METHODS, Evidence, film_maps
-from saliency.patch_maps import PATCH_METHODS, ShiftGrid
+from cxr.names import METHODS, PROTOCOLS, Protocol, evidence_folder, heat_map_folder
+from saliency.cam import CAMS
+from saliency.film_maps import Evidence, check_methods, film_maps
+from saliency.npz import array_names, read_arrays
+from saliency.patch_maps import PATCH_VALUES, ShiftGrid
 
 SUFFIX = ".npz"
-_GRID = "grid"
+_FACTS, _FILM, _GRID = "facts", "film", "grid"
+_LARGEST_IMAGE = 4096  # px; a larger size in a file would ask for gigabytes of map
 
 
 @dataclass(frozen=True)
 class FilmLabels:
-    """What is known of a film besides its pixels; the three sequences run over the rows of its `Evidence`."""
+    """Facts about a film besides its pixels; the three sequences run over the rows of its `Evidence`.
 
-    image_id: str
+    ground_truth: 1 or 0, -1 where the film is not labelled.
+    """
+
+    film_id: str
     tasks: Sequence[str]
     probabilities: Sequence[float]
     ground_truth: Sequence[int]
 
 
-def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor) -> None:
-    """Writes one film's evidence, atomically; the maps read from it are those of `film_maps`, to the last bit.
+@dataclass(frozen=True)
+class Facts:
+    """The json text of a file. weights: sha256 of the network's weights, empty where it is not known."""
 
-    film: (h, w) in [0, 1], the whole film at the size of the corrected maps.
+    crop: Crop
+    patch_size: int
+    steps_per_patch: int
+    image_size: int
+    probability: Mapping[str, float]
+    ground_truth: Mapping[str, int]
+    weights: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) if self.weights else {k: v for k, v in asdict(self).items() if k != "weights"})
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        """Raises ValueError, TypeError, KeyError or RecursionError for anything that `to_json` does not write."""
+        content = json.loads(text)
+        crop = Crop(**content["crop"])
+        sizes = [content[name] for name in ("patch_size", "steps_per_patch", "image_size")]
+        if not all(type(size) is int and 0 < size <= _LARGEST_IMAGE for size in sizes):
+            raise ValueError(f"sizes are whole numbers from 1 to {_LARGEST_IMAGE}")
+        if not all(type(length) is int for length in asdict(crop).values()) or min(crop.film_width, crop.side) < 1:
+            raise ValueError("the crop's numbers are whole and positive")
+        if crop != Crop.centred(crop.film_width, crop.film_height):
+            raise ValueError("the crop is not the centred square of its film")
+        ShiftGrid(*sizes)
+        probability = {str(task): float(value) for task, value in content["probability"].items()}
+        ground_truth = {str(task): int(value) for task, value in content["ground_truth"].items()}
+        return cls(crop, sizes[0], sizes[1], sizes[2], probability, ground_truth, str(content.get("weights", "")))
+
+
+def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor, weights: str = "") -> None:
+    """Writes one film's evidence, atomically; the maps made of the file are those of `film_maps`, to the last bit.
+
+    film: (h, w) in [0, 1], the whole film at the size of the corrected maps. weights: sha256 of the network's weights.
+    Evidence of other methods or tasks in an existing file is kept. Raises InputError when the file is damaged, or
+    belongs to another film, network or setting: nothing is written then.
     """
-    facts = {
-        "crop": asdict(evidence.crop),
-        "patch_size": evidence.patch_size,
-        "steps_per_patch": evidence.steps_per_patch,
-        "image_size": evidence.image_size,
-        "probability": dict(zip(labels.tasks, labels.probabilities, strict=True)),
-        "ground_truth": dict(zip(labels.tasks, labels.ground_truth, strict=True)),
+    facts = Facts(
+        evidence.crop,
+        evidence.patch_size,
+        evidence.steps_per_patch,
+        evidence.image_size,
+        dict(zip(labels.tasks, labels.probabilities, strict=True)),
+        dict(zip(labels.tasks, labels.ground_truth, strict=True)),
+        weights,
+    )
+    planes = dict(evidence.cams) | ({} if evidence.grid is None else {_GRID: evidence.grid})
+    arrays = {
+        f"{kind} {task}": plane.numpy()
+        for kind, values in planes.items()
+        for task, plane in zip(labels.tasks, values, strict=True)
     }
-    arrays = {"facts": np.array(json.dumps(facts)), "film": (film * 255).round().to(torch.uint8).numpy()}
-    parts = dict(evidence.cams) | ({} if evidence.grid is None else {_GRID: evidence.grid})
-    for kind, values in parts.items():
-        arrays |= {f"{kind} {task}": plane.numpy() for task, plane in zip(labels.tasks, values, strict=True)}
+    pixels = (film * 255).round().to(torch.uint8).numpy()
+    if path.exists():
+        facts, arrays = _merged(path, facts, arrays, pixels)
+    ordered = [name for kind in (*CAMS, _GRID) for task in facts.probability if (name := f"{kind} {task}") in arrays]
+    content = {_FACTS: np.array(facts.to_json()), _FILM: pixels} | {name: arrays[name] for name in ordered}
     with replacing(path) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its own options
+        np.savez(handle, **content)
+
+
+def _merged(
+    path: Path, facts: Facts, arrays: dict[str, np.ndarray], pixels: np.ndarray
+) -> tuple[Facts, dict[str, np.ndarray]]:
+    """The facts and arrays of a file together with new ones, which replace those of the same name."""
+    stored_arrays = read_arrays(path)
+    stored = _facts(path, stored_arrays.pop(_FACTS, None))
+    if not np.array_equal(stored_arrays.pop(_FILM, np.empty(0)), pixels):
+        raise InputError(f"{place(path)}: evidence of a film with other pixels; {_WAY_OUT}")
+    has_grid = [_holds_grid(names) for names in (stored_arrays, arrays)]
+    steps = None if not all(has_grid) else facts.steps_per_patch
+    _require_same(path, stored, facts.weights, steps, patch_size=facts.patch_size, image_size=facts.image_size)
+    together = replace(
+        facts,
+        steps_per_patch=facts.steps_per_patch if has_grid[1] else stored.steps_per_patch,
+        probability={**stored.probability, **facts.probability},
+        ground_truth={**stored.ground_truth, **facts.ground_truth},
+        weights=facts.weights or stored.weights,
+    )
+    return together, stored_arrays | arrays
+
+
+_WAY_OUT = "delete the folder of the evidence, or give another --output"
+
+
+def _require_same(path: Path, stored: Facts, weights: str, steps: int | None, **sizes: int) -> None:
+    """Raises InputError when a file was made by another network or setting; steps None and weights "" fit all."""
+    wanted: dict[str, Any] = dict(sizes)
+    if steps is not None:
+        wanted["steps_per_patch"] = steps
+    if weights and stored.weights:
+        wanted["weights"] = weights
+    for name, value in wanted.items():
+        found = getattr(stored, name)
+        if found != value:
+            difference = f"{name.replace('_', ' ')} {quoted(found)}, not {quoted(value)}"
+            raise InputError(f"{place(path)}: evidence of another network or setting ({difference}); {_WAY_OUT}")
+
+
+def holds_evidence(
+    path: Path, methods: Sequence[str], tasks: Sequence[str], *, steps_per_patch: int, weights: str = ""
+) -> bool:
+    """Whether a film's file holds the evidence of all methods and tasks.
+
+    Raises InputError when it is damaged, or was made by another network or with other steps.
+    """
+    if not path.is_file():
+        return False
+    stored = set(array_names(path))
+    steps = steps_per_patch if _holds_grid(stored) and _GRID in map(_kind_of, methods) else None
+    _require_same(path, _read_facts(path), weights, steps)
+    return {f"{_kind_of(method)} {task}" for method in methods for task in tasks} <= stored
 
 
 class EvidenceFolder:
     """The evidence files of a folder as a source of one method's heat maps, like a folder of pickles."""
 
     def __init__(self, folder: Path, *, method: str, protocol: Protocol, tasks: Sequence[str]) -> None:
-        """Raises InputError when the folder holds no evidence of `method`, or a file in it cannot be read."""
+        """Raises InputError for an unknown method, a damaged file, and a file without evidence of the method."""
+        check_methods([method])
         self.folder = Path(folder)
         self.method = method
         self.protocol = protocol
         self.entries: list[tuple[str, str]] = []
+        without = []
         for path in _evidence_files(self.folder):
-            stored = set(_names(path))
+            stored = set(array_names(path))
             found = [task for task in tasks if f"{_kind_of(method)} {task}" in stored]
             self.entries += [(path.name.removesuffix(SUFFIX), task) for task in found]
+            if not any(name.startswith(f"{_kind_of(method)} ") for name in stored):
+                without.append(path.name)
+        again = f"run evalClassification.py --heatmaps {method}"
         if not self.entries:
-            raise InputError(
-                f"{folder}: its files hold no evidence of {method}; run evalClassification.py --heatmaps {method}"
-            )
+            raise InputError(f"{place(folder)}: no file in it holds evidence of {method}; {again}")
+        if without:
+            raise InputError(f"{place(folder, None, without[0])}: {len(without)} files without {method}; {again}")
         self.entries.sort()
 
-    def load(self, image_id: str, task: str) -> HeatMap:
+    def load(self, film_id: str, task: str) -> HeatMap:
         """Makes one map. Raises InputError when the file is missing or damaged."""
-        evidence, facts = self._evidence(image_id, task)
-        with self._naming(image_id):
-            map = film_maps(evidence, [self.method], self.protocol)[self.method][0].numpy()
-            probability, ground_truth = float(facts["probability"][task]), int(facts["ground_truth"][task])
+        evidence, facts = self._evidence(film_id, task)
+        with self._naming(film_id):
+            pixels = film_maps(evidence, [self.method], self.protocol)[self.method][0].numpy()
+            probability, ground_truth = facts.probability[task], facts.ground_truth[task]
         film_size = (evidence.crop.film_width, evidence.crop.film_height)
-        return HeatMap(image_id, task, map, probability, ground_truth, film_size)
+        return HeatMap(film_id, task, pixels, probability, ground_truth, film_size)
 
-    def evidence(self, image_id: str, task: str) -> Evidence:
-        """What one map follows from, with C = 1. Raises InputError when the file is missing or damaged."""
-        return self._evidence(image_id, task)[0]
+    def evidence(self, film_id: str, task: str) -> Evidence:
+        """The evidence of one map, with C = 1. Raises InputError when the file is missing or damaged."""
+        return self._evidence(film_id, task)[0]
 
-    def _evidence(self, image_id: str, task: str) -> tuple[Evidence, dict[str, Any]]:
-        facts, values = _read(self._path(image_id), f"{_kind_of(self.method)} {task}")
-        with self._naming(image_id):
-            grid, cams = (values, {}) if self.method in PATCH_METHODS else (None, {self.method: values})
-            patch_size, steps, image_size = (facts[name] for name in ("patch_size", "steps_per_patch", "image_size"))
-            return Evidence(Crop(**facts["crop"]), patch_size, steps, image_size, grid, cams), facts
-
-    @contextmanager
-    def _naming(self, image_id: str) -> Iterator[None]:
-        """What does not fit together in a film's file becomes an error that names the file."""
-        try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = f"not an evidence file of this program ({error})"
-            raise InputError(f"{self._path(image_id)}: {reason}; delete it and run again") from None
-
-    def _path(self, image_id: str) -> Path:
-        return self.folder / f"{image_id}{SUFFIX}"
-
-    def film_pixels(self, image_id: str) -> np.ndarray:
+    def film_pixels(self, film_id: str) -> np.ndarray:
         """(h, w) float32 in [0, 1]: the whole film, or under published maps the crop that they show."""
-        facts, film = _read(self._path(image_id), "film")
+        facts, film = _read(self._path(film_id), _FILM, np.uint8)
         pixels = film.float() / 255  # (1, h, w)
         if self.protocol == "published":
             crop = Crop.centred(pixels.shape[2], pixels.shape[1])
             left, top, right, bottom = crop.box
-            pixels = resize(pixels[:, top:bottom, left:right], facts["image_size"])
+            pixels = resize(pixels[:, top:bottom, left:right], facts.image_size)
         return pixels[0].numpy()
 
-    def patch_logits(self, image_id: str, task: str) -> np.ndarray:
+    def patch_logits(self, film_id: str, task: str) -> np.ndarray:
         """(k, k) float32: the logits of the unshifted patches, whose mean is the film's logit.
 
         Raises InputError when the file is missing, damaged, or holds no evidence grid of the task.
         """
-        facts, grid = _read(self._path(image_id), f"{_GRID} {task}")
-        with self._naming(image_id):
-            shifts = ShiftGrid(facts["patch_size"], facts["steps_per_patch"], facts["image_size"])
+        facts, grid = _read(self._path(film_id), f"{_GRID} {task}", np.float32)
+        with self._naming(film_id):
+            shifts = ShiftGrid(facts.patch_size, facts.steps_per_patch, facts.image_size)
             return shifts.unshifted(grid[0]).numpy()
 
     @staticmethod
-    def kinds(folder: Path) -> list[tuple[str, str]]:
+    def kinds(folder: Path) -> list[tuple[Protocol, str]]:
         """(protocol, method) of all maps that a folder gives, sorted. Raises InputError when there are none."""
-        kinds = {name.partition(" ")[0] for name in _names(_evidence_files(folder)[0])}
+        kinds = {name.partition(" ")[0] for path in _evidence_files(folder) for name in array_names(path)}
         methods = [method for method in METHODS if _kind_of(method) in kinds]
         return sorted((protocol, method) for protocol in PROTOCOLS for method in methods)
 
+    def _evidence(self, film_id: str, task: str) -> tuple[Evidence, Facts]:
+        facts, values = _read(self._path(film_id), f"{_kind_of(self.method)} {task}", np.float32)
+        grid, cams = (values, {}) if self.method in PATCH_VALUES else (None, {self.method: values})
+        settings = (facts.patch_size, facts.steps_per_patch, facts.image_size)
+        return Evidence(facts.crop, *settings, grid, cams), facts
 
-def heat_map_source(
-    results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str] = TASKS
-) -> HeatMapSource:
+    @contextmanager
+    def _naming(self, film_id: str) -> Iterator[None]:
+        """Adds the film's file to an error about content that does not fit together."""
+        try:
+            yield
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise _unusable(self._path(film_id), error) from None
+
+    def _path(self, film_id: str) -> Path:
+        return self.folder / f"{film_id}{SUFFIX}"
+
+
+def heat_map_source(results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str]) -> HeatMapSource:
     """The maps of a model's results folder: its pickles where there are some, else its evidence files of `tasks`.
 
     Raises InputError when it has neither.
     """
-    pickles = results / "heatmaps" / protocol / split / method
+    pickles = heat_map_folder(results, protocol, split, method)
     if pickles.is_dir():
         return HeatMapFolder(pickles, tasks)
-    return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=tasks)
-
-
-def holds_evidence(path: Path, methods: Sequence[str], tasks: Sequence[str]) -> bool:
-    """Whether a film's file is there with the evidence of all methods and tasks. Raises InputError if it is damaged."""
-    wanted = {f"{_kind_of(method)} {task}" for method in methods for task in tasks}
-    return path.is_file() and wanted <= set(_names(path))
+    return EvidenceFolder(evidence_folder(results, split), method=method, protocol=protocol, tasks=tasks)
 
 
 def _kind_of(method: str) -> str:
-    return method if method in CAM_METHODS else _GRID
+    """The first word of the names of the arrays that a method's maps follow from."""
+    return method if method in CAMS else _GRID
+
+
+def _holds_grid(names: Any) -> bool:
+    return any(name.startswith(f"{_GRID} ") for name in names)
 
 
 def _evidence_files(folder: Path) -> list[Path]:
     files = sorted(Path(folder).glob(f"*{SUFFIX}"))
     if not files:
-        raise InputError(
-            f"{folder}: no evidence files (*{SUFFIX}) in it; evalClassification.py --no-pickles writes them"
-        )
+        reason = f"no evidence files (*{SUFFIX}) in it; evalClassification.py --no-pickles writes them"
+        raise InputError(f"{place(folder)}: {reason}")
     return files
 
 
-def _names(path: Path) -> list[str]:
-    """What a file holds, told by its directory alone."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+def _read_facts(path: Path) -> Facts:
+    return _facts(path, read_arrays(path, [_FACTS])[_FACTS])
 
 
-def _read(path: Path, name: str) -> tuple[dict[str, Any], torch.Tensor]:
-    """The facts and one array, as (1, h, w)."""
+def _facts(path: Path, text: np.ndarray | None) -> Facts:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return json.loads(str(content["facts"])), torch.from_numpy(content[name])[None]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged or without {name!r} ({reason}); delete it and run again") from None
+        return Facts.from_json(str(text))
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise _unusable(path, error) from None
+
+
+def _read(path: Path, name: str, kind: type[np.generic]) -> tuple[Facts, torch.Tensor]:
+    """The facts and one array (h, w) of this kind, as (1, h, w)."""
+    arrays = read_arrays(path, [_FACTS, name])
+    facts, values = _facts(path, arrays[_FACTS]), arrays[name]
+    if values.ndim != 2 or not values.size or values.dtype != kind or not np.isfinite(values).all():
+        raise _unusable(path, f"{name}: kind {values.dtype}, shape {values.shape}, or values that are not finite")
+    return facts, torch.from_numpy(values)[None]
+
+
+def _unusable(path: Path, reason: object) -> InputError:
+    line = printable(str(reason).partition("\n")[0][:200]) or type(reason).__name__
+    return InputError(f"{place(path)}: not an evidence file of this program ({line}); delete it and run again")

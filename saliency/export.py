@@ -1,19 +1,22 @@
-"""A film's heat maps into files: CheXlocalize's pickles, or one evidence file that all of them follow from."""
+"""A film's heat maps written to files: CheXlocalize's pickles, or one evidence file that all of them follow from."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from cxr.files import InputError
+from cxr.dataset import network_input
+from cxr.files import InputError, place
 from cxr.heat_maps import heat_map_name, write_heat_map
-from cxr.images import Crop
-from cxr.labels import label_of
-from cxr.names import Protocol
+from cxr.images import to_unit
+from cxr.labels import positions
+from cxr.names import Protocol, evidence_folder, heat_map_folder
 from saliency.evidence_files import SUFFIX, FilmLabels, holds_evidence, write_evidence
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
 from saliency.folded_network import PatchNetwork, evaluating
@@ -23,80 +26,88 @@ from saliency.folded_network import PatchNetwork, evaluating
 class HeatMapExport:
     """Which maps of one split go where, below a model's results folder.
 
-    Pickles: `heatmaps/<protocol>/<split>/<method>/<image id>_<task>_map.pkl`; without `pickles`, for both protocols
-    `evidence/<split>/<image id>.npz`. steps_per_patch and batch_size as in `evidence_grid`.
+    Pickles: `heatmaps/<protocol>/<split>/<method>/<film id>_<task>_map.pkl`; without `pickles`, one file for both
+    protocols, `evidence/<split>/<film id>.npz`. tasks: label -> its task. steps_per_patch and batch_size as in
+    `evidence_grid`; weights: sha256 of the network's weights, kept in the evidence files.
     """
 
     results: Path
     split: str
     methods: Sequence[str]
     protocols: Sequence[Protocol]
-    tasks: Sequence[str]
+    tasks: Mapping[str, str]
     steps_per_patch: int
     batch_size: int
     pickles: bool = True
+    weights: str = ""
 
-    def pickle_path(self, protocol: Protocol, method: str, image_id: str, task: str) -> Path:
-        return self.results / "heatmaps" / protocol / self.split / method / heat_map_name(image_id, task)
+    def pickle_path(self, protocol: Protocol, method: str, film_id: str, task: str) -> Path:
+        return heat_map_folder(self.results, protocol, self.split, method) / heat_map_name(film_id, task)
 
-    def evidence_path(self, image_id: str) -> Path:
-        return self.results / "evidence" / self.split / f"{image_id}{SUFFIX}"
+    def evidence_path(self, film_id: str) -> Path:
+        return evidence_folder(self.results, self.split) / f"{film_id}{SUFFIX}"
 
-    def is_complete(self, image_id: str) -> bool:
-        """Whether all files of a film are there. Files appear whole; their settings are for the caller to compare."""
+    def is_complete(self, film_id: str) -> bool:
+        """Whether all files of a film are there; files appear whole.
+
+        Raises InputError for an evidence file that is damaged or made with other settings. The settings behind pickles
+        are for the caller to compare.
+        """
+        tasks = list(self.tasks.values())
         if not self.pickles:
-            return holds_evidence(self.evidence_path(image_id), self.methods, self.tasks)
+            path = self.evidence_path(film_id)
+            return holds_evidence(path, self.methods, tasks, steps_per_patch=self.steps_per_patch, weights=self.weights)
         return all(
-            self.pickle_path(protocol, method, image_id, task).is_file()
+            self.pickle_path(protocol, method, film_id, task).is_file()
             for protocol in self.protocols
             for method in self.methods
-            for task in self.tasks
+            for task in tasks
         )
 
 
 def export_film(
-    export: HeatMapExport, model: PatchNetwork, film: Tensor, image_id: str, ground_truth: Mapping[str, float]
+    export: HeatMapExport, model: PatchNetwork, film: Image.Image, film_id: str, ground_truth: Mapping[str, float]
 ) -> bool:
     """Writes a film's maps unless they are complete; returns whether it wrote.
 
-    film: the whole film (1, H, W) in [0, 1]; ground_truth: CheXpert label -> 0 or 1, of at least the exported tasks.
-    Each file is written whole or not at all. Raises InputError when the model does not know a task's label.
+    film: the whole film in grey, as `cxr.images.open_film` returns it. ground_truth: label -> 0 or 1, NaN where the
+    film is not labelled, of at least the exported labels. Each file is written whole or not at all.
+    Raises InputError when the model lacks a label, or the film cannot have maps.
     """
-    if export.is_complete(image_id):
+    if export.is_complete(film_id):
         return False
-    crop = Crop.centred(film.shape[2], film.shape[1])
-    image = film_in_frame(film, crop, model.image_size, "published")  # (1, S, S), what the network sees
-    outputs = _outputs(model, export.tasks)
-    evidence = gather_evidence(
-        model,
-        image,
-        crop,
-        methods=export.methods,
-        steps_per_patch=export.steps_per_patch,
-        batch_size=export.batch_size,
-        labels=outputs,
-    )
+    image, crop = network_input(film, model.image_size)
+    outputs = positions(list(export.tasks), model.labels, "the network")
+    try:
+        evidence = gather_evidence(
+            model,
+            image,
+            crop,
+            methods=export.methods,
+            steps_per_patch=export.steps_per_patch,
+            batch_size=export.batch_size,
+            outputs=outputs,
+        )
+    except InputError as error:
+        raise InputError(f"{place(film_id)}: {error}") from None
     labels = FilmLabels(
-        image_id,
-        export.tasks,
+        film_id,
+        list(export.tasks.values()),
         probabilities=_probabilities(model, image)[outputs].tolist(),
-        ground_truth=[int(ground_truth[label_of(task)]) for task in export.tasks],
+        ground_truth=[_whole(ground_truth[label]) for label in export.tasks],
     )
+    pixels = to_unit(film)  # (1, H, W)
     if not export.pickles:
-        pixels = film_in_frame(film, crop, model.image_size, "corrected")[0]
-        write_evidence(export.evidence_path(image_id), evidence, labels, pixels)
+        in_frame = film_in_frame(pixels, crop, model.image_size, "corrected")[0]
+        write_evidence(export.evidence_path(film_id), evidence, labels, in_frame, export.weights)
         return True
     for protocol in export.protocols:
-        _write_pickles(export, protocol, film, evidence, labels)
+        _write_pickles(export, protocol, pixels, evidence, labels)
     return True
 
 
-def _outputs(model: PatchNetwork, tasks: Sequence[str]) -> list[int]:
-    """The model's output of each task."""
-    missing = [label_of(task) for task in tasks if label_of(task) not in model.labels]
-    if missing:
-        raise InputError(f"{missing[0]!r} is not a label of this network; its labels are {', '.join(model.labels)}")
-    return [model.labels.index(label_of(task)) for task in tasks]
+def _whole(label: float) -> int:
+    return -1 if math.isnan(label) else int(label)
 
 
 def _probabilities(model: PatchNetwork, image: Tensor) -> Tensor:
@@ -113,7 +124,7 @@ def _write_pickles(
     for method, maps in film_maps(evidence, export.methods, protocol).items():
         for row, task in enumerate(labels.tasks):
             write_heat_map(
-                export.pickle_path(protocol, method, labels.image_id, task),
+                export.pickle_path(protocol, method, labels.film_id, task),
                 map=maps[row],
                 probability=labels.probabilities[row],
                 task=task,

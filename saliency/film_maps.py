@@ -1,28 +1,33 @@
-"""From a film's evidence to its heat maps as they are stored: the one way, whether the maps go into files or not."""
+"""The one way from a film's crop to its heat maps: gather evidence, make the maps of the crop, place them in the film.
+
+Evaluation, single films and the Python API all use it, whether the evidence lies in a file in between or not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cxr.files import InputError, quoted
 from cxr.images import Crop, resize
-from cxr.names import Protocol, check_protocol
-from saliency.cam import CAM_METHODS, cam_grids, upsample
-from saliency.folded_network import PatchNetwork
-from saliency.patch_maps import PATCH_METHODS, evidence_grid, maps_from_grid, to_unit
+from cxr.names import METHODS, Protocol, check_protocol
+from saliency.cam import CAMS, cam_grids, upsample
+from saliency.folded_network import PatchNetwork, require_mean
+from saliency.patch_maps import PATCH_VALUES, evidence_grid, logits_to_unit, maps_from_grid
 
-METHODS = (*PATCH_METHODS, *CAM_METHODS)
+MOST_ELONGATED = 10
+"""Longest film that maps are made for, long side over short side: a map has the film's shape."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a film's maps of every method and protocol follow from.
+    """All that a film's maps follow from, for every method and protocol.
 
-    grid: patch logits at every start (C, n, n), or None when no patch method was asked for; cams: {method: (C, h, w)}
-    at the feature map's resolution, in [0, 1].
+    grid: patch logits at every start (C, n, n), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the
+    resolution of the feature map.
     """
 
     crop: Crop
@@ -32,10 +37,13 @@ class Evidence:
     grid: Tensor | None
     cams: Mapping[str, Tensor]
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods whose maps can be made of it."""
-        return tuple(m for m in METHODS if m in self.cams or (m in PATCH_METHODS and self.grid is not None))
+
+def check_methods(methods: Iterable[str]) -> None:
+    """Raises InputError for a method that has no row in `cxr.names.METHODS` or no function in this folder."""
+    known = [method for method in METHODS if method in PATCH_VALUES or method in CAMS]
+    for method in methods:
+        if method not in known:
+            raise InputError(f"unknown heat-map method {quoted(method)}; known are {', '.join(known)}")
 
 
 def gather_evidence(
@@ -46,50 +54,71 @@ def gather_evidence(
     methods: Sequence[str],
     steps_per_patch: int,
     batch_size: int,
-    labels: Sequence[int] | slice = slice(None),
+    outputs: Sequence[int] | slice = slice(None),
+    progress: Callable[[int], object] | None = None,
 ) -> Evidence:
-    """What `methods` need of the crop (1, S, S) in [0, 1]; labels: which of the model's outputs are kept.
+    """The evidence that `methods` need of the crop (1, S, S) in [0, 1]; outputs: those of the model that are kept.
 
-    steps_per_patch and batch_size as in `evidence_grid`. Raises ValueError for an unknown method, and as it does.
+    steps_per_patch, batch_size and progress as in `evidence_grid`. Raises InputError for an unknown method, one that
+    does not hold for the network's aggregation, and a film too elongated for maps; ValueError as `evidence_grid` does.
     """
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}; known are {', '.join(METHODS)}")
+    check_methods(methods)
+    frame_size(crop, model.image_size, "corrected")
+    if "scaled" in methods:
+        require_mean(model, "the probability in scaled maps")
     grid = None
-    if set(methods) & set(PATCH_METHODS):
-        grid = evidence_grid(model, image, steps_per_patch=steps_per_patch, batch_size=batch_size)[labels]
-    wanted = [method for method in CAM_METHODS if method in methods]
-    cams = {method: cam[labels] for method, cam in cam_grids(model, image, methods=wanted).items()} if wanted else {}
+    if any(method in PATCH_VALUES for method in methods):
+        settings = {"steps_per_patch": steps_per_patch, "batch_size": batch_size}
+        grid = evidence_grid(model, image, **settings, progress=progress)[outputs]
+    wanted = [method for method in CAMS if method in methods]
+    cams = {method: cam[outputs] for method, cam in cam_grids(model, image, methods=wanted).items()} if wanted else {}
     return Evidence(crop, model.patch_size, steps_per_patch, model.image_size, grid, cams)
 
 
 def film_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
     """{method: (C, h, w)} float32 in [0, 1], in the frame in which `protocol` stores them.
 
-    Every label's map depends on that label's evidence alone, to the last bit.
+    The map of a label depends on the evidence of that label alone, to the last bit.
+    Raises InputError for an unknown method, ValueError for one that no evidence was gathered for.
     """
-    crop_maps = {
-        method: upsample(evidence.cams[method], evidence.image_size) for method in methods if method in CAM_METHODS
-    }
-    if set(methods) & set(PATCH_METHODS):
-        assert evidence.grid is not None, "no evidence grid was gathered"
-        logits = maps_from_grid(
-            evidence.grid,
-            patch_size=evidence.patch_size,
-            steps_per_patch=evidence.steps_per_patch,
-            protocol=protocol,
-            image_size=evidence.image_size,
-            methods=methods,
-        )
-        crop_maps |= {method: to_unit(maps) for method, maps in logits.items()}
-    return {method: to_film_frame(crop_maps[method], evidence.crop, protocol) for method in methods}
+    check_methods(methods)
+    maps = _crop_maps(evidence, methods, protocol)  # {method: (C, S, S)}
+    return {method: to_film_frame(maps[method], evidence.crop, protocol) for method in methods}
+
+
+def _crop_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
+    cams = [method for method in methods if method in CAMS]
+    missing = [method for method in cams if method not in evidence.cams]
+    if missing or (len(cams) < len(methods) and evidence.grid is None):
+        raise ValueError(f"no evidence of {', '.join(missing) or 'patches'} was gathered")
+    maps = {method: upsample(evidence.cams[method], evidence.image_size) for method in cams}
+    if evidence.grid is None:
+        return maps
+    logits = maps_from_grid(
+        evidence.grid,
+        patch_size=evidence.patch_size,
+        steps_per_patch=evidence.steps_per_patch,
+        protocol=protocol,
+        image_size=evidence.image_size,
+        methods=methods,
+    )
+    return maps | {method: logits_to_unit(of_method) for method, of_method in logits.items()}
+
+
+# ---------------------------------------------------------------------------------------------------- the film's frame
 
 
 def frame_size(crop: Crop, image_size: int, protocol: Protocol) -> tuple[int, int]:
-    """(height, width) of a stored map: the square (`published`), or the film's shape with S on the short side."""
+    """(height, width) of a stored map: the square (`published`), or the film's shape with S on the short side.
+
+    Raises InputError for a film that is too elongated for a map of its shape, before anything is allocated.
+    """
     check_protocol(protocol)
     if protocol == "published":
         return image_size, image_size
+    if max(crop.film_width, crop.film_height) > MOST_ELONGATED * crop.side:
+        size = f"{crop.film_width} x {crop.film_height} px"
+        raise InputError(f"no heat map of a film of {size}: one side is more than {MOST_ELONGATED} times the other")
     width, height = (round(image_size * length / crop.side) for length in (crop.film_width, crop.film_height))
     return height, width
 
@@ -108,12 +137,12 @@ def to_film_frame(maps: Tensor, crop: Crop, protocol: Protocol, fill: float | No
 
 
 def _placed(maps: Tensor, size: int, film_length: int, start: int, side: int, fill: float | None) -> Tensor:
-    """(C, m, S) -> (C, m, size): S pixels spread over `side` film pixels from `start` on, of `film_length` in all."""
+    """(C, m, S) -> (C, m, size): S map pixels over `side` film pixels from `start` on, of `film_length` in all."""
     if side == film_length:
         return maps
     last = maps.shape[-1] - 1
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * (film_length / size)  # in film pixels
-    position = ((centres - start) * ((last + 1) / side) - 0.5).to(maps.device)  # in map pixels, 0 being a centre
+    position = ((centres - start) * ((last + 1) / side) - 0.5).to(maps.device)  # in map pixels; 0 is a centre
     inside = (position >= -0.5) & (position <= last + 0.5)
     position = position.clamp(0, last)
     left = position.floor().long().clamp(max=max(last - 1, 0))
@@ -124,9 +153,9 @@ def _placed(maps: Tensor, size: int, film_length: int, start: int, side: int, fi
 
 
 def film_in_frame(film: Tensor, crop: Crop, image_size: int, protocol: Protocol) -> Tensor:
-    """The pixels that belong under a stored map: film (1, H, W) in [0, 1] -> (1, h, w).
+    """Film (1, H, W) in [0, 1] -> the pixels (1, h, w) under a stored map, resized with antialiasing.
 
-    Whole (`corrected`), or its crop as the network sees it (`published`); resized with antialiasing.
+    The whole film (`corrected`), or its crop as the network sees it (`published`).
     """
     if protocol == "published":
         film = film[:, crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]

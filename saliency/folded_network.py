@@ -1,4 +1,4 @@
-"""Logits of many loose patches, as fast as fp32 allows: a folded copy of the network, fed by one thread per core.
+"""Logits of many single patches, as fast as fp32 allows: a folded copy of the network and one thread per core.
 
 Everything here is an exact rearrangement of the network's arithmetic; only the rounding of the last digits differs.
 """
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import SqueezeExcitation
 
+from cxr.files import InputError, quoted
+
 
 class PatchNetwork(Protocol):
-    """What this package needs of a network; `models.patch_net.MedicalPatchNet` is one.
+    """The part of a network that this package uses; `models.patch_net.MedicalPatchNet` has it.
 
-    `head(features(patches).mean(dim=(2, 3)))` are the logits of patches (N, 1, p, p), apart from dropout.
+    `head(features(patches).mean(dim=(2, 3)))` are the logits of patches (N, 1, p, p), apart from dropout. A network may
+    have an `aggregation` (see `models.aggregation`); without one, its logits are the mean of the patch logits.
     """
 
     patch_size: int
@@ -32,7 +35,7 @@ class PatchNetwork(Protocol):
     head: nn.Linear
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) -> (B, K, h, w), all patches' feature maps laid out as the patches lie in the film."""
+        """(B, 1, S, S) -> (B, K, h, w): the feature maps of all patches, stitched together as the patches lie."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) -> logits (B, C)."""
@@ -42,11 +45,23 @@ class PatchNetwork(Protocol):
     def modules(self) -> Iterator[nn.Module]: ...
 
 
-class FoldedNetwork(nn.Module):
-    """A copy of a network in evaluation mode, with everything folded away that inference does not need.
+def aggregation_name(model: PatchNetwork) -> str:
+    """Name of the function that makes logits of patch logits; `mean` for a network that does not say."""
+    return getattr(getattr(model, "aggregation", None), "name", "mean")
 
-    Batch normalisation goes into the convolution before it, memory is laid out channels last, and squeeze-excitation
-    runs as two matrix products. The network itself stays as it is, its training mode included.
+
+def require_mean(model: PatchNetwork, what: str) -> None:
+    """Raises InputError unless the network's logits are the mean of its patch logits, which `what` needs."""
+    name = aggregation_name(model)
+    if name != "mean":
+        raise InputError(f"{what} holds for the mean of patch logits; this network aggregates with {quoted(name)}")
+
+
+class FoldedNetwork(nn.Module):
+    """A copy of a network in evaluation mode, without everything that inference does not need.
+
+    Batch normalisation is folded into the convolution before it, memory is laid out channels last, and
+    squeeze-excitation runs as two matrix products. The network itself and its training mode do not change.
     """
 
     def __init__(self, network: PatchNetwork) -> None:
@@ -75,7 +90,7 @@ def _fold(module: nn.Module) -> nn.Module:
 
 
 class _SqueezeExcitation(nn.Module):
-    """torchvision's block. Its 1x1 convolutions see one pixel, where a matrix product is several times faster."""
+    """torchvision's block with matrix products for its 1x1 convolutions of one pixel, which is several times faster."""
 
     def __init__(self, block: SqueezeExcitation) -> None:
         super().__init__()
@@ -91,8 +106,8 @@ class _SqueezeExcitation(nn.Module):
 def map_in_threads(function: Callable[[int], Tensor], items: Iterable[int], workers: int) -> Iterator[Tensor]:
     """Yields `function(item)` in the items' order, from `workers` threads that compute without inner threads.
 
-    Small convolutions gain little from sharing one between cores, and wait for each other at every layer. The results
-    do not depend on the number of workers. torch's number of threads is found again as it was.
+    Sharing a small convolution between cores gains little and synchronises them at every layer. The results do not
+    depend on the number of workers. torch's number of threads is restored afterwards.
     """
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -100,12 +115,12 @@ def map_in_threads(function: Callable[[int], Tensor], items: Iterable[int], work
             yield from pool.map(function, items)
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # the workers' setting is also the default of threads made later
+            torch.set_num_threads(threads)  # the workers' setting is also the default of later threads
 
 
 @contextmanager
 def evaluating(model: PatchNetwork) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every part is in the mode it was in."""
+    """Sets evaluation mode; afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
         module.training = False

@@ -5,7 +5,7 @@ from toy_networks import ToyNetwork
 
 from benchmarks.published_maps import package_cam
 from models.checkpoint import build_model
-from saliency.cam import CAM_METHODS, cam_grids, class_activation_maps, upsample
+from saliency.cam import CAMS, cam_grids, class_activation_maps, upsample
 from tests.networks import calibrate
 
 LABELS = ("a", "b", "c")
@@ -22,17 +22,14 @@ def package_maps(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> dic
     """Class by class, as the published code calls the package; of Eigen-CAM, the same for all, one."""
     pytest.importorskip("pytorch_grad_cam")
     labels = {"eigencam": [0]}
-    return {
-        method: package_cam(model, layer, image, method, labels.get(method, range(len(LABELS))))
-        for method in CAM_METHODS
-    }
+    return {method: package_cam(model, layer, image, method, labels.get(method, range(len(LABELS)))) for method in CAMS}
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "efficientnet_v2_s"])
 def test_the_baseline_gets_the_maps_of_the_package(backbone):
     model, image = random_network(backbone, 160, 160), torch.rand(1, 1, 160, 160)
     expected = package_maps(model, model.features[-1], image)
-    ours = class_activation_maps(model, image, methods=CAM_METHODS)
+    ours = class_activation_maps(model, image, methods=list(CAMS))
     for method in ("gradcam", "gradcam++"):
         assert ours[method].shape == (3, 160, 160)
         assert (ours[method] - expected[method]).abs().max() <= 1e-3
@@ -55,8 +52,8 @@ def test_a_patch_network_gets_the_maps_of_the_package_on_its_tiled_feature_map()
     model, image = random_network("efficientnet_b0", 64, 192), torch.rand(1, 1, 192, 192)
     wrapped = Tiled(model)
     expected = package_maps(wrapped, wrapped.tiled, image)
-    ours = class_activation_maps(model, image, methods=CAM_METHODS)
-    for method in CAM_METHODS:
+    ours = class_activation_maps(model, image, methods=list(CAMS))
+    for method in CAMS:
         assert (ours[method] - expected[method]).abs().max() <= 1e-3
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from toy_networks import ToyNetwork
 
 from saliency.folded_network import FoldedNetwork
-from saliency.patch_maps import ShiftGrid, evidence_grid, maps_from_grid, patch_maps, to_unit
+from saliency.patch_maps import ShiftGrid, evidence_grid, logits_to_unit, maps_from_grid, patch_maps
 
 
 def test_each_entry_of_the_grid_is_the_logits_of_one_zero_padded_patch():
@@ -157,7 +157,7 @@ def test_folding_changes_only_the_last_digits():
 
 def test_unit_range_is_the_published_one():
     logits = torch.tensor([-1000.0, -200, -10, 0, 50, 200, 1e6])
-    assert torch.allclose(to_unit(logits), torch.tensor([0, 0, 0.475, 0.5, 0.625, 1, 1]))
+    assert torch.allclose(logits_to_unit(logits), torch.tensor([0, 0, 0.475, 0.5, 0.625, 1, 1]))
 
 
 @pytest.mark.parametrize("steps", [0, 3, 16, -1])
