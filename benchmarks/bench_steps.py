@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     facts: dict[str, Any] = {"machine": machine(), "load_before": load()}
-    files = find_films(args.films, anonymous=False)
+    files = [film.path for film in find_films(args.films, anonymous=False).films]
     network = untrained(files[0]) if args.weights is None else load_model(resolve_weights(args.weights))
     images = [resize(read_square(file)[0], network.image_size) for file in files]  # (1, S, S) each
     table = compare(network, images)

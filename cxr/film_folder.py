@@ -1,30 +1,245 @@
-"""Films that no table lists: files and folders as they are given, and what may be said of them.
+"""Films that no table lists: finds them in files and folders as given, names them, and reads them.
 
-A film's folder is never repeated, only its file's name; `anonymous` keeps that back too and numbers the films.
+A film's name says which film it is: its path below the given folder, for CheXpert's patient, study and view. With
+`anonymous`, films are numbered and neither names nor reasons that quote a file come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cxr.dataset import network_input
 from cxr.dicom_header import is_dicom
-from cxr.files import InputError, place
+from cxr.files import InputError, place, printable
 from cxr.film_warnings import film_warnings
 from cxr.grey import Grey
-from cxr.images import Crop, open_film, read_stored, resize, to_unit
+from cxr.images import Crop, open_film, read_stored
+from cxr.paths import FILM_ENDINGS, film_id, study_of
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+LONGEST_NAME = 150
+"""Bytes of a film's name in results; file systems take 255, and pictures add a label to it."""
+
+
+# -------------------------------------------------------------------------------------------------------------- finding
 
 
 @dataclass(frozen=True)
-class LooseFilm:
-    """A film as read. image: the crop, (1, S, S) in [0, 1]. `error` says why there is none, in one line."""
+class FilmFile:
+    """A film's file. below: its path below the folder that was given; of a file that was given, its name."""
+
+    path: Path
+    below: str
+
+
+@dataclass
+class FoundFilms:
+    """films: in the order given, each folder's sorted; left_out: kind of file -> how many of a folder were left out."""
+
+    films: list[FilmFile] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def left_out_line(self) -> str:
+        """One line for the user; empty when everything was taken."""
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()) if count)
+        return f"left out of the folders: {counts}" if counts else ""
+
+
+def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None = None) -> FoundFilms:
+    """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM.
+
+    Linked files and folders are followed, each once. Left out of a folder, and counted: hidden files, what is not an
+    image, links that lead nowhere, upwards or to a film that is there already. `overlays`, the folder of an earlier
+    run's pictures, is not searched.
+    Raises InputError when a path is not there, a folder holds no film, or a film is given twice.
+    """
+    found = FoundFilms()
+    seen: set[str] = set()
+    for number, path in enumerate(given, start=1):
+        called = f"argument {number}" if anonymous else printable(path.name or str(path))
+        try:
+            films = _films_of(path, overlays, found.left_out)
+        except OSError as error:  # a name that is too long, a folder that must not be read
+            raise InputError(f"{called}: {error.strerror}") from None
+        if films is None:
+            raise InputError(f"{called}: no such file or folder")
+        if not films:
+            raise InputError(f"{called}: no film in this folder; expected {', '.join(sorted(FILM_ENDINGS))}, or DICOM")
+        for real, film in films:
+            if real in seen:
+                twice = "a film" if anonymous else printable(film.path.name)
+                raise InputError(f"{twice}: given twice; name each file or folder once")
+            seen.add(real)
+            found.films.append(film)
+    return found
+
+
+def _films_of(path: Path, overlays: Path | None, left_out: Counter[str]) -> list[tuple[str, FilmFile]] | None:
+    """(real path, film) of a file or of everything in a folder; None when there is neither."""
+    kind = _kind(path)
+    if kind == "file":
+        return [(os.path.realpath(path), FilmFile(path, path.name))]
+    return _Search(path, overlays, left_out).films() if kind == "folder" else None
+
+
+def _kind(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else ""
+
+
+class _Search:
+    """A walk through a folder that follows links after everything else, so that a film is known by its own path."""
+
+    def __init__(self, root: Path, overlays: Path | None, left_out: Counter[str]) -> None:
+        self.root, self.left_out = root, left_out
+        self.real_root = os.path.realpath(root)
+        skipped = None if overlays is None else os.path.realpath(overlays)
+        self.visited = {skipped} - {self.real_root, None}
+        self.found: dict[str, Path] = {}
+        self.links: list[Path] = []
+
+    def films(self) -> list[tuple[str, FilmFile]]:
+        self._walk(str(self.root), self.real_root)
+        while self.links:
+            links, self.links = sorted(self.links), []
+            for link in links:
+                self._follow(link)
+        ordered = sorted(self.found.items(), key=lambda item: item[1])
+        return [(real, FilmFile(path, path.relative_to(self.root).as_posix())) for real, path in ordered]
+
+    def _walk(self, folder: str, real: str) -> None:
+        folders = [(folder, real)]
+        while folders:
+            folder, real = folders.pop()
+            if real in self.visited:
+                continue
+            self.visited.add(real)
+            for entry in self._entries(folder):
+                if entry.name.startswith(".") or entry.name == "DICOMDIR":
+                    self.left_out["hidden files and indexes"] += entry.name not in _OURS
+                elif entry.is_symlink():
+                    self.links.append(Path(entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, os.path.join(real, entry.name)))
+                else:
+                    self._file(Path(entry.path), os.path.join(real, entry.name))
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                yield from sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if folder == str(self.root):
+                raise
+            self.left_out["folders that cannot be read"] += 1
+
+    def _follow(self, link: Path) -> None:
+        real = os.path.realpath(link)
+        try:
+            kind = _kind(link)
+        except OSError:  # a circle of links
+            kind = ""
+        if not kind:
+            self.left_out["broken links"] += 1
+        elif kind == "folder" and os.path.join(self.real_root, "").startswith(os.path.join(real, "")):
+            self.left_out["links upwards"] += 1
+        elif real in (self.visited if kind == "folder" else self.found):
+            self.left_out["links to what is there already"] += 1
+        elif kind == "folder":
+            self._walk(str(link), real)
+        else:
+            self._file(link, real)
+
+    def _file(self, path: Path, real: str) -> None:
+        if real in self.found:
+            self.left_out["links to what is there already"] += 1
+        elif _kind(path) == "file" and (path.suffix.lower() in FILM_ENDINGS or is_dicom(path)):
+            self.found[real] = path
+        else:
+            self.left_out["files that are no images"] += path.name not in _OURS
+
+
+_OURS = (".lock", "predictions.csv", "predictions.json", "predictions_wide.csv")
+"""Files of an earlier run, which are not worth a word."""
+
+
+# --------------------------------------------------------------------------------------------------------------- naming
+
+
+def film_names(films: Sequence[FilmFile], *, anonymous: bool) -> list[str]:
+    """A name for each film, no two alike even where upper and lower case are one: printable, without `/`.
+
+    CheXpert's `patient64541_study1_view1_frontal`, else the path below the given folder without its ending, joined by
+    `_`; the second of a name is `name-2`. With `anonymous` a number.
+    """
+    if anonymous:
+        return [f"film-{number:0{len(str(len(films)))}d}" for number in range(1, len(films) + 1)]
+    names = UniqueNames()
+    return [names.of(shortened(_printable_name(film), LONGEST_NAME)) for film in films]
+
+
+def _printable_name(film: FilmFile) -> str:
+    path = film.path.as_posix()
+    name = film_id(path if study_of(path) else film.below)
+    return name if name.isprintable() else "".join(map(_percent_encoded, name))
+
+
+def _percent_encoded(character: str) -> str:
+    """`%0A` for a line end, `%FF` for a byte that is not UTF-8; printable characters stay."""
+    if character.isprintable():
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def shortened(name: str, most: int) -> str:
+    """The name in at most `most` bytes of UTF-8: both ends of a longer one, around a fingerprint of the whole."""
+    data = name.encode()
+    if len(data) <= most:
+        return name
+    fingerprint = hashlib.sha256(data).hexdigest()[:8]
+    side = (most - len(fingerprint) - 2) // 2
+    return f"{data[:side].decode(errors='ignore')}~{fingerprint}~{data[-side:].decode(errors='ignore')}"
+
+
+class UniqueNames:
+    """Names of which no two are the same file, on any file system; each costs the same however many there are."""
+
+    def __init__(self) -> None:
+        self._count: dict[str, int] = {}
+
+    def of(self, name: str) -> str:
+        """The name, or the first of `name-2`, `name-3`, ... that is not taken."""
+        key, unique = _folded(name), name
+        while _folded(unique) in self._count:
+            self._count[key] += 1
+            unique = f"{name}-{self._count[key]}"
+        self._count[_folded(unique)] = 1
+        return unique
+
+
+def _folded(name: str) -> str:
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class ReadFilm:
+    """A film as read. image: the crop, (1, S, S) in [0, 1], or None; `error` then says why, in one line."""
 
     name: str
     file: Path
@@ -34,64 +249,14 @@ class LooseFilm:
     error: str = ""
 
 
-def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None = None) -> list[Path]:
-    """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM, by name.
+class FilmFolder(Dataset[ReadFilm]):
+    """Films as the network's input; one that cannot be read carries its error instead."""
 
-    Left out of a folder: what is hidden, a DICOM medium's index, and the pictures in `overlays`.
-    Raises InputError when a path is not there, a folder holds no film, or a file is given twice.
-    """
-    files: list[Path] = []
-    for number, path in enumerate(given, start=1):
-        called = f"argument {number}" if anonymous else path.name or str(path)
-        try:
-            found = _films_in(path, overlays) if path.is_dir() else [path] if path.is_file() else None
-        except OSError as error:  # a name that is too long, a folder that must not be read
-            raise InputError(f"{called}: {error.strerror}") from None
-        if found is None:
-            raise InputError(f"{called}: no such file or folder")
-        if not found:
-            raise InputError(f"{called}: no film in this folder; expected {', '.join(ENDINGS)}, or DICOM")
-        files += found
-    seen: set[Path] = set()
-    for file in files:
-        if file.resolve() in seen:
-            raise InputError(f"{'a film' if anonymous else file.name}: given twice; name each file or folder once")
-        seen.add(file.resolve())
-    return files
-
-
-def _films_in(folder: Path, overlays: Path | None) -> list[Path]:
-    files = (file for file in folder.rglob("*") if not _is_hidden(file.relative_to(folder)) and file.is_file())
-    if overlays is not None and overlays.resolve() != folder.resolve():
-        files = (file for file in files if overlays.resolve() not in file.resolve().parents)
-    return sorted(file for file in files if file.suffix.lower() in ENDINGS or is_dicom(file))
-
-
-def _is_hidden(inside: Path) -> bool:
-    return inside.name == "DICOMDIR" or any(part.startswith(".") for part in inside.parts)
-
-
-def film_names(files: Sequence[Path], *, anonymous: bool) -> list[str]:
-    """A name for each, no two alike: the file's own without its ending (the second `a` is `a-2`), or its number."""
-    if anonymous:
-        return [f"film-{number:0{len(str(len(files)))}d}" for number in range(1, len(files) + 1)]
-    names: list[str] = []
-    for file in files:
-        stem = file.stem if file.suffix.lower() in ENDINGS else file.name
-        name, count = stem, 1
-        while name in names:
-            count += 1
-            name = f"{stem}-{count}"
-        names.append(name)
-    return names
-
-
-class LooseFilms(Dataset[LooseFilm]):
-    """Films as the network takes them, cropped and resized like CheXpert's; one that cannot be read says so."""
-
-    def __init__(self, files: Sequence[Path], image_size: int, *, anonymous: bool, grey: Grey = Grey.STORED) -> None:
-        self.files = files
-        self.names = film_names(files, anonymous=anonymous)
+    def __init__(
+        self, films: Sequence[FilmFile], image_size: int, *, anonymous: bool, grey: Grey = Grey.STORED
+    ) -> None:
+        self.files = [film.path for film in films]
+        self.names = film_names(films, anonymous=anonymous)
         self.image_size = image_size
         self.anonymous = anonymous
         self.grey = grey
@@ -99,31 +264,26 @@ class LooseFilms(Dataset[LooseFilm]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> LooseFilm:
+    def __getitem__(self, index: int) -> ReadFilm:
         name, file = self.names[index], self.files[index]
         try:
             stored = read_stored(file)
             film = stored.grey(self.grey)
-        except InputError as error:
-            return LooseFilm(name, file, error=self._reason(error, file))
-        crop = Crop.centred(*film.size)
-        warnings = tuple(film_warnings(stored.image, film))
-        return LooseFilm(name, file, warnings, network_input(film, crop, self.image_size), crop)
+        except (InputError, OSError) as error:
+            return ReadFilm(name, file, error=self._reason(error, file))
+        image, crop = network_input(film, self.image_size)
+        return ReadFilm(name, file, tuple(film_warnings(stored.image, film)), image, crop)
 
-    def read_again(self, film: LooseFilm) -> Image.Image:
-        """The whole film in grey. Raises InputError, as silent about its path as everything here."""
+    def read_again(self, film: ReadFilm) -> Image.Image:
+        """The whole film in grey. Raises InputError that names the film and not its path."""
         try:
             return open_film(film.file, self.grey)
-        except InputError as error:
-            raise InputError(f"{film.name}: {self._reason(error, film.file)}") from None
+        except (InputError, OSError) as error:
+            raise InputError(self._reason(error, film.file)) from None
 
-    def _reason(self, error: InputError, file: Path) -> str:
-        """What an error says of a film, without the path of its file."""
+    def _reason(self, error: Exception, file: Path) -> str:
+        """The error without the path of the film's file; OSError: a file that is gone or must not be read."""
         if self.anonymous:
             return "not a readable film (without --anonymous the reason is given)"
-        return str(error).removeprefix(f"{place(file)}: ")
-
-
-def network_input(film: Image.Image, crop: Crop, image_size: int) -> Tensor:
-    """The crop of a grey film as the network takes it: (1, S, S) in [0, 1], S = image_size."""
-    return resize(to_unit(film.crop(crop.box)), image_size).clamp_(0, 1)
+        reason = getattr(error, "strerror", None) or str(error)
+        return printable(reason.removeprefix(f"{place(file)}: "))

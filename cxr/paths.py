@@ -101,12 +101,12 @@ def copy_path(path: str) -> str:
     return f"{_without_ending(inside_release(path))}.jpg"
 
 
-_ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .jp2 .gif .dcm .dicom".split())
+FILM_ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .jp2 .gif .dcm .dicom".split())
 
 
 def _without_ending(path: str) -> str:
     stem, _, ending = path.rpartition(".")
-    return stem if f".{ending.lower()}" in _ENDINGS and stem and not stem.endswith("/") else path
+    return stem if f".{ending.lower()}" in FILM_ENDINGS and stem and not stem.endswith("/") else path
 
 
 def check_unique(values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str) -> None:

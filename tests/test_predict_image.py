@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +17,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import cli
+import medicalpatchnet
 import predictImage
+from cxr.film_folder import FilmFolder
 from cxr.labels import LABELS
 from models.checkpoint import build_model, load_model, save_model
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels
 from tests.predicting import THRESHOLDS, predict, results, save_patch_network
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +100,18 @@ def test_the_patches_are_summed_against_the_logit_and_the_strongest_named(weight
     square = torch.from_numpy(pixels[48 : 48 + 288] / np.float32(255))[None, None]
     image = torch.nn.functional.interpolate(square, (64, 64), mode="bilinear", antialias=True, align_corners=False)
     with torch.inference_mode():
-        shares = load_model(weights).patch_logits(image)[0].double().numpy() / 16  # (P, C)
+        contributions = load_model(weights).contributions(image)[0].double().numpy()  # (P, C)
     for label, entry in enumerate(told["films"][0]["labels"]):
-        best = sorted(range(16), key=lambda place: -shares[place, label])[:3]
+        best = sorted(range(16), key=lambda place: -contributions[place, label])[:3]
         assert [(p["row"], p["column"]) for p in entry["strongest_for"]] == [
-            divmod(place, 4) for place in best if shares[place, label] > 0
+            divmod(place, 4) for place in best if contributions[place, label] > 0
         ]
         for sign, key in ((1, "strongest_for"), (-1, "strongest_against")):
             for patch in entry[key]:
-                assert sign * patch["share"] > 0
-                assert patch["share"] == pytest.approx(shares[4 * patch["row"] + patch["column"], label], abs=1e-5)
+                assert sign * patch["contribution"] > 0
+                assert patch["contribution"] == pytest.approx(
+                    contributions[4 * patch["row"] + patch["column"], label], abs=1e-5
+                )
                 left, top = 72 * patch["column"], 48 + 72 * patch["row"]
                 assert patch["box"] == [left, top, left + 72, top + 72]
 
@@ -124,7 +134,7 @@ def test_many_films_go_through_in_batches_and_with_a_reading_process(weights, tm
 def test_a_reading_process_that_dies_is_one_line(weights, tmp_path, capsys, monkeypatch):
     for number in range(2):
         Image.fromarray(film_pixels(seed=number)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr(predictImage.LooseFilms, "__getitem__", lambda films, index: os._exit(1))
+    monkeypatch.setattr(FilmFolder, "__getitem__", lambda films, index: os._exit(1))
     assert predict(weights, tmp_path / "out", tmp_path, "--batch-size", "1", "--workers", "1") == 1
     assert "error: a worker process died while reading films" in capsys.readouterr().err.splitlines()[-1]
 
@@ -144,19 +154,19 @@ def test_overlays_lie_in_the_films_frame_and_show_for_and_against(weights, tmp_p
     square = torch.from_numpy(pixels[:, 48 : 48 + 288] / np.float32(255))[None, None]
     image = torch.nn.functional.interpolate(square, (64, 64), mode="bilinear", antialias=True, align_corners=False)
     with torch.inference_mode():
-        votes = load_model(weights).patch_logits(image)[0].T.unflatten(1, (4, 4)).numpy()  # (C, 4, 4)
+        patch_logits = load_model(weights).patch_logits(image)[0].T.unflatten(1, (4, 4)).numpy()  # (C, 4, 4)
     for label, entry in enumerate(entries):
         with Image.open(out / entry["overlay"]["file"]) as picture:
             assert (picture.size, picture.mode, picture.info) == ((384, 288), "RGB", {})
             shown = np.asarray(picture).astype(int)
         for outside in (np.s_[:, :48], np.s_[:, 336:]):
             np.testing.assert_array_equal(shown[outside], np.repeat(pixels[outside][..., None], 3, axis=2))
-        full = np.abs(votes[label]).max()
+        full = np.abs(patch_logits[label]).max()
         assert entry["overlay"]["full_colour_at_logit"] == pytest.approx(full, rel=1e-3)
         centres = shown[36::72, 48 + 36 : 336 : 72]  # (4, 4, 3): the patches' middles
         redness = centres[..., 0] - centres[..., 2]
-        clear = np.abs(votes[label]) > 0.2 * full
-        assert (np.sign(redness[clear]) == np.sign(votes[label][clear])).all()
+        clear = np.abs(patch_logits[label]) > 0.2 * full
+        assert (np.sign(redness[clear]) == np.sign(patch_logits[label][clear])).all()
 
 
 def test_positive_labels_are_drawn_or_the_most_probable_one(weights, tmp_path):
@@ -199,7 +209,7 @@ def test_both_passes_have_a_progress_bar(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("pixels", "warning"),
     [
-        (load_sample_image("china.jpg"), "in colour: a photograph? A radiograph is grey"),
+        (load_sample_image("china.jpg"), "in colour: a photograph? A radiograph is grey"),  # its sky is bright as well
         (np.full((300, 300), 77, dtype=np.uint8), "nearly constant: hardly anything is to be seen"),
         (film_pixels(240, 300), "only 300 x 240 px; a radiograph has 256 or more along its shorter side"),
         (np.repeat(film_pixels()[..., None], 3, axis=2), None),  # grey, stored in three channels
@@ -210,6 +220,8 @@ def test_what_is_far_from_a_radiograph_is_warned_of(weights, tmp_path, capsys, p
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert predict(weights, tmp_path / "out", tmp_path / "a.png", "--overlays", "none") == 0
     expected = [] if warning is None else [warning]
+    if warning and "colour" in warning:
+        expected.insert(0, "looks inverted: air bright and bones dark")
     assert results(tmp_path / "out")[1]["films"][0]["warnings"] == expected
     assert [line[11:] for line in capsys.readouterr().out.splitlines() if "warning:" in line] == expected
 
@@ -217,7 +229,9 @@ def test_what_is_far_from_a_radiograph_is_warned_of(weights, tmp_path, capsys, p
 def test_the_real_films_are_not_warned_of(weights, sample, tmp_path):
     assert predict(weights, tmp_path / "out", sample / "valid", "--overlays", "none") == 0
     films = results(tmp_path / "out")[1]["films"]
-    assert [(film["film"], film["warnings"]) for film in films] == [("view1_frontal", []), ("view1_frontal-2", [])]
+    assert [(film["film"], film["warnings"]) for film in films] == [
+        (f"patient{number}_study1_view1_frontal", []) for number in (64541, 64542)
+    ]
 
 
 def test_an_unreadable_film_is_told_and_the_others_are_predicted(weights, tmp_path, capsys):
@@ -236,7 +250,7 @@ def test_an_unreadable_film_is_told_and_the_others_are_predicted(weights, tmp_pa
     ("arguments", "message"),
     [
         (["nothing.png"], "error: nothing.png: no such file or folder"),
-        (["empty"], "error: empty: no film in this folder; expected .png"),
+        (["empty"], "error: empty: no film in this folder; expected .bmp, "),
         (["a.png", "a.png"], "error: a.png: given twice"),
         (["a.png", "a.png", "--anonymous"], "error: a film: given twice"),
         (["a" * 300], f"error: {'a' * 300}: File name too long"),
@@ -245,6 +259,7 @@ def test_an_unreadable_film_is_told_and_the_others_are_predicted(weights, tmp_pa
             ["a.png", "--steps-per-patch", "3"],
             "error: --steps-per-patch: 3 steps per patch of 16 pixels; possible are 1",
         ),
+        (["a.png", "--weights", "gone\x1b[31m"], "error: gone\\x1b[31m: no such file or folder of weights"),
         (["a.png", "--weights", "gone"], "error: gone: no such file or folder of weights"),
         (["nothing.png", "--anonymous"], "error: argument 1: no such file or folder"),
     ],
@@ -285,27 +300,245 @@ def test_a_film_that_is_gone_before_it_is_drawn_keeps_its_prediction(weights, tm
     film = tmp_path / "FOLDERBIRD" / "FILEBIRD.png"
     film.parent.mkdir()
     Image.fromarray(film_pixels()).save(film)
-    monkeypatch.setattr(predictImage, "_draw_all", lambda *args: film.unlink() or draw_all(*args))
+    monkeypatch.setattr(
+        predictImage, "_draw_all", lambda *args, **fineness: film.unlink() or draw_all(*args, **fineness)
+    )
     assert predict(weights, tmp_path / "out", film, "--anonymous") == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "error: film-1: not a readable film (without --anonymous the reason is given)"
+    told = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert told == ["error: film-1: not a readable film (without --anonymous the reason is given)"]
     assert len(results(tmp_path / "out")[0]) == len(LABELS)
 
 
 draw_all = predictImage._draw_all
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        (torch.nan, "tensor 'head.weight' holds NaN or infinite values; the weights are damaged\n"),
-        (3e38, "error: the network's logits are no finite numbers; its weights are damaged\n"),
-    ],
-)
-def test_weights_that_give_no_numbers_are_told(value, told, weights, tmp_path, capsys):
+def test_weights_that_give_no_numbers_are_told(weights, tmp_path, capsys):
     model = load_model(weights)
-    model.head.weight.data[3] = value
+    model.head.weight.data[3] = 3e38  # finite, unlike what follows from it
     save_model(model, tmp_path / "weights")
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     assert predict(tmp_path / "weights", tmp_path / "out", tmp_path / "a.png") == 2
-    assert told in capsys.readouterr().err
+    assert "error: the network's logits are not finite numbers; its weights are damaged\n" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------ many films
+
+
+def test_more_than_three_films_are_a_line_each_and_errors_come_last_once_more(weights, tmp_path, capsys):
+    for number in range(4):
+        Image.fromarray(film_pixels(seed=number)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1bad\x1b[31m.png").write_bytes(b"no image")
+    assert predict(weights, tmp_path / "out", tmp_path, "--overlays", "none") == 2
+    printed, errors = capsys.readouterr()
+    table, told = results(tmp_path / "out")
+    lines = printed.splitlines()
+    for line, film in zip(lines, "0123", strict=False):
+        rows = table[table["film"] == film].sort_values("probability", ascending=False)
+        positive = [f"{row.label} {row.probability:.2f}" for row in rows[rows["positive"]].itertuples()]
+        assert line == f"{film}: {', '.join(positive)}" and positive
+    assert len(lines) == 5 and lines[-1].endswith("predictions.json; 4 of 5 films predicted")
+    repeated = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert repeated == ["error: 1bad%1B[31m: not a readable image (of no format that is known)"] * 2
+    assert errors.splitlines()[-1] == repeated[-1]
+
+
+def test_the_wide_table_has_a_row_per_film(weights, tmp_path):
+    for name in ("a", "=b"):
+        Image.fromarray(film_pixels(seed=len(name))).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    predict(weights, tmp_path / "out", tmp_path, "--overlays", "none")
+    wide = pd.read_csv(tmp_path / "out/predictions_wide.csv")
+    table, _ = results(tmp_path / "out")
+    names = ["film", "error", "warnings", *(f"{kind} {label}" for kind in ("prob", "positive") for label in LABELS)]
+    assert list(wide.columns) == names
+    assert list(wide["film"].str.lstrip("'")) == ["=b", "a", "bad"]
+    assert not wide["film"].str.startswith("=").any()  # which a spreadsheet would run
+    assert wide["error"].tolist()[2] == "not a readable image (of no format that is known)"
+    assert wide["error"].isna().tolist() == [True, True, False]
+    assert wide[[f"prob {label}" for label in LABELS]].isna().all(axis=1).tolist() == [False, False, True]
+    for label in LABELS:
+        of_label = table[table["label"] == label]
+        np.testing.assert_allclose(wide[f"prob {label}"][:2], of_label["probability"])
+        assert wide[f"positive {label}"][:2].astype(str).tolist() == of_label["positive"].astype(str).tolist()
+
+
+def test_films_are_named_by_their_path_below_the_folder(weights, tmp_path):
+    for patient in ("p1", "p2"):
+        (tmp_path / "films" / patient).mkdir(parents=True)
+        Image.fromarray(film_pixels(seed=ord(patient[1]))).save(tmp_path / "films" / patient / "a.png")
+    assert predict(weights, tmp_path / "out", tmp_path / "films", "--overlays", "all") == 0
+    assert list(results(tmp_path / "out")[0]["film"].unique()) == ["p1_a", "p2_a"]
+    assert {path.name for path in (tmp_path / "out/overlays").iterdir()} == {
+        f"{patient}_a_{label}.png" for patient in ("p1", "p2") for label in LABELS
+    }
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe.png", b"x" * 250 + b".png", "\u00fc".encode() * 120 + b".png", b"a\nb.png"]
+)
+def test_odd_file_names_lose_nothing(weights, tmp_path, name, capfdbinary):
+    file = tmp_path / os.fsdecode(name)
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(file)
+    assert predict(weights, tmp_path / "out", tmp_path, "--overlays", "all") == 0
+    printed = capfdbinary.readouterr().out.decode()
+    table, told = results(tmp_path / "out")
+    film = told["films"][0]["film"]
+    assert film.isprintable() and printed.splitlines()[0] == film and len(table) == len(LABELS)
+    drawn = {label["overlay"]["file"] for label in told["films"][0]["labels"]}
+    assert drawn == {f"overlays/{path.name}" for path in (tmp_path / "out/overlays").iterdir()}
+    assert len(drawn) == len(LABELS)
+
+
+def test_pictures_of_two_films_never_share_a_file(tmp_path):
+    """Film `a` with label `b_c`, and film `a_b` with label `c`: each has its own picture."""
+    torch.manual_seed(0)
+    labels = ("c", "b_c")
+    network = build_model("timm/test_efficientnet", patch_size=16, image_size=64, labels=labels)
+    save_model(network, tmp_path / "weights")
+    for seed, name in enumerate(("a", "a_b")):
+        Image.fromarray(film_pixels(seed=seed)).save(tmp_path / f"{name}.png")
+    files = (tmp_path / "a.png", tmp_path / "a_b.png")
+    assert predict(tmp_path / "weights", tmp_path / "out", *files, "--overlays", "all") == 0
+    films = results(tmp_path / "out")[1]["films"]
+    drawn = [label["overlay"]["file"] for film in films for label in film["labels"]]
+    assert len(set(drawn)) == 4 == len(list((tmp_path / "out/overlays").iterdir()))
+
+
+def test_a_film_too_elongated_for_a_map_is_predicted_and_said_to_have_no_overlay(weights, tmp_path, capsys):
+    Image.fromarray(film_pixels(16, 10_000)).save(tmp_path / "long.png")
+    Image.fromarray(film_pixels()).save(tmp_path / "ordinary.png")
+    assert predict(weights, tmp_path / "out", tmp_path, "--overlays", "all") == 2
+    table, _ = results(tmp_path / "out")
+    assert list(table["film"].unique()) == ["long", "ordinary"]
+    assert "error: long: no heat map of a film of 10000 x 16 px" in capsys.readouterr().err
+    assert {path.name.partition("_")[0] for path in (tmp_path / "out/overlays").iterdir()} == {"ordinary"}
+
+
+# --------------------------------------------------------------------------------------------------- used folders
+
+
+def test_an_earlier_run_is_replaced_as_a_whole(weights, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        Image.fromarray(film_pixels(seed=seed)).save(tmp_path / f"{name}.png")
+    out = tmp_path / "out"
+    assert predict(weights, out, tmp_path / "a.png", tmp_path / "b.png", "--overlays", "all") == 0
+    assert len(list((out / "overlays").iterdir())) == 2 * len(LABELS)
+    assert predict(weights, out, tmp_path / "b.png", "--anonymous", "--overlays", "positive") == 0
+    table, told = results(out)
+    expected = {f"film-1_{label}.png" for label in table["label"][table["positive"]]}
+    assert {path.name for path in (out / "overlays").iterdir()} == expected
+    assert predict(weights, out, tmp_path / "a.png", "--overlays", "none") == 0
+    assert not (out / "overlays").exists()
+    assert set(pd.read_csv(out / "predictions_wide.csv")["film"]) == {"a"}
+
+
+def test_a_run_that_was_killed_between_two_pictures_is_replaced_too(weights, tmp_path, monkeypatch):
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    Image.fromarray(film_pixels(seed=1)).save(tmp_path / "b.png")
+    save = medicalpatchnet.save_picture
+
+    def save_or_die(path, picture):
+        if path.name.startswith("b_"):
+            raise KeyboardInterrupt
+        save(path, picture)
+
+    monkeypatch.setattr(medicalpatchnet, "save_picture", save_or_die)
+    out, films = tmp_path / "out", (tmp_path / "a.png", tmp_path / "b.png")
+    assert predict(weights, out, *films, "--overlays", "all") == 130
+    assert len(list((out / "overlays").iterdir())) == len(LABELS)
+    monkeypatch.undo()
+    assert predict(weights, out, tmp_path / "b.png", "--overlays", "all") == 0
+    assert {path.name for path in (out / "overlays").iterdir()} == {f"b_{label}.png" for label in LABELS}
+
+
+def test_results_of_the_older_version_are_replaced(weights, tmp_path):
+    """It listed no `pictures`; the labels' overlays name them."""
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    predict(weights, out, tmp_path / "a.png", "--overlays", "all")
+    content = json.loads((out / "predictions.json").read_text())
+    del content["pictures"]
+    (out / "predictions.json").write_text(json.dumps(content))
+    (out / "predictions_wide.csv").unlink()
+    assert predict(weights, out, tmp_path / "a.png", "--overlays", "none") == 0
+    assert not (out / "overlays").exists()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "content"),
+    [
+        ("overlays/holiday.png", "mine"),
+        ("overlays/a_Edema.png/x", "a folder with a picture's name"),
+        ("predictions.csv", "mine"),
+        ("predictions.json", "{"),
+        ("predictions.json", "[]"),
+        ("predictions.json", '{"films": [{"labels": [{"overlay": 3}]}]}'),
+    ],
+)
+def test_files_that_are_not_from_an_earlier_run_are_kept_and_the_run_refused(
+    weights, tmp_path, capsys, foreign, content
+):
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    target = tmp_path / "out" / foreign
+    target.parent.mkdir(parents=True)
+    target.write_text(content)
+    assert predict(weights, tmp_path / "out", tmp_path / "a.png", "--overlays", "all") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {tmp_path / 'out'}")
+    assert target.read_text() == content
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != ".lock"] == [target]
+
+
+def test_a_refused_run_leaves_the_earlier_one_as_it_was(weights, tmp_path):
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    predict(weights, out, tmp_path / "a.png", "--overlays", "all")
+    (out / "overlays/mine.png").write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert predict(weights, out, tmp_path / "a.png", "--overlays", "none") == 2
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+# ------------------------------------------------------------------------------------------------------- the rest
+
+
+@pytest.mark.parametrize(
+    "options", [["--batch-size", "0"], ["--batch-size", "-1"], ["--weights", ""], ["--device", "x"]]
+)
+def test_options_out_of_range_are_one_line(weights, tmp_path, capsys, options):
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as ended:
+        predict(weights, tmp_path / "out", tmp_path / "a.png", *options)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_answers_without_what_is_heavy():
+    program = "import sys, predictImage\ntry: predictImage.main(['--help'])\nexcept SystemExit: pass\n"
+    program += "print(sorted({'torch', 'torchvision', 'timm', 'matplotlib', 'tqdm'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert printed.stdout.splitlines()[-1] == "[]" and "--steps-per-patch" in printed.stdout
+
+
+def test_a_reading_process_that_hangs_is_one_line(weights, tmp_path, capsys, monkeypatch):
+    for number in range(2):
+        Image.fromarray(film_pixels(seed=number)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(predictImage, "WORKER_TIMEOUT", 1.0)
+    monkeypatch.setattr(FilmFolder, "__getitem__", lambda films, index: time.sleep(60))
+    assert predict(weights, tmp_path / "out", tmp_path, "--batch-size", "1", "--workers", "1") == 1
+    assert "error: a worker process hangs while reading films" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out/predictions.csv").exists()
+
+
+def test_sums_of_an_aggregation_with_a_link_are_its_logits(tmp_path):
+    torch.manual_seed(0)
+    network = build_model(
+        "timm/test_efficientnet", patch_size=16, image_size=64, labels=LABELS[:3], aggregation="noisy_or"
+    )
+    save_model(network, tmp_path / "weights")
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    assert predict(tmp_path / "weights", tmp_path / "out", tmp_path / "a.png") == 0
+    table, told = results(tmp_path / "out")
+    np.testing.assert_allclose(table["sum_of_patches"], table["logit"], atol=1e-5)
+    assert all(not label["strongest_against"] for label in told["films"][0]["labels"])  # all contributions are positive

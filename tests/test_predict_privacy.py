@@ -66,7 +66,7 @@ def test_nothing_that_a_film_says_comes_out(weights, tmp_path, capfd, caplog, re
     assert (len(told["films"]), len(told["unreadable"])) == (READABLE, UNREADABLE)
     printed = "".join(capfd.readouterr())
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 2 + READABLE * len(LABELS)
+    assert len(files) == 3 + READABLE * len(LABELS)
     said = [
         printed,
         caplog.text,

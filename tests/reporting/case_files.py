@@ -32,7 +32,10 @@ def write_case_files(folder, *, image_size=64, patch_size=16, steps_per_patch=4,
         film = torch.from_numpy(film_of(rng, round(height * image_size), round(width * image_size)))
         grid, mask = grid_and_mask(rng, truth, image_size * steps_per_patch // patch_size, crop)
         masks[name] = {task: encode_mask(mask & bool(present)) for task, present in zip(TASKS, truth, strict=True)}
-        cams = {method: torch.from_numpy(rng.random((len(TASKS), 8, 8), dtype=np.float32)) for method in methods_of("baseline")}
+        cams = {
+            method: torch.from_numpy(rng.random((len(TASKS), 8, 8), dtype=np.float32))
+            for method in methods_of("baseline")
+        }
         cams["eigencam"] = cams["eigencam"][:1].expand(len(TASKS), -1, -1)
         labels = FilmLabels(name, TASKS, [0.5] * len(TASKS), truth)
         for model, of_model in (("MedicalPatchNet", (grid, {})), ("EfficientNetB0", (None, cams))):

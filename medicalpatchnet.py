@@ -1,0 +1,206 @@
+"""MedicalPatchNet from Python: load weights, explain a film.
+
+import medicalpatchnet
+
+model = medicalpatchnet.load("demo/savedModels/MedicalPatchNet")
+explanation = medicalpatchnet.explain(model, "film.png")
+print(explanation.probabilities)
+explanation.overlay("Edema").save("edema.png")
+explanation.save("explained")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cxr.dataset import network_input
+from cxr.files import InputError, quoted, replacing, write_json
+from cxr.film_folder import UniqueNames, shortened
+from cxr.grey import Grey
+from cxr.images import open_film, resize, to_unit
+from cxr.labels import positions
+from models.checkpoint import load_model
+from models.hub import resolve_weights
+from models.patch_net import MedicalPatchNet
+from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
+from saliency.contributions import Contributions
+from saliency.film_maps import film_maps, gather_evidence
+
+__all__ = ["Explanation", "explain", "load"]
+
+_LONGEST_FILE = 200  # bytes of a picture's name; file systems take 255
+
+
+def load(weights: str | os.PathLike[str], patch_size: int | None = None, device: str = "cpu") -> MedicalPatchNet:
+    """A network in evaluation mode.
+
+    weights: a folder, a `.pt` or `.safetensors` file, or `hf://owner/repo[@revision][/file]`. patch_size: needed for
+    published `.pt` files. Raises InputError when they are missing, damaged, or do not fit.
+    """
+    model = load_model(resolve_weights(os.fspath(weights)), patch_size=patch_size, device=device)
+    return model.to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A film's prediction and where it comes from.
+
+    parts: logits and contributions. grid: (C, n, n) evidence grid, the logits of the patch at every start; None for a
+    baseline. maps: label -> (h, w) float32 in [0, 1] in the film's frame, the shorter side being the network's image
+    size: `raw` maps, 0.5 neutral, or for a baseline `gradcam`, 0 neutral. film: (H, W) float32 in [0, 1].
+    """
+
+    labels: tuple[str, ...]
+    parts: Contributions
+    method: str
+    grid: np.ndarray | None
+    maps: Mapping[str, np.ndarray]
+    film: np.ndarray
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Label -> probability."""
+        return dict(zip(self.labels, self.parts.probabilities.tolist(), strict=True))
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """(P, C) float64: what each patch adds to each logit; patches in row-major order."""
+        return self.parts.values
+
+    def overlay(self, label: str) -> Image.Image:
+        """The film under the label's map, at the film's size: colours where the network saw it, the bare film around.
+
+        Raises InputError for a label that the network does not have.
+        """
+        seen = self._seen
+        picture = np.repeat(np.rint(255 * self.film).astype(np.uint8)[..., None], 3, axis=2)  # (H, W, 3)
+        picture[seen] = overlay(self.film[seen], self._heat(label)[seen], signed=self.method == "raw")
+        return Image.fromarray(picture)
+
+    def overlay_facts(self, label: str) -> dict[str, Any]:
+        """What the colours of an overlay mean: `method`, and for evidence the logit at which they are full."""
+        if self.method != "raw":
+            return {"method": self.method}
+        return {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(self._heat(label)[self._seen])}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `explanation.json`, `arrays.npz` (labels, contributions, maps) and a picture per label.
+
+        Each file is written whole or not at all.
+        """
+        folder, names = Path(folder), UniqueNames()
+        arrays = {"labels": np.array(self.labels), "contributions": self.contributions}
+        arrays |= {"maps": np.stack([self.maps[label] for label in self.labels])}  # (C, h, w)
+        with replacing(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
+            np.savez(handle, **arrays)
+        pictures = {}
+        for label in self.labels:
+            pictures[label] = f"{names.of(shortened(label, _LONGEST_FILE))}.png"
+            save_picture(folder / pictures[label], self.overlay(label))
+        facts = {"probabilities": self.probabilities, "logits": dict(zip(self.labels, self.parts.logits, strict=True))}
+        overlays = {label: {"file": file} | self.overlay_facts(label) for label, file in pictures.items()}
+        write_json(folder / "explanation.json", facts | {"crop": asdict(self.parts.crop), "overlays": overlays})
+
+    @property
+    def _seen(self) -> tuple[slice, slice]:
+        left, top, right, bottom = self.parts.crop.box
+        return np.s_[top:bottom, left:right]
+
+    def _heat(self, label: str) -> np.ndarray:
+        """(H, W): the map at the film's size."""
+        positions([label], self.labels, "the network")
+        return resize(torch.from_numpy(self.maps[label])[None], self.film.shape)[0].numpy()  # type: ignore[arg-type]
+
+
+def explain(
+    model: MedicalPatchNet,
+    film: str | os.PathLike[str] | Image.Image | np.ndarray,
+    *,
+    steps_per_patch: int = 8,
+    batch_size: int = 8,
+    progress: Callable[[int], object] | None = None,
+) -> Explanation:
+    """Predicts a film and explains the prediction.
+
+    film: a file (PNG, JPEG, TIFF, DICOM, ...), a Pillow image, or an array (H, W): uint8, uint16, or float in [0, 1].
+    steps_per_patch: fineness of the maps, a divisor of the patch size. batch_size: memory, in films' worth of patches.
+    progress: called with the number of patches just computed.
+    Raises InputError for a film that cannot be read or has values out of range, and ValueError for unusable steps.
+    """
+    grey = grey_film(film, Grey.from_json(model.details.get("grey"), "the weights' details"))
+    return explain_grey(model, grey, steps_per_patch=steps_per_patch, batch_size=batch_size, progress=progress)
+
+
+def explain_grey(
+    model: MedicalPatchNet,
+    grey: Image.Image,
+    *,
+    steps_per_patch: int,
+    batch_size: int,
+    progress: Callable[[int], object] | None = None,
+) -> Explanation:
+    """`explain` for a film that `cxr.images.open_film` returned: grey, in [0, 255]."""
+    image, crop = network_input(grey, model.image_size)  # (1, S, S)
+    model.check_images(image[None])
+    with torch.inference_mode():
+        logits = model(image[None].to(next(model.parameters()).device))[0]  # (C,)
+    if not torch.isfinite(logits).all():
+        raise InputError("the network's logits are not finite numbers; its weights are damaged")
+    method = "raw" if model.patch_size < model.image_size else "gradcam"
+    evidence = gather_evidence(
+        model,
+        image,
+        crop,
+        methods=[method],
+        steps_per_patch=steps_per_patch,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    maps = film_maps(evidence, [method], "corrected")[method].numpy()  # (C, h, w)
+    return Explanation(
+        model.labels,
+        Contributions.of(model, image, logits, crop),
+        method,
+        None if evidence.grid is None else evidence.grid.numpy(),
+        dict(zip(model.labels, maps, strict=True)),
+        to_unit(grey)[0].clamp(0, 1).numpy(),
+    )
+
+
+def grey_film(film: str | os.PathLike[str] | Image.Image | np.ndarray, grey: Grey = Grey.STORED) -> Image.Image:
+    """A film of any of the kinds that `explain` takes as a grey Pillow image in [0, 255], as `open_film` returns it.
+
+    grey: the rule for files. Raises InputError for values and shapes that are not a film's.
+    """
+    if isinstance(film, (str, os.PathLike)):
+        return open_film(Path(film), grey)
+    if isinstance(film, Image.Image):
+        deep = film.mode == "F" or film.mode.startswith("I")
+        return grey_film(np.asarray(film)) if deep else film.convert("L")
+    pixels = np.asarray(film)
+    if pixels.ndim != 2 or not pixels.size:
+        raise InputError(f"expected a grey film (H, W), got an array of shape {pixels.shape}")
+    if pixels.dtype == np.uint8:
+        return Image.fromarray(pixels)
+    if pixels.dtype.kind == "u" and pixels.itemsize == 2:  # of either byte order
+        return Image.fromarray(pixels.astype(np.float32) * np.float32(255 / 65535))
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InputError(f"expected a film of uint8, uint16 or float in [0, 1], got {quoted(str(pixels.dtype))}")
+    low, high = float(pixels.min()), float(pixels.max())
+    if not 0 <= low <= high <= 1:  # written so that NaN fails
+        raise InputError(f"expected floats in [0, 1], got values from {low:g} to {high:g}; uint8 arrays are 0 to 255")
+    return Image.fromarray(pixels.astype(np.float32) * np.float32(255))
+
+
+def save_picture(target: Path, picture: Image.Image) -> None:
+    """Writes a PNG without any text in it, atomically."""
+    with replacing(target) as temporary:
+        picture.save(temporary, format="png", compress_level=3)
