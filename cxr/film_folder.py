@@ -169,7 +169,7 @@ class _Search:
         elif _kind(path) == "file" and (path.suffix.lower() in FILM_ENDINGS or is_dicom(path)):
             self.found[real] = path
         else:
-            self.left_out["files that are no images"] += path.name not in _OURS
+            self.left_out["files that are not images"] += path.name not in _OURS
 
 
 _OURS = (".lock", "predictions.csv", "predictions.json", "predictions_wide.csv")

@@ -15,6 +15,6 @@ def test_the_quickstart_runs_and_its_patches_add_up(tmp_path, monkeypatch):
     printed = "".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output
     )
-    assert "mean of the 16 patches' votes" in printed
+    assert "sum of the 16 patches' contributions" in printed
     pictures = [o for cell in notebook.cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
     assert len(pictures) == 1

@@ -90,7 +90,7 @@ def test_a_folder_is_searched_for_films_and_what_is_left_out_is_counted(tmp_path
     (tmp_path / "out/predictions.json").write_text("of an earlier run")
     found = find_films([tmp_path], anonymous=False, overlays=tmp_path / "out/overlays")
     assert [film.below for film in found.films] == ["IM0001", "b/ünïcødé 肺.PNG"]
-    assert found.left_out_line() == "left out of the folders: 1 files that are no images, 3 hidden files and indexes"
+    assert found.left_out_line() == "left out of the folders: 1 files that are not images, 3 hidden files and indexes"
     named = find_films([tmp_path / ".a.png"], anonymous=False)
     assert [film.path for film in named.films] == [tmp_path / ".a.png"]  # what is named is taken
     assert named.left_out_line() == ""

@@ -4,8 +4,11 @@ from torch import nn
 from toy_networks import ToyNetwork
 
 from benchmarks.published_maps import package_cam
+from cxr.files import InputError
+from cxr.images import Crop
 from models.checkpoint import build_model
 from saliency.cam import CAMS, cam_grids, class_activation_maps, upsample
+from saliency.film_maps import film_maps, gather_evidence
 from tests.networks import calibrate
 
 LABELS = ("a", "b", "c")
@@ -113,3 +116,18 @@ def test_modes_and_statistics_are_left_as_they_were():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match=r"unknown method 'lime'; known are gradcam, gradcam\+\+, eigencam"):
         class_activation_maps(ToyNetwork(8, 16), torch.rand(1, 16, 16), methods=["gradcam", "lime"])
+
+
+@pytest.mark.parametrize("aggregation", ["position", "gate", "noisy_or", "attention", "logsumexp"])
+def test_closed_forms_are_refused_where_the_logit_is_not_the_mean_of_the_patches(aggregation):
+    """With another aggregation the gradients differ from patch to patch; Eigen-CAM uses none and stays."""
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS, aggregation=aggregation)
+    image, crop = torch.rand(1, 64, 64), Crop.centred(64, 64)
+    settings = {"steps_per_patch": 2, "batch_size": 1}
+    for method in ("gradcam", "gradcam++", "scaled"):
+        with pytest.raises(InputError, match=f"holds for the mean of patch logits; this network .* '{aggregation}'"):
+            gather_evidence(model, image, crop, methods=[method], **settings)
+    maps = film_maps(
+        gather_evidence(model, image, crop, methods=["raw", "eigencam"], **settings), ["eigencam"], "corrected"
+    )
+    assert maps["eigencam"].shape == (3, 64, 64)
