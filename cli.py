@@ -6,6 +6,7 @@ It imports neither torch nor pandas: a script parses its options first and impor
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import platform
@@ -120,7 +121,13 @@ def usable_cores() -> int:
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> None:
-    """Ends the process with main's exit code; a user's mistake becomes one line on stderr and exit code 2."""
+    """Ends the process with main's exit code; a user's mistake becomes one line on stderr and exit code 2.
+
+    Characters that the terminal's encoding lacks are printed as `\\u80ba`; results must not be lost to one.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(guarded(main))
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from cxr.dataset import network_input
 from cxr.files import InputError, quoted, replacing, write_json
-from cxr.film_folder import UniqueNames, shortened
+from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 from cxr.grey import Grey
 from cxr.images import open_film, resize, to_unit
 from cxr.labels import positions
@@ -35,8 +35,6 @@ from saliency.contributions import Contributions
 from saliency.film_maps import film_maps, gather_evidence
 
 __all__ = ["Explanation", "explain", "load"]
-
-_LONGEST_FILE = 200  # bytes of a picture's name; file systems take 255
 
 
 def load(weights: str | os.PathLike[str], patch_size: int | None = None, device: str = "cpu") -> MedicalPatchNet:
@@ -103,7 +101,7 @@ class Explanation:
             np.savez(handle, **arrays)
         pictures = {}
         for label in self.labels:
-            pictures[label] = f"{names.of(shortened(label, _LONGEST_FILE))}.png"
+            pictures[label] = f"{names.of(shortened(label, LONGEST_FILE_NAME))}.png"
             save_picture(folder / pictures[label], self.overlay(label))
         facts = {"probabilities": self.probabilities, "logits": dict(zip(self.labels, self.parts.logits, strict=True))}
         overlays = {label: {"file": file} | self.overlay_facts(label) for label, file in pictures.items()}

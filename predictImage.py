@@ -20,10 +20,10 @@ import cli
 from cxr.files import InputError, place, printable
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
-    import numpy as np
     from tqdm import tqdm
 
     from cxr.film_folder import FilmFolder, ReadFilm
+    from models.decision import DecisionRule
     from models.patch_net import MedicalPatchNet
     from saliency.contributions import Contributions
 
@@ -34,7 +34,6 @@ python predictImage.py a.png b.jpg --output predicted --patch-size 64 \\
     --weights hf://patrick-w/MedicalPatchNet/MedicalPatchNet_weights.pt
 """
 
-DEFAULT_THRESHOLD = 0.5
 STRONGEST = 3
 """Patches listed for and against each label."""
 
@@ -43,9 +42,6 @@ FULL_TEXTS = 3
 
 WORKER_TIMEOUT = 300.0
 """Seconds without a batch after which a worker process counts as hung."""
-
-LONGEST_FILE = 200
-"""Bytes of a picture's name; file systems take 255."""
 
 
 @dataclass
@@ -57,65 +53,24 @@ class Prediction:
     overlays: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class DecisionRule:
-    """thresholds: the probability from which each label is decided positive, (C,); source: where they are from."""
-
-    labels: tuple[str, ...]
-    thresholds: np.ndarray
-    source: str
-
-    @classmethod
-    def of(cls, model: MedicalPatchNet) -> DecisionRule:
-        import numpy as np
-
-        known = model.details.get("thresholds", {})
-        values = [DEFAULT_THRESHOLD if known.get(label) is None else known[label] for label in model.labels]
-        missing = sum(known.get(label) is None for label in model.labels)
-        source = f"{DEFAULT_THRESHOLD} for {missing} of {len(values)} labels, for which the weights carry none"
-        return cls(model.labels, np.array(values, dtype=float), source if missing else "from the weights' config.json")
-
-    def positive(self, parts: Contributions) -> np.ndarray:
-        """(C,) bool"""
-        return parts.probabilities >= self.thresholds
-
-    def drawn(self, parts: Contributions, wanted: str) -> list[str]:
-        """The labels to draw; wanted: `all`, `none`, or `positive`, which is the most probable one where none is."""
-        if wanted != "positive":
-            return list(self.labels) if wanted == "all" else []
-        labels = [label for label, positive in zip(self.labels, self.positive(parts), strict=True) if positive]
-        return labels or [self.labels[int(parts.probabilities.argmax())]]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from cxr.film_folder import FilmFolder, find_films
     from cxr.folder_lock import locked
-    from reporting.film_predictions import OVERLAYS, earlier_results, remove_results, write_predictions
+    from reporting.film_predictions import OVERLAYS
     from training.workers import plain_failures
 
-    found = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
-    model, facts, grey = _load(args.weights, args.patch_size, args.device, args.grey)
-    _check_steps(model, args.steps_per_patch)
-    rule = DecisionRule.of(model)
-    facts["thresholds"] = rule.source
-    _make_folder(args.output)
-    films = FilmFolder(found.films, model.image_size, anonymous=args.anonymous, grey=grey)
-    if left_out := found.left_out_line():
-        print(left_out)
-    with locked(args.output), plain_failures():
-        earlier = earlier_results(args.output)
-        predictions, unreadable = _predict_all(model, films, rule, args.batch_size, args.workers)
-        remove_results(args.output, earlier)
-        planned = _pictures(predictions, rule, args.overlays)
-        names = [name for pictures in planned for name in pictures.values()]
-        entries = [_entry(prediction, rule) for prediction in predictions]
-        write_predictions(args.output, facts, entries, unreadable, names)
-        fineness = {"steps_per_patch": args.steps_per_patch, "batch_size": args.batch_size}
-        undrawn = _draw_all(model, planned, predictions, films, args.output / OVERLAYS, **fineness)
-        if names:
-            entries = [_entry(prediction, rule) for prediction in predictions]
-            write_predictions(args.output, facts, entries, unreadable, names)
+    with plain_failures():
+        found = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
+        model, facts, grey = _load(args.weights, args.patch_size, args.device, args.grey)
+        _check_steps(model, args.steps_per_patch)
+        _make_folder(args.output)
+        films = FilmFolder(found.films, model.image_size, anonymous=args.anonymous, grey=grey)
+        if left_out := found.left_out_line():
+            print(left_out)
+        sizes = {"batch_size": args.batch_size, "steps_per_patch": args.steps_per_patch, "workers": args.workers}
+        with locked(args.output):
+            unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, **sizes)
     _summarise(args.output, len(films), unreadable, undrawn)
     return cli.EXIT_BAD_INPUT if unreadable or undrawn else 0
 
@@ -123,22 +78,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("films", nargs="+", type=Path, metavar="FILE|FOLDER", help="images, DICOM; folders with subfolders")
+    add("films", nargs="+", type=cli.path, metavar="FILE|FOLDER", help="images, DICOM; folders with subfolders")
     add("--weights", required=True, help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]")
-    add("--output", type=Path, required=True, help="folder of the results; those of an earlier run are replaced")
-    add("--patch-size", "-patchSize", type=int, help="needed for published .pt files: 64, or 512 for the baseline")
+    add("--output", type=cli.path, required=True, help="folder of the results; those of an earlier run are replaced")
+    add(
+        "--patch-size",
+        "-patchSize",
+        type=cli.whole_number(1, 4096),
+        help="needed for published .pt files: 64, or 512 for the baseline",
+    )
     add("--overlays", choices=("positive", "all", "none"), default="positive",
         help="labels to draw; positive: those decided so, else the most probable one")  # fmt: skip
-    add("--steps-per-patch", type=int, default=8, help="fineness of the overlays; a divisor of the patch size")
+    add(
+        "--steps-per-patch",
+        type=cli.whole_number(1, 4096),
+        default=8,
+        help="fineness of the overlays; a divisor of the patch size",
+    )
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
     add("--grey", nargs="+", metavar="RULE",
         help="stored, range LOW HIGH, or percentile; default: the rule that the weights were trained with")  # fmt: skip
-    add("--batch-size", "-bs", type=int, default=8, help="films per batch; less needs less memory")
+    add(
+        "--batch-size", "-bs", type=cli.whole_number(1, 4096), default=8, help="films per batch; less needs less memory"
+    )
     cli.add_workers(parser, most=8)
     cli.add_device(parser)
     args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error("--batch-size must be 1 or more")
     if not args.weights.strip():
         parser.error("--weights is empty")
     return args
@@ -161,7 +126,8 @@ def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str]
         "model": config_of(model),
         "device": device,
     }
-    return model, facts, rule or Grey.from_json(model.details.get("grey"), "config.json, details")
+    rule = rule or Grey.from_json(model.details.get("grey"), "config.json, details")
+    return model, facts | {"grey": rule.to_json()}, rule
 
 
 def _check_steps(model: MedicalPatchNet, steps_per_patch: int) -> None:
@@ -178,6 +144,40 @@ def _make_folder(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if not os.access(output, os.W_OK):
         raise InputError(f"--output {place(output)}: this folder cannot be written to")
+
+
+def _write_all(
+    output: Path,
+    model: MedicalPatchNet,
+    facts: dict[str, Any],
+    films: FilmFolder,
+    overlays: str,
+    *,
+    batch_size: int,
+    steps_per_patch: int,
+    workers: int,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Replaces an earlier run's results; returns film -> reason for the unreadable films and those without overlays.
+
+    The earlier files stay until the new predictions are there. The tables are written before the overlays, which take
+    longer, and again with them.
+    """
+    from models.decision import DecisionRule
+    from reporting.film_predictions import OVERLAYS, earlier_results, remove_results, write_predictions
+
+    earlier = earlier_results(output)
+    rule = DecisionRule.of(model)
+    facts = facts | {"thresholds": rule.source}
+    predictions, unreadable = _predict_all(model, films, rule, batch_size, workers)
+    planned = _pictures(predictions, rule, overlays)
+    names = [name for pictures in planned for name in pictures.values()]
+    remove_results(output, earlier)
+    write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
+    if not names:
+        return unreadable, {}
+    undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, steps_per_patch, batch_size)
+    write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
+    return unreadable, undrawn
 
 
 # ---------------------------------------------------------------------------------------------------------- prediction
@@ -250,7 +250,7 @@ def _text(prediction: Prediction, rule: DecisionRule, *, full: bool) -> str:
 def _entry(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:
     """A film's entry in predictions.json, which `reporting.film_predictions` describes."""
     parts, crop = prediction.parts, prediction.parts.crop
-    probabilities, positive = parts.probabilities, rule.positive(parts)
+    probabilities, positive = parts.probabilities, rule.positive(parts.probabilities)
     labels = [
         {
             "label": label,
@@ -283,16 +283,25 @@ def _summarise(output: Path, films: int, unreadable: Mapping[str, str], undrawn:
 
 def _pictures(predictions: list[Prediction], rule: DecisionRule, wanted: str) -> list[dict[str, str]]:
     """For each prediction label -> its picture's file name, no two alike in the whole run."""
-    from cxr.film_folder import UniqueNames, shortened
+    from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 
     names = UniqueNames()
     return [
         {
-            label: f"{names.of(shortened(f'{prediction.film.name}_{label}', LONGEST_FILE))}.png"
-            for label in rule.drawn(prediction.parts, wanted)
+            label: f"{names.of(shortened(f'{prediction.film.name}_{label}', LONGEST_FILE_NAME))}.png"
+            for label in _drawn(prediction.parts, rule, wanted)
         }
         for prediction in predictions
     ]
+
+
+def _drawn(parts: Contributions, rule: DecisionRule, wanted: str) -> list[str]:
+    """The labels to draw; wanted: `all`, `none`, or `positive`, which is the most probable label where none is."""
+    if wanted != "positive":
+        return list(rule.labels) if wanted == "all" else []
+    positive = rule.positive(parts.probabilities)
+    labels = [label for label, is_positive in zip(rule.labels, positive, strict=True) if is_positive]
+    return labels or [rule.labels[int(parts.probabilities.argmax())]]
 
 
 def _draw_all(
@@ -309,8 +318,6 @@ def _draw_all(
 
     import medicalpatchnet
 
-    if not any(planned):
-        return {}
     undrawn: dict[str, str] = {}
     n = model.image_size * steps_per_patch // model.patch_size
     patches = n**2 if model.patch_size < model.image_size else 1  # per film; a baseline has one Grad-CAM

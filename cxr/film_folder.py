@@ -28,7 +28,10 @@ from cxr.images import Crop, open_film, read_stored
 from cxr.paths import FILM_ENDINGS, film_id, study_of
 
 LONGEST_NAME = 150
-"""Bytes of a film's name in results; file systems take 255, and pictures add a label to it."""
+"""Bytes of a film's name in results; the names of its pictures add a label."""
+
+LONGEST_FILE_NAME = 200
+"""Bytes of a picture's name without its ending; file systems take 255, and a temporary name is longer."""
 
 
 # -------------------------------------------------------------------------------------------------------------- finding

@@ -22,6 +22,7 @@ import predictImage
 from cxr.film_folder import FilmFolder
 from cxr.labels import LABELS
 from models.checkpoint import build_model, load_model, save_model
+from saliency.contributions import Contributions
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels
 from tests.predicting import THRESHOLDS, predict, results, save_patch_network
@@ -209,7 +210,7 @@ def test_both_passes_have_a_progress_bar(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("pixels", "warning"),
     [
-        (load_sample_image("china.jpg"), "in colour: a photograph? A radiograph is grey"),  # its sky is bright as well
+        (load_sample_image("china.jpg"), "in colour: a photograph? A radiograph is grey"),
         (np.full((300, 300), 77, dtype=np.uint8), "nearly constant: hardly anything is to be seen"),
         (film_pixels(240, 300), "only 300 x 240 px; a radiograph has 256 or more along its shorter side"),
         (np.repeat(film_pixels()[..., None], 3, axis=2), None),  # grey, stored in three channels
@@ -220,8 +221,6 @@ def test_what_is_far_from_a_radiograph_is_warned_of(weights, tmp_path, capsys, p
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert predict(weights, tmp_path / "out", tmp_path / "a.png", "--overlays", "none") == 0
     expected = [] if warning is None else [warning]
-    if warning and "colour" in warning:
-        expected.insert(0, "looks inverted: air bright and bones dark")
     assert results(tmp_path / "out")[1]["films"][0]["warnings"] == expected
     assert [line[11:] for line in capsys.readouterr().out.splitlines() if "warning:" in line] == expected
 
@@ -300,9 +299,7 @@ def test_a_film_that_is_gone_before_it_is_drawn_keeps_its_prediction(weights, tm
     film = tmp_path / "FOLDERBIRD" / "FILEBIRD.png"
     film.parent.mkdir()
     Image.fromarray(film_pixels()).save(film)
-    monkeypatch.setattr(
-        predictImage, "_draw_all", lambda *args, **fineness: film.unlink() or draw_all(*args, **fineness)
-    )
+    monkeypatch.setattr(predictImage, "_draw_all", lambda *args: film.unlink() or draw_all(*args))
     assert predict(weights, tmp_path / "out", film, "--anonymous") == 2
     told = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert told == ["error: film-1: not a readable film (without --anonymous the reason is given)"]
@@ -542,3 +539,56 @@ def test_sums_of_an_aggregation_with_a_link_are_its_logits(tmp_path):
     table, told = results(tmp_path / "out")
     np.testing.assert_allclose(table["sum_of_patches"], table["logit"], atol=1e-5)
     assert all(not label["strongest_against"] for label in told["films"][0]["labels"])  # all contributions are positive
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nand much more"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["python", "cuda", "cpu"],
+)
+@pytest.mark.parametrize("when", ["load", "predict", "draw"])
+def test_a_lack_of_memory_is_one_line_that_names_the_option(weights, tmp_path, capsys, monkeypatch, error, when):
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+
+    def fail(*args, **options):
+        raise error
+
+    place = {
+        "load": (medicalpatchnet, "load"),
+        "predict": (Contributions, "of"),
+        "draw": (medicalpatchnet, "explain_grey"),
+    }
+    monkeypatch.setattr(*place[when], fail)
+    assert predict(weights, tmp_path / "out", tmp_path / "a.png") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: out of memory; lower --batch-size")
+
+
+def test_a_terminal_of_another_encoding_loses_nothing(weights, tmp_path):
+    Image.fromarray(film_pixels()).save(tmp_path / "肺.png")
+    arguments = [tmp_path / "肺.png", "--weights", weights, "--output", tmp_path / "out", "--overlays", "none"]
+    command = [sys.executable, str(ROOT / "predictImage.py"), *map(str, arguments), "--device", "cpu"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    printed = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    assert printed.splitlines()[0] == b"\\u80ba"
+    assert set(results(tmp_path / "out")[0]["film"]) == {"肺"}
+
+
+def test_two_runs_in_one_folder_are_one_run_and_one_refusal(weights, tmp_path, capsys):
+    """The lock is held by another process while this one tries."""
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    program = "import sys, time\nfrom cxr.folder_lock import locked\n"
+    program += "with locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            assert predict(weights, tmp_path / "out", tmp_path / "a.png") == 2
+        finally:
+            other.kill()
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'out'}") and str(other.pid) in error and error.count("\n") == 1
+    assert not (tmp_path / "out/predictions.csv").exists()
