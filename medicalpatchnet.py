@@ -84,7 +84,7 @@ class Explanation:
         return Image.fromarray(picture)
 
     def overlay_facts(self, label: str) -> dict[str, Any]:
-        """What the colours of an overlay mean: `method`, and for evidence the logit at which they are full."""
+        """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full."""
         if self.method != "raw":
             return {"method": self.method}
         return {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(self._heat(label)[self._seen])}

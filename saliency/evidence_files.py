@@ -73,6 +73,8 @@ class Facts:
             raise ValueError("the crop is not the centred square of its film")
         ShiftGrid(*sizes)
         probability = {str(task): float(value) for task, value in content["probability"].items()}
+        if not all(0 <= value <= 1 for value in probability.values()):  # written so that NaN fails
+            raise ValueError("a probability is a number from 0 to 1")
         ground_truth = {str(task): int(value) for task, value in content["ground_truth"].items()}
         return cls(crop, sizes[0], sizes[1], sizes[2], probability, ground_truth, str(content.get("weights", "")))
 

@@ -186,6 +186,33 @@ def test_facts_that_do_not_fit_are_told_in_one_line(tmp_path, facts):
         assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"probability": {"Edema": math.nan}},
+        {"probability": {"Edema": 7}},
+        {"ground_truth": {"Edema": 1e400}},
+        {"ground_truth": {}},
+        {"image_size": True},
+        {"steps_per_patch": 3},
+        {"crop": {"film_width": 50, "film_height": 37, "left": 0, "top": 0, "side": 37}},
+        {"crop": {"film_width": 10**9, "film_height": 10**9, "left": 0, "top": 0, "side": 1}},
+        {"crop": {"film_width": 50.5, "film_height": 37, "left": 6, "top": 0, "side": 37}},
+        {"crop": {"film_width": 10_000, "film_height": 8, "left": 4996, "top": 0, "side": 8}},
+    ],
+    ids=lambda change: json.dumps(change)[:40],
+)
+def test_numbers_out_of_range_are_told_in_one_line(tmp_path, change):
+    folder = folder_with_one_film(tmp_path)
+    path = folder / f"{IMAGE_ID}.npz"
+    with np.load(path) as content:
+        arrays = dict(content)
+    np.savez(path, **arrays | {"facts": np.array(json.dumps(json.loads(str(arrays["facts"])) | change))})
+    with pytest.raises(InputError, match=rf"{IMAGE_ID}\.npz: .*delete it and run again") as told:
+        open_folder(folder).load(IMAGE_ID, "Edema")
+    assert str(told.value).isprintable()
+
+
 def test_a_grid_of_another_size_is_told_in_one_line(tmp_path):
     folder = folder_with_one_film(tmp_path)
     path = folder / f"{IMAGE_ID}.npz"
