@@ -58,13 +58,16 @@ class FoundFilms:
         return f"left out of the folders: {counts}" if counts else ""
 
 
+_THERE_ALREADY = "links to what is there already"
+
+
 def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None = None) -> FoundFilms:
     """The files given, and those of a folder and its subfolders that have an image's ending or are DICOM.
 
     Linked files and folders are followed, each once. Left out of a folder, and counted: hidden files, what is not an
     image, links that lead nowhere, upwards or to a film that is there already. `overlays`, the folder of an earlier
     run's pictures, is not searched.
-    Raises InputError when a path is not there, a folder holds no film, or a film is given twice.
+    Raises InputError when a path is not there, a folder holds no film, or everything in a path was given before.
     """
     found = FoundFilms()
     seen: set[str] = set()
@@ -78,12 +81,13 @@ def find_films(given: Sequence[Path], *, anonymous: bool, overlays: Path | None 
             raise InputError(f"{called}: no such file or folder")
         if not films:
             raise InputError(f"{called}: no film in this folder; expected {', '.join(sorted(FILM_ENDINGS))}, or DICOM")
-        for real, film in films:
-            if real in seen:
-                twice = "a film" if anonymous else printable(film.path.name)
-                raise InputError(f"{twice}: given twice; name each file or folder once")
-            seen.add(real)
-            found.films.append(film)
+        new = {real: film for real, film in films if real not in seen}
+        if not new:
+            twice = "a film" if anonymous else printable(path.name or str(path))
+            raise InputError(f"{twice}: given twice; name each file or folder once")
+        found.left_out += Counter({_THERE_ALREADY: len(films) - len(new)})
+        seen |= set(new)
+        found.films += new.values()
     return found
 
 
@@ -160,7 +164,7 @@ class _Search:
         elif kind == "folder" and os.path.join(self.real_root, "").startswith(os.path.join(real, "")):
             self.left_out["links upwards"] += 1
         elif real in (self.visited if kind == "folder" else self.found):
-            self.left_out["links to what is there already"] += 1
+            self.left_out[_THERE_ALREADY] += 1
         elif kind == "folder":
             self._walk(str(link), real)
         else:
@@ -168,7 +172,7 @@ class _Search:
 
     def _file(self, path: Path, real: str) -> None:
         if real in self.found:
-            self.left_out["links to what is there already"] += 1
+            self.left_out[_THERE_ALREADY] += 1
         elif _kind(path) == "file" and (path.suffix.lower() in FILM_ENDINGS or is_dicom(path)):
             self.found[real] = path
         else:

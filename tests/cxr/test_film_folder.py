@@ -140,6 +140,18 @@ def test_links_are_followed_once(tmp_path):
     assert {kind: count for kind, count in found.left_out.items() if count} == expected
 
 
+def test_a_link_from_one_given_folder_into_another_ends_nothing(tmp_path):
+    save(tmp_path / "one/a.png")
+    save(tmp_path / "two/b.png", 1)
+    (tmp_path / "two/linked.png").symlink_to(tmp_path / "one/a.png")
+    found = find_films([tmp_path / "one", tmp_path / "two"], anonymous=False)
+    assert [film.below for film in found.films] == ["a.png", "b.png"]
+    assert found.left_out_line() == "left out of the folders: 1 links to what is there already"
+    for again in ("two", "two/b.png"):
+        with pytest.raises(InputError, match="given twice"):
+            find_films([tmp_path / "one", tmp_path / "two", tmp_path / again], anonymous=False)
+
+
 def test_folders_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
     save(tmp_path / "a.png")
     save(tmp_path / "sealed/b.png")
