@@ -25,6 +25,7 @@ def table1_per_label(results: Results, paper: Paper, dataset: str = "") -> Table
     names = [model.name for model, _ in results.scored_models.values()]
     paper_names = [f"Paper: {name}" for name in beside.values()]
     bounds_of = [f"{name}{part}" for name in names for part in ("", " ci_low", " ci_high")]
+    of_paper = (paper.note,) if beside else ()
     return Table(
         "table1_per_label",
         "Table 1, per label",
@@ -32,12 +33,7 @@ def table1_per_label(results: Results, paper: Paper, dataset: str = "") -> Table
         "the validation films. Bold: the better model.",
         ("Label", *names, "Difference", *paper_names),
         tuple(blocks),
-        (
-            *marks_note(results.labels),
-            *_undefined_labels(results),
-            *shared_note(results),
-            *([paper.note] if beside else []),
-        ),
+        (*marks_note(results.labels), *_undefined_labels(results), *shared_note(results), *of_paper),
         pd.DataFrame(records, columns=["Metric", "Label", *bounds_of, "Difference", *paper_names]),
     )
 

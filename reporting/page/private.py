@@ -6,25 +6,26 @@ import re
 import shlex
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-_ABSOLUTE = re.compile(
-    r"""(?<![\w.\-/\\])                  # not the end of a relative path
-        (?:file:/*|[A-Za-z]:(?=[/\\])|~[\w.\-]*(?=[/\\])|(?:\.\./)+(?=\w))?
-        (?:[/\\](?:[^\s/\\:;,'"<>()|]+))+[/\\]?
-        | (?<![\w.\-/\\])(?:\.\./)+[^\s:;,'"<>()|]+""",
+_PART = r"""[^\s/\\:;,'"<>()|]+"""
+_OUTSIDE = re.compile(
+    rf"""(?<![^\s=:;,'"<>()|])                                     # where a path can begin
+    (?: (?:file:/*|[A-Za-z]:(?=[/\\])|~[\w.-]*(?=[/\\]))? (?:[/\\]+{_PART})+ [/\\]?
+      | (?:[\w.-]+/)*\.\./(?:{_PART}[/\\]?)* )""",
     re.VERBOSE,
 )
-_HOME = re.compile(r"^(?:[A-Za-z]:)?[/\\](?:home|Users|user)[/\\][^/\\]+[/\\]*$", re.IGNORECASE)
+_HOME = re.compile(r"^(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\][^/\\]+[/\\]*$", re.IGNORECASE)
 
 
 def without_paths(text: str, *folders: Path) -> str:
-    """The text with every absolute path cut to its last part; paths below one of `folders` start with its name.
+    """The text with every path that is absolute, or leaves its folder, cut to its last part.
 
-    Paths with blanks are only recognised below `folders`; give a command to `command_without_paths`.
+    Paths below one of `folders` start with its name. Only there are paths with blanks recognised; a command's are by
+    `command_without_paths`.
     """
     known = {str(path) for folder in folders for path in (folder, folder.resolve()) if path.is_absolute()}
     for folder in sorted(known - {"/"}, key=len, reverse=True):
         text = text.replace(folder, _last(folder))
-    return _ABSOLUTE.sub(lambda found: _last(found.group()), text)
+    return _OUTSIDE.sub(lambda found: _last(found.group()), text)
 
 
 def command_without_paths(command: str) -> str:
@@ -33,14 +34,15 @@ def command_without_paths(command: str) -> str:
         words = shlex.split(command)
     except ValueError:  # a quote that does not end
         return without_paths(command)
-    return " ".join(map(_word, words))
+    shown = [_word(word) for word in words]
+    return command if shown == words else shlex.join(shown)
 
 
 def _word(word: str) -> str:
     option, equals, value = word.partition("=")
     if equals and option.startswith("-"):
         return f"{option}={_word(value)}"
-    return shlex.quote(shown_path(word))
+    return shown_path(word)
 
 
 def shown_path(path: str) -> str:
@@ -51,6 +53,6 @@ def shown_path(path: str) -> str:
 
 def _last(path: str) -> str:
     """The name of a path; that of a home folder, which is a user's, becomes `~`."""
-    if _HOME.match(path):
+    if _HOME.match(path.removeprefix("file://")):
         return "~"
     return PureWindowsPath(path.rstrip("/\\")).name or path  # knows both kinds of slash
