@@ -227,14 +227,22 @@ def test_damaged_files_are_one_line(folder, name, change, reason):
 
 
 @pytest.mark.parametrize("record", [
-    [], 3, None, {"model": []}, {"model": {"patch_size": [], "image_size": {}}},
+    {"model": []}, {"model": {"patch_size": [], "image_size": {}}},
     {"model": {"patch_size": 512, "image_size": 512, "backbone": ["x"]}},
-    {"versions": {"a": []}, "command": {"a": 1}, "seed": 10**400, "data": {"test": {"films": [], "positives": 3}}},
-    {"additivity": {"test": {"max_error": True}}, "stages": {"a\x1b": {"seconds": 1e400}}},
+    {"versions": {"a": []}, "command": {"a": 1}, "seed": 10**90, "data": {"test": {"films": [], "positives": 3}}},
+    {"additivity": {"test": {"max_error": True}}, "stages": {"a\x1b": {"seconds": "1"}, "b": 3}},
 ])  # fmt: skip
 def test_odd_records_are_reported_all_the_same(folder, record):
-    (folder / "MedicalPatchNet/run.json").write_text(json.dumps(record))
+    write_json(folder / "MedicalPatchNet/run.json", record)
     assert makeReport.main([str(folder)]) == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '{"a": Infinity}', '{"label_set": {"names": 3}}', "[" * 10**5])
+def test_records_of_another_kind_are_one_line(folder, text):
+    (folder / "MedicalPatchNet/run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json") as caught:
+        read_results(folder)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "shown"), [

@@ -141,7 +141,7 @@ class TestFacts:
         assert ["Edema, positive", "12"] in rows and ["Fracture, positive", "–"] in rows
 
     @pytest.mark.parametrize("record", [
-        {}, [], {"stages": [], "additivity": {"test": 3}, "data": None, "model": 4},
+        {}, {"stages": [], "additivity": {"test": 3}, "data": None, "model": 4},
         {"stages": {"x": 3, "y": {"seconds": "long"}}, "additivity": {"test": {"max_error": "none"}}},
     ])  # fmt: skip
     def test_what_is_not_is_left_out(self, folder, record):
