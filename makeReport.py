@@ -2,7 +2,7 @@
 
 RESULTS_DIR holds one folder per model, as evalClassification.py and evalLocalization.py fill them. Parts that are
 missing are named, with the command that makes them, and the rest is made. The page, `report.html`, is one file that
-needs no network; it also shows every case with its maps.
+needs no network; it also shows every case with its maps. Labels and tasks are those of the files.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-from cxr.files import InputError
-from cxr.labels import LABELS, task_of
+from cxr.files import InputError, printable
 from cxr.masks import read_ground_truth
+from cxr.names import METHODS, PROTOCOLS, evidence_folder
 from evaluation.map_pool import one_thread
 from reporting.case_grid import case_figure
 from reporting.figures import classification_figures
-from reporting.format import Table, to_markdown, write_table
+from reporting.format import Table, write_table
+from reporting.label_tables import comparison_table, table1_per_label
 from reporting.page.case_pictures import MapSources
 from reporting.page.page import write_page
-from reporting.paper_tables import comparison_table, mean_hit_rates, table1, table1_per_label, table2, table3
-from reporting.results import METHODS, PROTOCOLS, Results, read_paper, read_results
+from reporting.paper import read_paper
+from reporting.paper_tables import table1, table2, table3
+from reporting.reading import read_results
+from reporting.results import Results
 from reporting.style import save, style
+from reporting.summary import summary
 from saliency.evidence_files import EvidenceFolder, heat_map_source
 
 EXAMPLES = """
@@ -41,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for table in tables:
         write_table(table, folder)
     pictures = classification_figures(results, folder, args.dataset_name)
-    for line in results.missing:
-        print(f"missing: {line}")
+    _print_missing(results.missing)
     if not tables and not pictures:
         raise InputError(f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run")
     sources = map_sources(results, args.heatmaps or args.results_dir, args.gt_path)
@@ -50,14 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
     page = folder / "report.html"
     with one_thread():
-        missing = write_page(
-            page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name
+        _print_missing(
+            write_page(page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name)
         )
-    for line in missing:
-        print(f"missing: {line}")
-    _print_summary(results, tables, pictures, folder)
-    print(f"page: {page} (open it in a browser)")
+    print(f"\n{summary(results)}\n\nTables (CSV, Markdown, LaTeX) and figures are in {folder}\n\nOpen {page}")
     return 0
+
+
+def _print_missing(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"missing: {printable(line)}")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -91,15 +96,18 @@ def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: 
         with style():
             figure, missing = case_figure(results, protocol, maps, sources.ground_truth, dataset)
             if figure is None:
-                print(f"missing: {missing}")
+                _print_missing([missing])
             else:
                 paths += save(figure, folder, f"cases_{protocol}", endings=("png",))
     return paths
 
 
 def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSources:
-    """Maps of the test films, evidence maps of the patch model and CAMs of the baseline; its patch logits; masks."""
-    tasks = [task_of(label) for label in LABELS]
+    """Maps of the test films, of every method and protocol; the patch model's patch logits; the masks.
+
+    A method that the paper does not have may be absent: nothing is missing then.
+    """
+    tasks = [results.labels.task_of(label) for label in results.labels.names]
     maps, patches, missing = {}, None, []
     for method in METHODS:
         model = results.model_of(method)
@@ -107,9 +115,10 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
             try:
                 maps[protocol, method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method, tasks)
             except InputError as error:
-                missing.append(f"maps of the cases: {error}")
+                if METHODS[method].in_paper:
+                    missing.append(f"maps of the cases: {error}")
     if results.patch is not None:
-        folder = heatmaps / results.patch.folder.name / "evidence" / "test"
+        folder = evidence_folder(heatmaps / results.patch.folder.name, "test")
         try:
             patches = EvidenceFolder(folder, method="raw", protocol="corrected", tasks=tasks)
         except InputError as error:
@@ -118,18 +127,6 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
         missing.append("outlines of the masks: give CheXlocalize's gt_segmentations_test.json as --gt-path")
     ground_truth = read_ground_truth(gt_path) if gt_path else None
     return MapSources(maps, patches, ground_truth, tuple(dict.fromkeys(missing)))
-
-
-def _print_summary(results: Results, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> None:
-    print()
-    for table in tables:
-        if table.name.startswith(("table1", "table2", "table3")) and table.name != "table1_per_label":
-            print(to_markdown(table))
-    for protocol in results.protocols:
-        print(mean_hit_rates(results, protocol))
-    if tables:
-        print(f"tables: {folder}/{{{','.join(table.name for table in tables)}}}.{{csv,md,tex}}")
-    print(f"pictures: {', '.join(str(path) for path in pictures if path.suffix == '.png')}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted, read_utf8, write_text
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FORMULA = re.compile(r"(?!-$)'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""A lone `-` is text to every spreadsheet, and stands in the tables for "no threshold rule"."""
 _NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 

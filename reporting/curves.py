@@ -1,46 +1,51 @@
-"""The mean IoU of every threshold, a panel per pathology, as threshold tuning writes it."""
+"""Curves over a whole run: mean IoU per threshold and task, as threshold tuning writes it; loss and AUROC per epoch."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxr.files import InputError, read_csv
+from reporting.label_words import shortened
+from reporting.numbers import read_numbers
 from reporting.style import COLOURS, FULL_WIDTH, GREY, PALE, save, style
 
 MIOU_CURVE = "miou_curve"
+_MOST_COLUMNS = 5
 
 
 def draw_miou_curves(folder: Path) -> Path:
     """Reads `miou_curve.csv` and `tuning_results.csv` of a folder; writes `miou_curve.png` beside them.
 
-    Raises InputError when one is missing or lacks a task.
+    Raises InputError when one is missing, lacks a task, or holds values that are not numbers in [0, 1].
     """
-    tuned = read_csv(folder / "tuning_results.csv", ("threshold", "task"))
-    curves = read_csv(folder / f"{MIOU_CURVE}.csv", ("threshold", *tuned["task"]))
-    thresholds = curves["threshold"].astype(float).to_list()
-    mious = {task: [float(value or "nan") for value in curves[task]] for task in tuned["task"]}
-    highest = max((value for values in mious.values() for value in values if value > 0), default=1.0)
+    tuned = read_numbers(folder / "tuning_results.csv", ("threshold",), text=("task",), low=0, high=1)
+    tasks = tuned["task"].tolist()
+    curves = read_numbers(folder / f"{MIOU_CURVE}.csv", ("threshold", *tasks), text=(), low=0, high=1)
+    highest = max(curves[tasks].max().max(), 0)
+    columns = min(_MOST_COLUMNS, -(-len(tasks) // 2))
+    rows = max(2, -(-len(tasks) // columns))
     with style():
-        figure = Figure(figsize=(FULL_WIDTH, 3.4), layout="constrained")
-        axes = figure.subplots(2, -(-len(tuned) // 2), sharex=True, sharey=True, squeeze=False)
-        for panel, task, best in zip(axes.flat, tuned["task"], tuned["threshold"], strict=False):
-            _draw(panel, task, thresholds, mious[task], float(best))
-        axes[0, 0].set_ylim(0, 1.2 * highest)  # room for the words
+        figure = Figure(figsize=(FULL_WIDTH, 1.7 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for panel, task, best in zip(axes.flat, tasks, tuned["threshold"], strict=False):
+            _draw(panel, task, curves["threshold"], curves[task], best)
+        for panel in axes.flat[len(tasks) :]:
+            panel.set_axis_off()
+        axes[0, 0].set_ylim(0, 1.2 * highest if highest > 0 else 1.2)  # room for the words
         axes[0, 0].set_xlim(0, 1)
         figure.supxlabel("threshold of the normalised heat map", fontsize=8)
         figure.supylabel("mean IoU", fontsize=8)
         return save(figure, folder, MIOU_CURVE, endings=("png",))[0]
 
 
-def _draw(panel: Axes, task: str, thresholds: list[float], mious: list[float], best: float) -> None:
-    panel.set_title(task)
-    at_best = mious[thresholds.index(best)]
+def _draw(panel: Axes, task: str, thresholds: pd.Series, mious: pd.Series, best: float) -> None:
+    panel.set_title(shortened(task, 30))
+    at_best = mious[thresholds == best].max()  # NaN where the curve has no such threshold
     if math.isnan(at_best):
         panel.text(0.5, 0.5, "no film to tune on", transform=panel.transAxes, ha="center", color=GREY)
         return
@@ -53,16 +58,17 @@ def _draw(panel: Axes, task: str, thresholds: list[float], mious: list[float], b
 
 
 LEARNING_CURVES = "learning_curves"
+_ANY: Any = {"text": (), "low": -math.inf, "high": math.inf}  # the loss of a run that diverged
 
 
 def draw_learning_curves(folder: Path) -> Path:
     """Writes `learning_curves.png` beside `history_steps.csv` and `history_epochs.csv` of `folder`; returns its path.
 
-    Raises InputError when a table is missing or has a value that is no number.
+    Raises InputError when a table is missing or has a value that is not a number.
     """
-    steps = _numbers(folder / "history_steps.csv", ("step", "epoch", "loss", "learning_rate"))
-    epochs = _numbers(folder / "history_epochs.csv", ("epoch", "train_loss", "valid_mean_auroc"))
-    per_epoch = len(steps) / steps["epoch"].max()
+    steps = read_numbers(folder / "history_steps.csv", ("step", "epoch", "loss", "learning_rate"), **_ANY)
+    epochs = read_numbers(folder / "history_epochs.csv", ("epoch", "train_loss", "valid_mean_auroc"), **_ANY)
+    per_epoch = len(steps) / max(steps["epoch"].max(), 1)
     with style():
         figure = Figure(figsize=(FULL_WIDTH, 2.2), layout="constrained")
         loss, rate, auroc = figure.subplots(1, 3)
@@ -71,14 +77,6 @@ def draw_learning_curves(folder: Path) -> Path:
         _name(rate, "learning rate", bottom=0)
         _auroc(auroc, epochs)
         return save(figure, folder, LEARNING_CURVES, endings=("png",))[0]
-
-
-def _numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    table = read_csv(path, columns=columns)[list(columns)]
-    try:
-        return table.replace("", "nan").astype(float)
-    except ValueError as error:
-        raise InputError(f"{path}: a value is no number ({error})") from None
 
 
 def _loss(axes: Axes, steps: pd.DataFrame, epochs: pd.DataFrame, per_epoch: float) -> None:
@@ -92,7 +90,7 @@ def _loss(axes: Axes, steps: pd.DataFrame, epochs: pd.DataFrame, per_epoch: floa
 def _auroc(axes: Axes, epochs: pd.DataFrame) -> None:
     values = epochs["valid_mean_auroc"]
     axes.plot(epochs["epoch"], values, "o-", color=COLOURS["patch"], markersize=2.5, linewidth=1)
-    if np.isfinite(values).any():
+    if values.notna().any():
         best = values.idxmax()
         axes.plot(epochs["epoch"][best], values[best], "o", color=COLOURS["baseline"], markersize=5)
         axes.annotate(f"{values[best]:.3f}", (epochs["epoch"][best], values[best]), xytext=(0, 6),

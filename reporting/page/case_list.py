@@ -9,24 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from cxr.files import InputError, read_json
-from cxr.labels import LABELS, TASKS, label_of
-from cxr.paths import film_id
-from cxr.predictions import Predictions, read_predictions
-from reporting.results import METHODS, PROTOCOLS, Results, read_numbers
+from cxr.labels import LabelSet
+from cxr.names import METHODS, PROTOCOLS, THRESHOLDS, localization_folder
+from cxr.predictions import Predictions
+from cxr.thresholds import read_thresholds
+from reporting.localization_results import read_per_film
+from reporting.page.private import shown_path
+from reporting.results import Model, Results
 
 OUTCOMES = ("TP", "FN", "FP", "TN")
 
 
 @dataclass(frozen=True)
 class CaseList:
-    """films: their image ids; truth: (N, 14) of 0 and 1; probabilities: model's name -> (N, 14), NaN for a film that it
-    did not predict; thresholds: model's name -> (14,), NaN where undefined; scores: (protocol, method) -> hit and IoU,
-    each (N, 10), NaN where undefined; missing: one line per part that is not there."""
+    """N films, C labels and T scored tasks.
+
+    films: film ids. paths: as the page may show them. truth: (N, C), 0, 1 or NaN where a film is not labelled.
+    probabilities: model's name -> (N, C), NaN where it did not predict. thresholds: model's name -> (C,), NaN where
+    undefined. scores: (protocol, method) -> hit and IoU, each (N, T), NaN where undefined. missing: a line per part
+    that is not there.
+    """
 
     films: tuple[str, ...]
     paths: tuple[str, ...]
+    labels: LabelSet
+    tasks: tuple[str, ...]
     truth: np.ndarray
     probabilities: dict[str, np.ndarray]
     thresholds: dict[str, np.ndarray]
@@ -34,22 +43,23 @@ class CaseList:
     missing: tuple[str, ...]
 
     def outcome(self, film: int, label: int) -> str:
-        """By the first model's Youden threshold; empty without one."""
+        """By the first model's Youden threshold; empty without one, and for a film that is not labelled."""
         name = next(iter(self.probabilities))
         probability, threshold = self.probabilities[name][film, label], self.thresholds[name][label]
-        if np.isnan(probability) or np.isnan(threshold):
+        truth = self.truth[film, label]
+        if np.isnan([probability, threshold, truth]).any():
             return ""
         called = probability >= threshold
-        return f"{'T' if called == self.truth[film, label] else 'F'}{'P' if called else 'N'}"
+        return f"{'T' if called == truth else 'F'}{'P' if called else 'N'}"
 
     def content(self) -> dict[str, Any]:
         """The list for json, undefined numbers as null. Probabilities are the file's own, so that outcomes are too."""
         return {
             "films": self.films,
             "paths": self.paths,
-            "labels": LABELS,
-            "tasks": [label_of(task) for task in TASKS],
-            "truth": ["".join(str(int(value)) for value in row) for row in self.truth.tolist()],
+            "labels": self.labels.names,
+            "tasks": [self.labels.label_of(task) for task in self.tasks],
+            "truth": ["".join(map(_truth, row)) for row in self.truth.tolist()],
             "models": [
                 {"name": name, "probability": _listed(values), "threshold": _listed(self.thresholds[name])}
                 for name, values in self.probabilities.items()
@@ -59,6 +69,11 @@ class CaseList:
                 for (protocol, method), (hit, iou) in self.scores.items()
             },
         }
+
+
+def _truth(label: float) -> str:
+    """A character: `1`, `0`, or `?` for a film that is not labelled."""
+    return "?" if np.isnan(label) else str(int(label))
 
 
 def _listed(values: np.ndarray, form: str = "%.17g") -> list[Any]:
@@ -73,71 +88,64 @@ def read_case_list(results: Results) -> CaseList | None:
     missing = []
     predictions: dict[str, Predictions] = {}
     for model in results.models:
-        path = model.folder / "predictions_test.csv"
-        if path.exists():
-            predictions[model.name] = read_predictions(path)
+        if model.predictions is not None:
+            predictions[model.name] = model.predictions
         else:
-            missing.append(f"{path}: missing; made by ./runEval.sh")
+            missing.append(f"{model.folder / 'predictions_test.csv'}: missing; made by ./runEval.sh")
     if not predictions:
         return None
     first = next(iter(predictions.values()))
-    films = tuple(film_id(path) for path in first.paths)
-    thresholds = {}
-    for model in results.models:
-        if model.name in predictions:
-            thresholds[model.name] = _thresholds(model.folder, missing)
+    films, labels, tasks = first.ids, results.labels, tuple(sorted(results.tasks))
+    truths = [_placed(of_model, of_model.labels, films, labels.names) for of_model in predictions.values()]
     return CaseList(
         films,
-        first.paths,
-        first.labels,
-        {name: _probabilities(of_model, films) for name, of_model in predictions.items()},
-        thresholds,
-        _scores(results, films),
+        tuple(map(shown_path, first.paths)),
+        labels,
+        tasks,
+        np.where(np.isnan(truths[0]), truths[-1], truths[0]),
+        {name: _placed(p, p.probabilities, films, labels.names) for name, p in predictions.items()},
+        {model.name: _thresholds(model, labels, missing) for model in results.models if model.name in predictions},
+        _scores(results, films, tasks),
         tuple(missing),
     )
 
 
-def _probabilities(predictions: Predictions, films: Sequence[str]) -> np.ndarray:
-    """(N, 14) in the order of `films`."""
-    row_of = {film_id(path): row for row, path in enumerate(predictions.paths)}
-    values = np.full((len(films), len(LABELS)), np.nan)
-    for place, film in enumerate(films):
-        if film in row_of:
-            values[place] = predictions.probabilities[row_of[film]]
-    return values
+def _placed(predictions: Predictions, values: np.ndarray, films: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """(N, C): the values of `predictions` in the order of `films` and `labels`, NaN where it has none."""
+    table = pd.DataFrame(values, index=pd.Index(predictions.ids), columns=list(predictions.names))
+    return table.reindex(index=list(films), columns=list(labels)).to_numpy(float)
 
 
-def _thresholds(folder: Path, missing: list[str]) -> np.ndarray:
-    """(14,) Youden thresholds."""
-    path = folder / "thresholds.json"
+def _thresholds(model: Model, labels: LabelSet, missing: list[str]) -> np.ndarray:
+    """(C,) Youden thresholds."""
+    path = model.folder / THRESHOLDS
     if not path.exists():
-        missing.append(f"{path}: missing, so no outcomes; made by python evalClassification.py --predictions {folder}")
-        return np.full(len(LABELS), np.nan)
-    content = read_json(path)
-    try:
-        found = [content[label]["threshold"] for label in LABELS]
-        return np.array([np.nan if value is None else float(value) for value in found])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a threshold per label ({error}); delete it and run again") from None
+        command = f"python evalClassification.py --predictions {model.folder}"
+        missing.append(f"{path}: missing, so no outcomes; made by {command}")
+        return np.full(len(labels), np.nan)
+    found = read_thresholds(path)
+    return np.array([np.nan if found.get(name) is None else found[name] for name in labels.names], dtype=float)
 
 
-def _scores(results: Results, films: Sequence[str]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    scores = {}
+def _scores(
+    results: Results, films: Sequence[str], tasks: Sequence[str]
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    scores: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
     for method in METHODS:
         model = results.model_of(method)
+        if model is None:
+            continue
         for protocol in PROTOCOLS:
-            if model is None:
-                continue
-            folder = model.folder / "localization" / protocol / method
-            hits, ious = (_per_film(folder / f"{kind}_results_per_cxr.csv", films) for kind in ("hitmiss", "iou"))
+            folder = localization_folder(model.folder, protocol, method)
+            files = [folder / f"{kind}_results_per_cxr.csv" for kind in ("hitmiss", "iou")]
+            hits, ious = (_per_film(file, films, tasks) for file in files)
             if np.isfinite(hits).any() or np.isfinite(ious).any():
                 scores[protocol, method] = hits, ious
     return scores
 
 
-def _per_film(path: Path, films: Sequence[str]) -> np.ndarray:
-    """(N, 10) in the order of `films`; NaN where there is no value."""
+def _per_film(path: Path, films: Sequence[str], tasks: Sequence[str]) -> np.ndarray:
+    """(N, T) in the order of `films` and `tasks`; NaN where there is no value."""
     if not path.exists():
-        return np.full((len(films), len(TASKS)), np.nan)
-    table = read_numbers(path, TASKS, text=("img_id",)).drop_duplicates("img_id").set_index("img_id")
-    return table.reindex(films)[list(TASKS)].to_numpy(float)
+        return np.full((len(films), len(tasks)), np.nan)
+    return read_per_film(path).reindex(index=list(films), columns=list(tasks)).to_numpy(float)

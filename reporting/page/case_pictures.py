@@ -15,13 +15,13 @@ from PIL import Image
 from cxr.files import InputError
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.images import Crop
-from cxr.labels import LABELS, TASKS, label_of, task_of
+from cxr.labels import LabelSet
 from cxr.masks import GroundTruth
-from reporting.case_grid import in_crop, resized, square
+from cxr.names import METHODS, PROTOCOLS
+from reporting.case_grid import in_crop, mask_of, resized, square
 from reporting.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
 from reporting.page.case_list import OUTCOMES, CaseList
 from reporting.page.pictures import data_uri
-from reporting.results import METHODS, PATCH_METHODS, PROTOCOLS
 
 FILM_SIDE = 384
 MAP_SIDE = 48
@@ -78,8 +78,10 @@ def by_priority(cases: CaseList, films: set[str]) -> Iterator[int]:
     """
     first = next(iter(cases.probabilities.values()))
     queues: dict[tuple[str, str], list[int]] = {}
-    for label in map(label_of, TASKS):
-        column = LABELS.index(label)
+    for label in map(cases.labels.label_of, cases.tasks):
+        if label not in cases.labels.names:
+            continue
+        column = cases.labels.index(label)
         order = np.argsort(-np.abs(first[:, column] - 0.5), kind="stable").tolist()  # NaN last
         for outcome in (*OUTCOMES, ""):
             queues[label, outcome] = [
@@ -97,7 +99,7 @@ def by_priority(cases: CaseList, films: set[str]) -> Iterator[int]:
                 yield row
 
 
-def film_pictures(name: str, sources: MapSources) -> dict[str, Any]:
+def film_pictures(name: str, sources: MapSources, labels: LabelSet) -> dict[str, Any]:
     """Everything that the viewer shows of a film, ready for json.
 
     film: a JPEG; crop: left, top, width, height of the networks' square in shares of the film; sheet: a PNG with all
@@ -109,7 +111,7 @@ def film_pictures(name: str, sources: MapSources) -> dict[str, Any]:
     sheet: list[np.ndarray] = []
     maps: dict[str, dict[str, list[float]]] = {}
     for method in METHODS:
-        _add_maps(name, method, sources, sheet, maps)
+        _add_maps(name, method, sources, labels, sheet, maps)
     width, height = size
     crop = Crop.centred(width, height)
     whole = protocol == "corrected"
@@ -122,8 +124,8 @@ def film_pictures(name: str, sources: MapSources) -> dict[str, Any]:
         else [0, 0, 1, 1],
         "sheet": data_uri(_png(_tiled(sheet)), "image/png"),
         "maps": maps,
-        "masks": _masks(name, whole, sources.ground_truth),
-        "patches": _patches(name, sources),
+        "masks": _masks(name, whole, sources.ground_truth, labels),
+        "patches": _patches(name, sources, labels),
     }
 
 
@@ -141,6 +143,7 @@ def _add_maps(
     name: str,
     method: str,
     sources: MapSources,
+    labels: LabelSet,
     sheet: list[np.ndarray],
     maps: dict[str, dict[str, list[float]]],
 ) -> None:
@@ -152,15 +155,16 @@ def _add_maps(
     shared: dict[str, list[float]] = {}
     for protocol in ("published", "corrected"):
         key = protocol, method
-        for task in (task_of(label) for label in LABELS):
-            if key not in sources.maps or (name, task) not in sources.entries[key]:
+        for label in labels.names if key in sources.maps else ():
+            task = labels.task_of(label)
+            if (name, task) not in sources.entries[key]:
                 continue
             place = shared.get(task)
             if place is None:
-                place = _add_map(sources.maps[key].load(name, task), protocol, method in PATCH_METHODS, sheet)
-            if method not in PATCH_METHODS:
+                place = _add_map(sources.maps[key].load(name, task), protocol, METHODS[method].signed, sheet)
+            if METHODS[method].network == "baseline":
                 shared[task] = place
-            maps.setdefault(f"{protocol} {method}", {})[label_of(task)] = place
+            maps.setdefault(f"{protocol} {method}", {})[label] = place
 
 
 def _add_map(heat: HeatMap, protocol: str, signed: bool, sheet: list[np.ndarray]) -> list[float]:
@@ -187,15 +191,13 @@ def _tiled(planes: list[np.ndarray]) -> np.ndarray:
     return sheet
 
 
-def _masks(name: str, whole: bool, ground_truth: GroundTruth | None) -> dict[str, list[list[float]]]:
+def _masks(name: str, whole: bool, ground_truth: GroundTruth | None, labels: LabelSet) -> dict[str, list[list[float]]]:
     """Label -> closed outlines [x, y, x, y, ...] in thousandths of the picture, of the masks that are not empty."""
-    if ground_truth is None or name not in ground_truth:
-        return {}
     outlines = {}
-    for task in TASKS:
-        if ground_truth.area(name, task):
-            mask = ground_truth.mask(name, task)
-            outlines[label_of(task)] = _outlines(mask if whole else in_crop(mask, mask.shape[::-1]))
+    for label in sorted(labels.names, key=labels.task_of):
+        mask = mask_of(ground_truth, name, labels.task_of(label))
+        if mask is not None:
+            outlines[label] = _outlines(mask if whole else in_crop(mask, mask.shape[::-1]))
     return outlines
 
 
@@ -209,13 +211,11 @@ def _outlines(mask: np.ndarray) -> list[list[float]]:
     return [np.rint((np.asarray(line) - 0.5) / size * 1000).astype(int).ravel().tolist() for line in lines]
 
 
-def _patches(name: str, sources: MapSources) -> dict[str, list[list[float]]]:
+def _patches(name: str, sources: MapSources, labels: LabelSet) -> dict[str, list[list[float]]]:
     if sources.patches is None:
         return {}
-    logits = {}
-    for task in map(task_of, LABELS):
-        if (name, task) in sources.patch_entries:
-            logits[label_of(task)] = sources.patches.patch_logits(name, task)
+    known = [label for label in labels.names if (name, labels.task_of(label)) in sources.patch_entries]
+    logits = {label: sources.patches.patch_logits(name, labels.task_of(label)) for label in known}
     return {label: [[float(f"{v:.5g}") for v in row] for row in grid] for label, grid in logits.items()}
 
 

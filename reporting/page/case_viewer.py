@@ -1,4 +1,4 @@
-"""What the page's case viewer is given: the list of all cases, and pictures of as many films as there is room for."""
+"""Content of the page's case viewer: the list of all cases, and pictures of as many films as there is room for."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from cxr.names import METHODS, PROTOCOLS, methods_of
 from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
-from reporting.results import METHODS, PATCH_METHODS, PROTOCOLS, Results
-
-_METHOD_ORDER = (*sorted(PATCH_METHODS), *(method for method in METHODS if method not in PATCH_METHODS))
+from reporting.results import Results
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """content: the list and everything about it, json; films: (row, json) of those with pictures; note: which."""
+    """content: the list and everything about it, json. films: (row, json) of those with pictures. note: which these
+    are. methods: number of methods to choose from."""
 
     content: Markup
     films: Sequence[tuple[int, Markup]]
     note: str
+    methods: int
 
 
 def read_viewer(results: Results, sources: MapSources, budget: int, missing: list[str]) -> Viewer | None:
@@ -36,10 +37,11 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
     if cases is None:
         missing.append(f"{results.folder}: no predictions of the test films, so no cases; made by ./runEval.sh")
         return None
-    names = list(cases.probabilities)
+    methods = _methods(results, sources, list(cases.probabilities))
+    of_patches = [method["model"] for key, method in methods.items() if METHODS[key].network == "patch"]
     content = cases.content() | {
-        "patchModel": names.index(results.patch.name) if results.patch and results.patch.name in names else None,
-        "methods": {key: {"name": METHODS[key], "signed": key in PATCH_METHODS} for key in _METHOD_ORDER},
+        "patchModel": of_patches[0] if of_patches else None,
+        "methods": methods,
         "protocols": PROTOCOLS,
         "sheet": {"side": MAP_SIDE, "across": ACROSS},
         "colours": {
@@ -51,13 +53,31 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
     listed = _json(content)
     films = list(_films(cases, sources, budget - len(listed)))
     missing += (*cases.missing, *sources.missing)
-    return Viewer(listed, films, _note(cases, sources, len(films)))
+    return Viewer(listed, films, _note(cases, sources, len(films)), len(methods))
+
+
+def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Method -> title, whether it is signed, and the place in `names` of the model that it explains (None: not there).
+
+    Those of the patch network come first, by name; then those of the baseline, in the order of the tables' columns.
+    """
+    shown = {*results.methods, *(method for _, method in sources.maps)}
+    order = [method for method in (*sorted(methods_of("patch")), *methods_of("baseline")) if method in shown]
+    models = {method: results.model_of(method) for method in order}
+    return {
+        method: {
+            "name": METHODS[method].title,
+            "signed": METHODS[method].signed,
+            "model": names.index(model.name) if model is not None and model.name in names else None,
+        }
+        for method, model in models.items()
+    }
 
 
 def _films(cases: CaseList, sources: MapSources, budget: int) -> Iterator[tuple[int, Markup]]:
     """Films in the order of their priority until the next one does not fit."""
     for row in by_priority(cases, sources.films):
-        film = _json(film_pictures(cases.films[row], sources))
+        film = _json(film_pictures(cases.films[row], sources, cases.labels))
         budget -= len(film)
         if budget < 0:
             return

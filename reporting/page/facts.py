@@ -1,22 +1,25 @@
-"""What a model's `run.json` tells about how its results came to be, as plain rows for the page."""
+"""How a model's results came to be, as rows for the page: commands, versions and counts out of its `run.json`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cxr.files import read_json
-from cxr.labels import LABELS
+from cxr.files import printable
+from cxr.names import SPLITS
 from reporting.format import UNDEFINED
+from reporting.page.private import command_without_paths, shown_path, without_paths
 from reporting.results import Model, Results
 
-_SPLITS = {"val": "validation", "test": "test"}
+_LONGEST = 4000
+"""Characters of a fact; a command may be long."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """name: the model's; facts: what -> value; seconds: stage -> seconds; additivity: one line per split."""
+    """name: the model's. facts: name -> value. seconds: stage -> seconds. additivity: one line per split."""
 
     name: str
     facts: Mapping[str, str]
@@ -25,38 +28,29 @@ class RunFacts:
 
 
 def run_facts(model: Model) -> RunFacts:
-    """Whatever is recorded; a part of another kind than expected is left out."""
-    record = _record(model)
+    """Whatever is recorded, without absolute paths; a part of another kind than expected is left out."""
+    record = model.record
     of_model, weights = _part(record, "model"), _part(record, "weights")
-    versions = ", ".join(f"{name} {version}" for name, version in _part(record, "versions").items())
+    versions = [f"{name} {_text(version)}" for name, version in _part(record, "versions").items() if _text(version)]
     facts = {
-        "command": record.get("command"),
-        "seed": record.get("seed"),
-        "device": record.get("device"),
-        "cores": record.get("cores"),
-        "versions": versions,
-        "backbone": of_model.get("backbone"),
+        "command": command_without_paths(_text(record.get("command"))),
+        "seed": _text(record.get("seed")),
+        "device": without_paths(_text(record.get("device"))),
+        "cores": _text(record.get("cores")),
+        "versions": without_paths(", ".join(versions)),
+        "backbone": shown_path(_text(of_model.get("backbone"))),
         "image and patch size": _sizes(of_model),
-        "weights": weights.get("path"),
-        "sha256 of the weights": weights.get("sha256"),
+        "weights": shown_path(_text(weights.get("path"))),
+        "sha256 of the weights": _text(weights.get("sha256")),
     }
     stages = _part(record, "stages")
     seconds = {name: _part(stages, name).get("seconds") for name in stages}
-    errors = {split: _part(_part(record, "additivity"), split) for split in _SPLITS}
     return RunFacts(
         model.name,
-        {name: str(value) for name, value in facts.items() if value not in (None, "")},
-        {name: f"{value:,.1f}" for name, value in seconds.items() if isinstance(value, (int, float))},
-        tuple(
-            _additivity(_SPLITS[s], error) for s, error in errors.items() if isinstance(error.get("max_error"), float)
-        ),
+        {name: value for name, value in facts.items() if value},
+        {without_paths(printable(name)): f"{value:,.1f}" for name, value in seconds.items() if _is_number(value)},
+        tuple(line for split in SPLITS if (line := _additivity(split, _part(_part(record, "additivity"), split)))),
     )
-
-
-def _record(model: Model) -> Mapping[str, Any]:
-    path = model.folder / "run.json"
-    content = read_json(path) if path.exists() else {}
-    return content if isinstance(content, dict) else {}
 
 
 def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -64,13 +58,31 @@ def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
+def _text(value: Any) -> str:
+    """A text or number out of json, on one line; empty for any other kind."""
+    if isinstance(value, str):
+        return printable(value[:_LONGEST])
+    return str(value) if _is_number(value) else ""
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that can be written out; json allows whole numbers of any length."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 10**15
+
+
 def _sizes(model: Mapping[str, Any]) -> str:
-    image, patch = model.get("image_size"), model.get("patch_size")
+    image, patch = _text(model.get("image_size")), _text(model.get("patch_size"))
     return f"{image} x {image} pixels, patches of {patch} x {patch}" if image and patch else ""
 
 
 def _additivity(split: str, error: Mapping[str, Any]) -> str:
-    films = f" over {error['films']} {split} films" if "films" in error else f" ({split})"
+    """How exactly the patches of the films add up to the logit; empty where it was not measured."""
+    if not _is_number(error.get("max_error")):
+        return ""
+    count = _text(error.get("films"))
+    films = f" over {count} {SPLITS[split]} films" if count else f" ({SPLITS[split]})"
     return f"largest |mean of the patch logits − logit|{films}: {error['max_error']:.1e}"
 
 
@@ -80,12 +92,12 @@ def data_counts(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
     Taken from the first model that recorded them; no rows without one.
     """
     for model in results.models:
-        data = _part(_record(model), "data")
-        splits = [split for split in _SPLITS if "films" in _part(data, split)]
+        data = _part(model.record, "data")
+        splits = [split for split in SPLITS if _text(_part(data, split).get("films"))]
         if splits:
-            rows = [["all films", *(str(data[split]["films"]) for split in splits)]]
-            for label in LABELS:
-                counts = [_part(data[split], "positives").get(label, UNDEFINED) for split in splits]
-                rows.append([f"{label}, positive", *map(str, counts)])
-            return ("Films", *(_SPLITS[split] for split in splits)), rows
+            rows = [["all films", *(_text(data[split]["films"]) for split in splits)]]
+            for label in model.labels.names if model.labels else ():
+                counts = [_text(_part(data[split], "positives").get(label)) or UNDEFINED for split in splits]
+                rows.append([f"{label}, positive", *counts])
+            return ("Films", *(SPLITS[split] for split in splits)), rows
     return (), []

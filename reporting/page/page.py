@@ -1,7 +1,7 @@
 """One self-contained HTML page out of a results folder: tables, figures and a viewer of cases, opened from disk.
 
 Everything is inlined, and the page's own policy forbids it to load anything else. Every text is escaped by jinja2; data
-for the viewer lies in json blocks in which `<`, `>` and `&` are written as escapes.
+for the viewer lies in json blocks in which `<`, `>` and `&` are written as escapes. No text holds an absolute path.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from reporting.page.case_pictures import MapSources
 from reporting.page.case_viewer import read_viewer
 from reporting.page.facts import data_counts, run_facts
 from reporting.page.pictures import classification_pictures, curve_pictures
+from reporting.page.private import without_paths
 from reporting.page.tables import beside_paper, localization_tables
-from reporting.results import Results, read_paper
+from reporting.paper import read_paper
+from reporting.results import Results
 
 PAGE_BYTES = 29_000_000
 """Films get pictures until the page has this size; a page under 30 MB opens in seconds and can be sent around."""
@@ -51,7 +53,7 @@ def write_page(
     paper = read_paper()
     content = {
         "dataset": dataset,
-        "missing": (*results.missing, *missing),
+        "missing": [without_paths(line, results.folder) for line in (*results.missing, *missing)],
         "runs": [run_facts(model) for model in results.models],
         "counts": data_counts(results),
         "tables": [beside_paper(table, results, paper) for table in tables],

@@ -1,4 +1,4 @@
-"""The pictures of a report as the page holds them: PNG files as data, each with what it shows in words."""
+"""Pictures of a report as the page holds them: PNG files as data, each with its content in words."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 
 from PIL import Image
 
+from cxr.files import InputError
+from cxr.names import METHODS, localization_folder
 from reporting.curves import MIOU_CURVE
-from reporting.results import METHODS, MIOU_ALL, MIOU_TP, Results
+from reporting.localization_results import MIOU_ALL, MIOU_TP
+from reporting.results import Results
 
 
 @dataclass(frozen=True)
 class Picture:
-    """title stands above it, alt in its place for those who do not see it; width and height in pixels."""
+    """title: stands above it. alt: replaces it for those who cannot see it. width, height: pixels."""
 
     title: str
     alt: str
@@ -61,22 +64,25 @@ def curve_pictures(results: Results, missing: list[str]) -> list[Picture]:
 
 
 def _curve_places(results: Results) -> Iterator[tuple[Path, str]]:
-    """Where the curves of all scored methods belong, and what they are called."""
+    """Path and title of the curves of all scored methods."""
     for protocol in results.protocols:
-        for method, name in METHODS.items():
+        for method in results.methods:
             model = results.model_of(method)
             for measure, below in ((MIOU_TP, ""), (MIOU_ALL, "tp_fp_fn")):
                 if model is not None and (protocol, method, measure) in results.localization:
-                    folder = model.folder / "localization" / protocol / method / below
-                    yield folder / f"{MIOU_CURVE}.png", f"{name}, {protocol} protocol, {measure}"
+                    folder = localization_folder(model.folder, protocol, method) / below
+                    yield folder / f"{MIOU_CURVE}.png", f"{METHODS[method].title}, {protocol} protocol, {measure}"
 
 
 def _picture(path: Path, title: str, alt: str) -> Picture:
-    with Image.open(path) as image:
-        width, height = image.size
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InputError(f"{path}: not a readable PNG picture; delete it and run again") from None
     return Picture(title, alt, data_uri(path.read_bytes(), "image/png"), width, height)
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """A file's content as an address that holds it."""
+    """A `data:` URI of a file's content."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

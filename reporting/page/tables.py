@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from cxr.labels import TASKS, label_of
+from cxr.names import METHODS
 from reporting.format import UNDEFINED, Block, Cell, Table, interval, number, plain
-from reporting.paper_tables import of_dataset
-from reporting.results import HIT_RATE, METHODS, MIOU_ALL, MIOU_TP, Estimate, Results
+from reporting.label_words import means
+from reporting.localization_results import HIT_RATE, MIOU_ALL, MIOU_TP
+from reporting.numbers import Estimate
+from reporting.paper import MEAN, Paper
+from reporting.paper_tables import METRICS, column_title, of_dataset
+from reporting.results import Results
 
 _MEASURES = {
     HIT_RATE: "share of the films with a mask in which the map's maximum lies in it",
@@ -21,21 +26,38 @@ _MEASURES = {
 _MINUS_PAPER = "This run − paper"
 
 
-def beside_paper(table: Table, results: Results, paper: Any) -> Table:
+def beside_paper(table: Table, results: Results, paper: Paper) -> Table:
     """The table with what it differs by from the paper's numbers, before rounding; others come back unchanged.
 
-    Tables 1 to 3 get rows below, Table 1 per label columns at the right: there the paper stands in columns.
+    Tables 1 to 3 get rows below, Table 1 per label columns at the right: there the paper stands in columns. A mean that
+    does not cover all of its labels or tasks has no difference: the paper's does.
     """
     if table.name == "table1":
-        return replace(table, blocks=(*table.blocks, Block(_MINUS_PAPER, _model_differences(table, results, paper))))
+        return _with_rows(table, _model_differences(table, results, paper))
     if table.name == "table1_per_label":
         return _with_columns(table, results, paper)
     if table.name.startswith(("table2", "table3")):
-        columns = table.columns[1:]
-        ours, theirs = table.data[list(columns)], table.data[[f"Paper: {column}" for column in columns]]
-        rows = _rows(table.data.iloc[:, 0], ours.to_numpy() - theirs.to_numpy())
-        return replace(table, blocks=(*table.blocks, Block(_MINUS_PAPER, rows)))
+        return _with_rows(table, _localization_differences(table, results))
     return table
+
+
+def _with_rows(table: Table, rows: tuple[tuple[Cell, ...], ...]) -> Table:
+    if all(cell.text == UNDEFINED for row in rows for cell in row[1:]):
+        return table
+    return replace(table, blocks=(*table.blocks, Block(_MINUS_PAPER, rows)))
+
+
+def _localization_differences(table: Table, results: Results) -> tuple[tuple[Cell, ...], ...]:
+    titles = [METHODS[method].title for method in results.methods]
+    ours, theirs = table.data[titles], table.data[[f"Paper: {title}" for title in titles]]
+    names, protocol = table.data.iloc[:, 0], table.name.partition("_")[2]
+    differences = ours.to_numpy(float) - theirs.to_numpy(float)
+    for row, name in enumerate(names):
+        scored = results.scored(protocol, HIT_RATE if name == MEAN else name)
+        for place, method in enumerate(results.methods):
+            if method in scored and len(scored[method].covered) < len(results.tasks):
+                differences[row, place] = math.nan
+    return _rows(names, differences)
 
 
 def _rows(names: Sequence[str] | pd.Series, values: Any) -> tuple[tuple[Cell, ...], ...]:
@@ -47,22 +69,40 @@ def _signed(value: float) -> str:
     return f"+{text}" if value > 0 and float(text) > 0 else text
 
 
-def _model_differences(table: Table, results: Results, paper: Any) -> tuple[tuple[Cell, ...], ...]:
-    values = table.data.set_index("Model")[list(table.columns[1:])]
-    scored = {role: model.name for role, model in results.roles.items() if model.scores}
-    pairs = {name: (name, f"Paper: {paper['models'][role]}") for role, name in scored.items()}
+def _model_differences(table: Table, results: Results, paper: Paper) -> tuple[tuple[Cell, ...], ...]:
+    columns = list(table.columns[1:])
+    values = table.data.set_index("Model")[columns].astype(float)
+    scored = {role: model.name for role, (model, _) in results.scored_models.items()}
+    pairs = {name: (name, f"Paper: {paper.models[role]}") for role, name in scored.items()}
     if len(scored) == 2:
         pairs["Difference"] = ("Difference", "Paper: Difference")
-    return _rows(list(pairs), [values.loc[ours] - values.loc[theirs] for ours, theirs in pairs.values()])
+    keys = [(mean, *key) for key in METRICS.values() for mean in means(results.labels)]
+    partial = [len(results.covered(*key)) < len(means(results.labels)[key[0]][1]) for key in keys]
+    known = {name: names for name, names in pairs.items() if names[1] in values.index}
+    return _rows(list(known), [(values.loc[a] - values.loc[b]).mask(partial) for a, b in known.values()])
 
 
-def _with_columns(table: Table, results: Results, paper: Any) -> Table:
-    names = {role: model.name for role, model in results.roles.items() if model.scores}
-    differences = [table.data[name] - table.data[f"Paper: {paper['models'][role]}"] for role, name in names.items()]
-    cells = iter([plain(*map(_signed, row)) for row in zip(*differences, strict=True)])
+def _with_columns(table: Table, results: Results, paper: Paper) -> Table:
+    names = {role: model.name for role, (model, _) in results.scored_models.items()}
+    paired = [(table.data[name], f"Paper: {paper.models[role]}") for role, name in names.items()]
+    if not all(column in table.data for _, column in paired):
+        return table
+    differences = [ours - table.data[column] for ours, column in paired]
+    partial = [_is_partial(results, metric, label) for metric, label in zip(*_metric_and_label(table), strict=True)]
+    cells = iter([plain(*map(_signed, row)) for row in zip(*(d.mask(partial) for d in differences), strict=True)])
     blocks = [Block(block.heading, tuple((*row, *next(cells)) for row in block.rows)) for block in table.blocks]
     columns = (*table.columns, *(f"{name} − paper" for name in names.values()))
     return replace(table, columns=columns, blocks=tuple(blocks))
+
+
+def _metric_and_label(table: Table) -> tuple[Sequence[str], Sequence[str]]:
+    return table.data["Metric"].tolist(), table.data["Label"].tolist()
+
+
+def _is_partial(results: Results, metric: str, label: str) -> bool:
+    """Whether it is a mean that does not cover all of its labels."""
+    labels = means(results.labels)
+    return label in labels and len(results.covered(label, *METRICS[metric])) < len(labels[label][1])
 
 
 def localization_tables(results: Results, dataset: str = "") -> list[Table]:
@@ -76,12 +116,12 @@ def _localization_table(results: Results, protocol: str, dataset: str) -> Table:
     blocks, records = [], []
     for measure, meaning in _MEASURES.items():
         rows = []
-        for task in (*TASKS, "Mean"):
+        for task in (*sorted(results.tasks), MEAN):
             items = [scored[measure].get(method) for method in shown]
-            estimates = [item and (item.mean if task == "Mean" else item.tasks[task]) or Estimate() for item in items]
+            estimates = [item and (item.mean if task == MEAN else item.of(task)) or Estimate() for item in items]
             films = sorted({item.films[task] for item in items if item and task in item.films})
-            name = label_of(task) + (f" ({', '.join(map(str, films))} films)" if films else "")
-            rows.append((Cell(name, bold=task == "Mean"), *plain(*(interval(*estimate) for estimate in estimates))))
+            name = results.labels.label_of(task) + (f" ({', '.join(map(str, films))} films)" if films else "")
+            rows.append((Cell(name, bold=task == MEAN), *plain(*(interval(*estimate) for estimate in estimates))))
             records.append([measure, task, *(bound for estimate in estimates for bound in estimate)])
         blocks.append(Block(f"{measure[0].upper()}{measure[1:]}: {meaning}", tuple(rows)))
     bounds = [f"{method}{part}" for method in shown for part in ("", " lower", " upper")]
@@ -89,8 +129,8 @@ def _localization_table(results: Results, protocol: str, dataset: str) -> Table:
         f"localization_{protocol}",
         f"Localization per pathology, {protocol} protocol",
         f"Values and 95% bootstrap intervals, test films{of_dataset(dataset)}; {UNDEFINED} where no film has it.",
-        ("Pathology", *(METHODS[method] for method in shown)),
+        ("Pathology", *map(column_title, shown)),
         tuple(blocks),
-        (),
+        ("† not in the paper.",) if any(not METHODS[method].in_paper for method in shown) else (),
         pd.DataFrame(records, columns=["Measure", "Pathology", *bounds]),
     )

@@ -59,7 +59,7 @@ def classification(truth, probability):
             values[mean, *key] = np.nanmean([values[label, *key] for label in labels])
     rows = [
         {"label": label, "metric": metric, "rule": rule, "threshold": 0.4, "value": value}
-        | {"ci_low": value - 0.04, "ci_high": min(1, value + 0.03), "resamples": 1000}
+        | {"ci_low": np.clip(value - 0.04, 0, 1), "ci_high": np.clip(value + 0.03, 0, 1), "resamples": 1000}
         for (label, metric, rule), value in values.items()
     ]
     return pd.DataFrame(rows)

@@ -11,13 +11,13 @@ from PIL import Image
 import makeReport
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.images import Crop
-from cxr.labels import LABELS, TASKS, label_of
+from cxr.labels import CHEXPERT, LABELS, TASKS, label_of
 from cxr.masks import GroundTruth, encode_mask
 from cxr.paths import film_id
 from cxr.predictions import read_predictions
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
-from reporting.results import read_results
+from reporting.reading import read_results
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_results
 
@@ -55,7 +55,7 @@ def tile(pictures, place):
 
 @pytest.mark.parametrize(("protocol", "method"), list(itertools.product(("corrected", "published"), ("raw", "scaled"))))
 def test_an_evidence_map_is_its_square_around_the_neutral_level(sources, name, protocol, method):
-    pictures = film_pictures(name, sources)
+    pictures = film_pictures(name, sources, CHEXPERT)
     place, logit = pictures["maps"][f"{protocol} {method}"]["Edema"]
     heat = sources.maps[protocol, method].load(name, "Edema")
     square = heat.map if protocol == "published" else heat.map[:, 8:72]  # 80 x 64 pixels
@@ -66,7 +66,7 @@ def test_an_evidence_map_is_its_square_around_the_neutral_level(sources, name, p
 
 
 def test_a_cam_is_stored_once_and_eigencam_once_for_all_labels(sources, name):
-    pictures = film_pictures(name, sources)
+    pictures = film_pictures(name, sources, CHEXPERT)
     maps = pictures["maps"]
     assert maps["corrected gradcam"] == maps["published gradcam"]
     assert len({tuple(place) for place in maps["published gradcam"].values()}) == len(TASKS)
@@ -79,7 +79,7 @@ def test_a_cam_is_stored_once_and_eigencam_once_for_all_labels(sources, name):
 
 
 def test_film_and_crop(sources, name):
-    pictures = film_pictures(name, sources)
+    pictures = film_pictures(name, sources, CHEXPERT)
     film = decoded(pictures["film"], "jpeg")
     assert pictures["whole"] and pictures["shape"] == [480, 384] and film.shape == (384, 480)
     stored = sources.maps["corrected", "raw"].film_pixels(name)  # 64 x 80
@@ -89,7 +89,7 @@ def test_film_and_crop(sources, name):
 
 
 def test_patch_logits_average_to_the_logit_of_the_unshifted_grid(sources, name, folder):
-    patches = film_pictures(name, sources)["patches"]
+    patches = film_pictures(name, sources, CHEXPERT)["patches"]
     assert set(patches) == {label_of(task) for task in TASKS}
     with np.load(folder / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz") as content:
         grid = content["grid Airspace Opacity"]  # 16 starts per axis, 4 per patch, 2 of them before the film
@@ -107,7 +107,7 @@ def test_outlines_enclose_the_mask(sources, folder, name):
     mask[30:60, 50:150] = True
     mask[100:, 180:] = True  # reaches two borders
     masks = {task: encode_mask(mask if task == "Edema" else np.zeros_like(mask)) for task in TASKS}
-    pictures = film_pictures(name, MapSources(sources.maps, None, GroundTruth({name: masks})))
+    pictures = film_pictures(name, MapSources(sources.maps, None, GroundTruth({name: masks})), CHEXPERT)
     assert list(pictures["masks"]) == ["Edema"] and pictures["patches"] == {}
     large, small = sorted(pictures["masks"]["Edema"], key=area, reverse=True)
     assert area(large) == pytest.approx(1e6 * 30 / 120 * 100 / 200, rel=0.02)
@@ -126,7 +126,7 @@ def test_published_pickles_alone_show_the_square(tmp_path, name):
     mask = np.zeros((16, 32), bool)
     mask[:, :16] = True  # the left half: of the square, too
     truth = GroundTruth({name: {task: encode_mask(mask) for task in TASKS}})
-    pictures = film_pictures(name, MapSources({("published", "raw"): HeatMapFolder(tmp_path)}, None, truth))
+    pictures = film_pictures(name, MapSources({("published", "raw"): HeatMapFolder(tmp_path)}, None, truth), CHEXPERT)
     assert not pictures["whole"] and pictures["crop"] == [0, 0, 1, 1] and pictures["shape"] == [384, 384]
     assert list(pictures["maps"]) == ["published raw"]
     (outline,) = pictures["masks"]["Edema"]
@@ -138,7 +138,7 @@ def cases(probabilities, truth, threshold=0.5):
     p, y = np.zeros((len(truth), len(LABELS))), np.zeros((len(truth), len(LABELS)), int)
     p[:, LABELS.index("Edema")], y[:, LABELS.index("Edema")] = probabilities, truth
     names = tuple(f"film{i}" for i in range(len(truth)))
-    return CaseList(names, names, y, {"M": p}, {"M": np.full(len(LABELS), threshold)}, {}, ())
+    return CaseList(names, names, CHEXPERT, TASKS, y, {"M": p}, {"M": np.full(len(LABELS), threshold)}, {}, ())
 
 
 class TestPriority:

@@ -12,13 +12,15 @@ from PIL import Image
 from scipy.stats import norm
 
 from cxr.files import write_csv
+from cxr.labels import CHEXPERT
 from reporting.figures import (
     auroc_figure,
     reliability_figure,
     roc_figure,
     wilson,
 )
-from reporting.results import LABEL_ORDER, read_results
+from reporting.label_words import ordered
+from reporting.reading import read_results
 from reporting.style import COLOURS, save, style
 
 
@@ -38,9 +40,9 @@ def test_figure_1_shows_every_label_with_its_interval(folder):
     write_csv(path, table)
     figure = auroc_figure(read_results(folder), "synthetic films")
     found = texts(figure)
-    labels = [label if label != "Lung Opacity" else "Lung Opacity*" for label in LABEL_ORDER]
+    labels = [label if label != "Lung Opacity" else "Lung Opacity*" for label in ordered(CHEXPERT)]
     assert set(labels) | {"Mean (CheXlocalize 10)", "Mean (14)", "0.712"} <= set(found)
-    assert "* called Airspace Opacity in CheXlocalize" in found and "Test films of synthetic films" in found
+    assert "* called Airspace Opacity in CheXlocalize" in found and "Test films: synthetic films" in found
     (axes,) = figure.axes
     interval, point, *_ = lines(axes, COLOURS["patch"])[0:2]
     assert list(interval.get_xdata()) == [0.61, 0.79] and list(point.get_xdata()) == [0.7123]
@@ -66,7 +68,7 @@ def test_roc_panels_show_curve_operating_point_and_auroc(folder):
     write_csv(path, table[table["label"] != "Fracture"])
     model = read_results(folder).patch
     figure = roc_figure(model, "patch")
-    panels = dict(zip(LABEL_ORDER, figure.axes, strict=False))
+    panels = dict(zip(ordered(CHEXPERT), figure.axes, strict=False))
     assert [panels[label].get_title() for label in ("Lung Opacity", "Enlarged Cardiomediastinum")] == [
         "Lung Opacity*", "Enlarged Card.",
     ]  # fmt: skip
@@ -84,7 +86,7 @@ def test_roc_panels_show_curve_operating_point_and_auroc(folder):
 def test_reliability_leaves_empty_bins_out(folder):
     model = read_results(folder).baseline
     figure = reliability_figure(model, "baseline", "synthetic films")
-    panels = dict(zip(LABEL_ORDER, figure.axes, strict=False))
+    panels = dict(zip(ordered(CHEXPERT), figure.axes, strict=False))
     bins = model.calibration[model.calibration["label"] == "Edema"]
     assert (bins["count"] == 0).any()  # else this test shows nothing
     dots = panels["Edema"].collections[-1].get_offsets()

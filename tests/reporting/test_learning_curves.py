@@ -40,5 +40,5 @@ def test_a_missing_table_and_a_word_are_one_line(tmp_path):
     write_history(tmp_path, [0.5])
     steps = tmp_path / "history_steps.csv"
     steps.write_text(steps.read_text().replace("0.7", "low"))
-    with pytest.raises(InputError, match=r"history_steps\.csv: a value is no number"):
+    with pytest.raises(InputError, match=r"history_steps\.csv, line 2, loss: 'low' is not a number"):
         draw_learning_curves(tmp_path)

@@ -8,9 +8,10 @@ from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.labels import CHEXPERT, LABELS, TASKS
 from cxr.masks import GroundTruth, encode_mask
 from cxr.predictions import Predictions, write_predictions
-from reporting.case_grid import RULES, case_figure, choose_cases, in_crop, resized
+from reporting.case_grid import case_figure, choose_cases, in_crop, resized
 from reporting.overlays import CasePictures, case_grid, evidence_scale, overlay
-from reporting.results import read_results
+from reporting.paper import read_paper
+from reporting.reading import read_results
 from tests.reporting.result_files import MODEL
 
 WHITE, RED, BLUE = np.array([247, 247, 247]), np.array([103, 0, 31]), np.array([5, 48, 97])
@@ -63,7 +64,7 @@ class TestChoice:
     def test_highest_positive_then_lowest_negative(self):
         predictions = films([0.9, 0.7, 0.8, 0.3, 0.1, 0.2], [0, 1, 1, 1, 0, 0])
         available = {(name(i), "Pleural Effusion") for i in range(6)}
-        chosen = choose_cases(predictions, available)
+        chosen = choose_cases(predictions, CHEXPERT, available)
         assert [(str(rule), film) for rule, film in chosen] == [
             ("highest p, positives", name(2)),
             ("lowest p, negatives", name(4)),
@@ -72,12 +73,12 @@ class TestChoice:
     def test_only_films_with_maps_and_the_first_of_a_tie(self):
         predictions = films([0.8, 0.8, 0.9, 0.5], [1, 1, 1, 1])
         available = {(name(i), "Pleural Effusion") for i in (1, 0, 3)}
-        assert choose_cases(predictions, available) == [(RULES[0], name(0))]
+        assert choose_cases(predictions, CHEXPERT, available) == [(read_paper().case_rules[0], name(0))]
 
     def test_negative_that_the_model_is_most_wrong_about(self):
         predictions = films([0.1, 0.6, 0.2, 0.9], [0, 0, 0, 1], "Support Devices")
         available = {(name(i), "Support Devices") for i in range(4)}
-        chosen = [(str(rule), film) for rule, film in choose_cases(predictions, available)]
+        chosen = [(str(rule), film) for rule, film in choose_cases(predictions, CHEXPERT, available)]
         assert chosen == [("highest p, positives", name(3)), ("highest p, negatives", name(1))]
 
     def test_no_film_twice_while_there_is_another(self):
@@ -85,8 +86,10 @@ class TestChoice:
         both = LABELS.index("Pneumothorax")
         predictions.probabilities[:, both], predictions.labels[:, both] = [0.9, 0.6], 1
         available = {(name(i), task) for i in range(2) for task in ("Pleural Effusion", "Pneumothorax")}
-        assert [film for _, film in choose_cases(predictions, available)] == [name(0), name(1)]
-        assert [film for _, film in choose_cases(predictions, available - {(name(1), "Pneumothorax")})] == [name(0)] * 2
+        assert [film for _, film in choose_cases(predictions, CHEXPERT, available)] == [name(0), name(1)]
+        assert [film for _, film in choose_cases(predictions, CHEXPERT, available - {(name(1), "Pneumothorax")})] == [
+            name(0)
+        ] * 2
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ class TestCaseFigure:
         assert raw.get_title() == "Raw evidence\nMedicalPatchNet" and gradcam.get_title() == "Grad-CAM\nEfficientNet-B0"
         titles = [text.get_text() for text in figure.texts]
         assert f"Evidence and class activation maps, {protocol} protocol" in titles
-        assert any(title.startswith("Test films of made-up films. Pictures show") for title in titles)
+        assert any(title.startswith("Test films (made-up films). Pictures show") for title in titles)
 
     def test_a_method_without_maps_says_so(self, heatmaps):
         for path in (heatmaps / "EfficientNetB0/heatmaps/published/test/eigencam").glob("*.pkl"):

@@ -10,14 +10,17 @@ import pytest
 
 import makeReport
 from cxr.files import InputError, write_json
+from cxr.labels import LABELS
+from reporting.label_tables import table1_per_label
 from reporting.page import page as page_module
 from reporting.page.case_list import read_case_list
 from reporting.page.case_viewer import _json
 from reporting.page.facts import data_counts, run_facts
 from reporting.page.page import write_page
 from reporting.page.tables import beside_paper, localization_tables
-from reporting.paper_tables import table1, table1_per_label, table2, table3
-from reporting.results import read_paper, read_results
+from reporting.paper import read_paper
+from reporting.paper_tables import table1, table2, table3
+from reporting.reading import read_results
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_measure
 
@@ -60,11 +63,11 @@ class TestBesideThePaper:
         results = read_results(folder)
         table = beside_paper(table1(results, PAPER), results, PAPER)
         ours = results.baseline.scores.get("Mean (14)", "accuracy", "youden").value
-        theirs = PAPER["table1"]["baseline"]["accuracy"]["Mean (14)"]
+        theirs = PAPER.mean("baseline", "accuracy", LABELS)
         shown = cells(table, 2, "EfficientNet-B0")[table.columns.index("Accuracy (All)") - 1]
         assert shown == f"{ours - theirs:+.3f}" and table.blocks[2].heading == "This run − paper"
         both = [model.scores.get("Mean (14)", "accuracy", "youden").value for model in results.models]
-        difference = both[0] - both[1] - PAPER["table1"]["difference"]["accuracy"]["Mean (14)"]
+        difference = both[0] - both[1] - PAPER.mean("difference", "accuracy", LABELS)
         assert cells(table, 2, "Difference")[3] == f"{difference:+.3f}"
 
     def test_a_model_alone(self, folder):
@@ -80,7 +83,7 @@ class TestBesideThePaper:
         assert table.columns[-2:] == ("MedicalPatchNet − paper", "EfficientNet-B0 − paper")
         ours = results.baseline.scores.get("Edema", "auroc", "-").value
         (row,) = [row for row in table.blocks[0].rows if row[0].text == "Edema (*)"]
-        assert row[-1].text == f"{ours - PAPER['figure1']['Edema']['baseline']:+.3f}"
+        assert row[-1].text == f"{ours - PAPER.auroc('baseline', 'Edema'):+.3f}"
         (sensitivity,) = [row for row in table.blocks[2].rows if row[0].text == "Edema (*)"]
         assert sensitivity[-1].text == "–"  # the paper gives means only
 
@@ -138,7 +141,7 @@ class TestFacts:
         assert ["Edema, positive", "12"] in rows and ["Fracture, positive", "–"] in rows
 
     @pytest.mark.parametrize("record", [
-        {}, [], {"stages": [], "additivity": {"test": 3}, "data": None, "model": 4},
+        {}, {"stages": [], "additivity": {"test": 3}, "data": None, "model": 4},
         {"stages": {"x": 3, "y": {"seconds": "long"}}, "additivity": {"test": {"max_error": "none"}}},
     ])  # fmt: skip
     def test_what_is_not_is_left_out(self, folder, record):
@@ -153,11 +156,17 @@ def test_a_folder_with_parts_missing_says_so(folder):
     (baseline / "predictions_test.csv").unlink()
     (patch / "localization/corrected/raw/iou_results_per_cxr.csv").unlink()
     page, missing = page_of(folder)
-    for part in (f"{patch}: no roc_test.csv", "no iou results (TP only) of raw", "thresholds.json: missing",
-                 f"{baseline / 'predictions_test.csv'}: missing", "give CheXlocalize's gt_segmentations_test.json",
-                 f"maps of the cases: {patch}/evidence/test: no evidence files", "contributions of the patches",
-                 "There are no heat maps of these films",
-                 "no scaled/miou_curve.png, scaled/tp_fp_fn/miou_curve.png, raw/tp_fp_fn"):  # fmt: skip
+    for part in (
+        "results/MedicalPatchNet: no roc_test.csv",
+        "no iou results (TP only) of raw",
+        "thresholds.json: missing",
+        "results/EfficientNetB0/predictions_test.csv: missing",
+        "give CheXlocalize's gt_segmentations_test.json",
+        "maps of the cases: results/MedicalPatchNet/evidence/test: no evidence",
+        "contributions of the patches",
+        "There are no heat maps of these films",
+        "no scaled/miou_curve.png, scaled/tp_fp_fn/miou_curve.png, raw/tp_fp_fn",
+    ):
         assert any(part in text for text in page.texts), part
     assert not set(missing) & set(read_results(folder).missing)
     models = json.loads(page.blocks["list-content"])["models"]
@@ -182,7 +191,7 @@ def test_films_of_the_other_model_are_matched_by_path(folder):
 
 def test_damaged_thresholds_are_one_line(folder):
     write_json(folder / "MedicalPatchNet" / "thresholds.json", {"Edema": {"threshold": "high"}})
-    with pytest.raises(InputError, match=r"thresholds\.json: not a threshold per label .*delete it and run again"):
+    with pytest.raises(InputError, match=r"thresholds\.json, Edema: threshold 'high' is not a number"):
         page_of(folder)
     assert not (folder / "report.html").exists()
 

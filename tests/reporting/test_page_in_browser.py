@@ -105,7 +105,25 @@ def test_hits_come_from_the_method_on_show(page, paged_results):
     page.locator("#filter-label").select_option(str(LABELS.index("Edema")))
     page.locator("#list-head th:nth-child(1) button").click()
     expected = [{1.0: "hit", 0.0: "miss"}.get(value, "–") for value in scored["Edema"]]
+    page.locator("#filter-model").select_option("1")
     assert column(page, 6) == expected and {"hit", "–"} <= set(expected)
+
+
+def test_a_row_is_about_one_network(page, paged_results):
+    """Grad-CAM is on show, but p and outcome are the patch model's: hits are those of its first method then."""
+    place = paged_results / "MedicalPatchNet" / "localization" / "published" / "raw"
+    scored = pd.read_csv(place / "hitmiss_results_per_cxr.csv")["Edema"]
+    page.keyboard.press("3")
+    page.keyboard.press("p")
+    page.locator("#filter-label").select_option(str(LABELS.index("Edema")))
+    page.locator("#list-head th:nth-child(1) button").click()
+    assert column(page, 6) == [{1.0: "hit", 0.0: "miss"}.get(value, "–") for value in scored]
+    words = page.locator("#list-scores").inner_text()
+    assert (
+        words == "p and outcome of MedicalPatchNet; hit and IoU of its MedicalPatchNet (Raw) maps, published protocol."
+    )
+    page.locator("#filter-model").select_option("1")
+    assert "of EfficientNet-B0; hit and IoU of its Grad-CAM maps" in page.locator("#list-scores").inner_text()
 
 
 def test_list_holds_only_the_rows_in_sight_and_is_moved_through_by_keys(page, predictions):
@@ -202,4 +220,8 @@ def test_headings_names_and_text_alternatives(page):
 
 def test_missing_parts_are_named_on_top(page, paged_results):
     text = page.locator("#missing").inner_text()
-    assert f"{paged_results / 'EfficientNetB0'}: no roc_test.csv" in text and "no comparison of the two models" in text
+    assert (
+        "results/EfficientNetB0: no roc_test.csv" in text
+        and str(paged_results) not in text
+        and "no comparison of the two models" in text
+    )

@@ -17,18 +17,32 @@ const COLUMNS = {
     text: (f, l) => number(COLUMNS.probability.value(f, l), 3),
   },
   truth: {
-    name: "Truth", value: (f, l) => content.truth[f][l], text: (f, l) => (isPositive(f, l) ? "present" : "absent"),
+    name: "Truth", value: (f, l) => content.truth[f][l], text: (f, l) => truthOf(f, l),
   },
   outcome: {
     name: "Outcome", value: (f, l) => outcomeOf(state.model, f, l),
-    text: (f, l) => COLUMNS.outcome.value(f, l).replace("-", DASH),
+    text: (f, l) => COLUMNS.outcome.value(f, l).replace(/[-?]/, DASH),
   },
   hit: {
-    name: "Hit", value: (f, l) => scoreOf("hit", f, l),
+    name: "Hit", value: (f, l) => listedScore("hit", f, l),
     text: (f, l) => ({ 1: "hit", 0: "miss" })[COLUMNS.hit.value(f, l)] ?? DASH,
   },
-  iou: { name: "IoU", value: (f, l) => scoreOf("iou", f, l), text: (f, l) => number(COLUMNS.iou.value(f, l), 2) },
+  iou: { name: "IoU", value: (f, l) => listedScore("iou", f, l), text: (f, l) => number(COLUMNS.iou.value(f, l), 2) },
 };
+
+function listedScore(kind, film, label) {
+  // Of a map of the model whose p and outcome stand in the row: a row is about one network.
+  const method = methodOf(state.model);
+  return method === undefined ? null : scoreOf(kind, film, label, state.protocol, method);
+}
+
+function listedScoresText() {
+  const method = methodOf(state.model);
+  const model = content.models[state.model].name;
+  return method === undefined
+    ? `p and outcome of ${model}, of which there are no maps.`
+    : `p and outcome of ${model}; hit and IoU of its ${content.methods[method].name} maps, ${state.protocol} protocol.`;
+}
 
 function filteredRows() {
   const chosen = (id) => document.getElementById(id).value;
@@ -66,6 +80,7 @@ function refreshList() {
   const count = list.rows.length;
   document.getElementById("list-count").textContent =
     `${count.toLocaleString("en")} of ${(content.films.length * content.labels.length).toLocaleString("en")} cases`;
+  document.getElementById("list-scores").textContent = listedScoresText();
   list.table.setAttribute("aria-rowcount", String(count + 1));
   for (const head of document.querySelectorAll("#list-head th")) {
     const sorted = head.dataset.key === list.sort.key;

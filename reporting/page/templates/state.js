@@ -22,8 +22,16 @@ function isPositive(film, label) {
   return content.truth[film][label] === "1";
 }
 
+const TRUTH_NAMES = { 1: "present", 0: "absent", "?": "not labelled" };
+
+function truthOf(film, label) {
+  return TRUTH_NAMES[content.truth[film][label]];
+}
+
 function outcomeOf(model, film, label) {
-  // "TP", "FP", "FN" or "TN" by the Youden threshold; "-" where threshold or probability is missing.
+  // "TP", "FP", "FN" or "TN" by the Youden threshold; "?" for a film that is not labelled, "-" where threshold or
+  // probability is missing.
+  if (content.truth[film][label] === "?") return "?";
   const probability = content.models[model].probability[film][label];
   const threshold = content.models[model].threshold[label];
   if (probability === null || threshold === null) return "-";
@@ -33,7 +41,14 @@ function outcomeOf(model, film, label) {
 
 const OUTCOME_NAMES = {
   TP: "true positive", FP: "false positive", FN: "false negative", TN: "true negative", "-": "no threshold",
+  "?": "not labelled",
 };
+
+function methodOf(model) {
+  // The method on show where it explains this model, else the model's first one; undefined for a model without any.
+  const explains = (method) => content.methods[method].model === model;
+  return explains(state.method) ? state.method : METHODS.find(explains);
+}
 
 function scoreOf(kind, film, label, protocol = state.protocol, method = state.method) {
   // "hit" or "iou" of a map, null where it was not scored.

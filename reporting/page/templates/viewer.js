@@ -112,7 +112,7 @@ function showVerdict() {
     return box(`${model.name}: ${outcome}`, `probability ${number(model.probability[film][label], 3)},`,
       `Youden threshold ${number(model.threshold[label], 3)}`);
   });
-  at("verdict").replaceChildren(box(`Truth: ${isPositive(film, label) ? "present" : "absent"}`, content.paths[film]), ...models);
+  at("verdict").replaceChildren(box(`Truth: ${truthOf(film, label)}`, content.paths[film]), ...models);
 }
 
 function choice(name, value, text, inside = []) {
