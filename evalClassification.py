@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import cli
 from cxr.dataset import FilmDataset
-from cxr.files import InputError, sha256, write_csv
+from cxr.files import InputError, sha256
 from cxr.grey import Grey
 from cxr.images import open_film, to_unit
 from cxr.labels import LABELS, TASKS, task_of
@@ -27,6 +27,7 @@ from cxr.manifest import read_films
 from cxr.names import PROTOCOLS
 from cxr.predictions import Predictions, read_predictions, write_predictions
 from cxr.run_record import RunRecord
+from cxr.tables import write_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
 from evaluation.classification import calibration_points, classification_table, roc_points, youden_thresholds
 from evaluation.comparison import compare

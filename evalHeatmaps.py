@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 
 import cli
-from cxr.files import InputError, sha256, write_csv
+from cxr.files import InputError, sha256
 from cxr.labels import TASKS
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.run_record import RunRecord
+from cxr.tables import write_csv
 from evaluation.heatmap_thresholds import SEARCHES, miou_curves, tune, write_tuning
 from evaluation.localization import paired_differences, score_maps, write_results
 from reporting.curves import draw_miou_curves

@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import cli
-from cxr.files import InputError, replacing, sha256, write_csv, write_json
+from cxr.files import InputError, replacing, sha256, write_json
 from cxr.film_folder import LooseFilm, LooseFilms, find_films, network_input
 from cxr.grey import USAGE, Grey
 from cxr.images import Crop, resize, to_unit
+from cxr.tables import write_csv
 from models.checkpoint import config_of, load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet

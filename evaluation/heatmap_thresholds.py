@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr.files import InputError, csv_row, read_csv, write_csv
+from cxr.files import InputError, place
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.labels import TASKS
 from cxr.masks import GroundTruth
+from cxr.tables import line_of, read_csv, write_csv
 from evaluation.map_pool import over_maps, scored_entries
 from evaluation.segmentation import check_film_size, resize_to_film, value_range
 
@@ -179,13 +180,14 @@ def _numbers_per_task(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[in
     """(line, task, values of `columns`) of every row."""
     table = read_csv(path, (*columns, "task"))
     for row, task in enumerate(table["task"]):
+        line = line_of(table, row)
         try:
             values = tuple(float(table[column][row]) for column in columns)
         except ValueError as error:
-            raise InputError(f"{path}: line {csv_row(row)}: {error}") from None
+            raise InputError(f"{place(path, line)}: {error}") from None
         if not np.isfinite(values).all():
-            raise InputError(f"{path}: line {csv_row(row)}: {', '.join(columns)} must be finite")
-        yield csv_row(row), task, values
+            raise InputError(f"{place(path, line)}: {', '.join(columns)} must be finite")
+        yield line, task, values
 
 
 def _all_tasks(values: dict[str, float], path: Path) -> dict[str, float]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, read_json, write_csv
+from cxr.files import InputError, read_json
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.labels import TASKS
 from cxr.masks import GroundTruth
+from cxr.tables import write_csv
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
 from evaluation.map_pool import over_maps, scored_entries
 from evaluation.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
-from cxr.files import InputError
+from cxr.files import InputError, place
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.labels import TASKS
 from cxr.masks import GroundTruth
+from cxr.pool import in_processes
 
 Result = TypeVar("Result")
 Work = Callable[[HeatMap, GroundTruth], Result]
@@ -29,7 +28,7 @@ def scored_entries(source: HeatMapSource, ground_truth: GroundTruth) -> list[tup
     entries = [(image_id, task) for image_id, task in source.entries if task in TASKS]
     if not any(image_id in ground_truth for image_id, _ in entries):
         raise InputError(
-            f"{ground_truth.source}: none of its films has a heat map; take the ground truth of that split"
+            f"{place(ground_truth.source)}: none of its films has a heat map; take the ground truth of that split"
         )
     return entries
 
@@ -64,13 +63,7 @@ def _results(
                 result = work(source.load(*entry), truth)
             yield result
         return
-    with ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work, source, truth)) as pool:
-        try:
-            yield from pool.map(_run, entries, chunksize=_CHUNK)
-        except BrokenProcessPool:
-            raise OSError("a worker process died, most likely out of memory; take a smaller --workers") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from in_processes(_run, entries, workers, chunk=_CHUNK, set_up=_set_up, arguments=(work, source, truth))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxr.files import InputError, read_csv
+from cxr.files import InputError
+from cxr.tables import read_csv
 from reporting.style import COLOURS, FULL_WIDTH, GREY, PALE, save, style
 
 MIOU_CURVE = "miou_curve"

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, read_csv, read_json
+from cxr.files import InputError, place, quoted, read_json
 from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from cxr.tables import line_of, read_csv
 
 MEAN_OF: dict[str, tuple[str, ...]] = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
 """Row name of a mean -> the labels it is taken over (those of them that are defined)."""
@@ -312,5 +313,5 @@ def _floats(path: Path, table: pd.DataFrame, column: str) -> pd.Series:
     for row in np.flatnonzero(values.isna()):
         text = table[column].iloc[row]
         if text.strip().lower() not in ("", "nan"):
-            raise InputError(f"{path}: line {csv_row(int(row))}, column {column!r}: {text!r} is not a number")
+            raise InputError(f"{place(path, line_of(table, int(row)), column)}: {quoted(text)} is not a number")
     return values

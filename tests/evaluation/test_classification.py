@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from cxr.files import InputError, write_csv
+from cxr.files import InputError
 from cxr.labels import CHEXLOCALIZE_LABELS, CHEXPERT, LABELS
 from cxr.predictions import Predictions, read_predictions, write_predictions
+from cxr.tables import write_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import (

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.files import write_csv
 from cxr.labels import LABELS, TASKS
+from cxr.tables import write_csv
 from reporting.format import Block, Cell, Table, interval, number, plain, ranked, to_latex, to_markdown, write_table
 from reporting.paper_tables import comparison_table, mean_hit_rates, table1, table1_per_label, table2, table3
 from reporting.results import read_paper, read_results

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.files import InputError, write_csv, write_json
+from cxr.files import InputError, write_json
 from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from cxr.tables import write_csv
 from reporting.results import HIT_RATE, LABEL_ORDER, METHODS, MIOU_ALL, MIOU_TP, read_paper, read_results
 from tests.reporting.result_files import MODEL, write_measure
 
