@@ -24,7 +24,7 @@ LARGEST_UNPACKED = 2**31
 """Bytes of a table, unpacked."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_HARMLESS = re.compile(r"-((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)?")  # a number; a lone dash, which is a text everywhere
 
 
 def write_csv(target: Path, table: pd.DataFrame) -> None:
@@ -41,7 +41,7 @@ def write_csv(target: Path, table: pd.DataFrame) -> None:
 
 
 def _defused(value: Any) -> Any:
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and _FORMULA.match(value) and not _HARMLESS.fullmatch(value):
         return f"'{value}"
     return value
 

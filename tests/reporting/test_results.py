@@ -114,7 +114,7 @@ def test_damaged_number_names_file_line_and_column(folder):
     lines = path.read_text().splitlines()
     lines[2] = lines[2].replace(lines[2].split(",")[4], "high")
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=r"classification_test.csv: line 3, column 'value': 'high' is not a number"):
+    with pytest.raises(InputError, match=r"classification_test.csv, line 3, value: 'high' is not a number"):
         read_results(folder)
 
 
