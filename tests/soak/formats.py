@@ -224,7 +224,7 @@ def _read_and_exit(read: Callable[[Path], object], path: Path, sending: int) -> 
 
 
 def soak(name: str, folder: Path, chexpert: Path, mutants: int) -> None:
-    """Reads the good file and so many mutants of it; writes `said.json`: [number, outcome] of each, -1 being the good file.
+    """Reads the good file and so many mutants of it; writes [number, outcome] of each (-1: the good one).
 
     For a process of its own that has not computed anything yet: what torch's threads hold does not survive a fork.
     """

@@ -21,7 +21,7 @@ import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = (
-    "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert", "preprocessing.makeManifest",
+    "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert",
     "trainClassification", "convertWeights", "evalClassification", "evalHeatmaps", "evalLocalization",
     "tune_heatmap_threshold_opt", "predictImage", "makeReport",
 )  # fmt: skip
