@@ -1,7 +1,7 @@
 """`run.json` of a results folder: facts about the run, and for every stage what it was made from and what it wrote.
 
 A stage holds `inputs` (fingerprints of everything that was read), `options`, the number of files `expected` and `done`,
-`outputs` (path below the folder -> sha256, size, times), `facts`, the command and its seconds. It is complete while
+`outputs` (path below the folder -> sha256, size, times), the command and its seconds. It is complete while
 inputs and options are the same and every output still has the content that was written. Each file is noted in a journal
 beside `run.json` as soon as it is written, so that a killed stage goes on with what is missing, and only what was made
 from the same inputs is kept.
@@ -101,11 +101,6 @@ class RunRecord:
         names = [name for name in self._part("stages") if name.startswith(start)]
         return [name for name in names if self._entry(name).get("done") != self._entry(name).get("expected")]
 
-    def facts(self, stage: str) -> dict[str, Any]:
-        """The facts that a stage noted; empty when there are none."""
-        facts = self._entry(stage).get("facts")
-        return facts if isinstance(facts, dict) else {}
-
     def outputs(self, stage: str) -> dict[str, FileState]:
         """Path below the folder -> state, of the files that a stage wrote."""
         outputs = self._entry(stage).get("outputs")
@@ -115,6 +110,19 @@ class RunRecord:
     def outputs_fingerprint(self, stage: str) -> str:
         """One digest over all that a stage wrote, as an input of stages that read it."""
         return combined(self.outputs(stage).items())
+
+    def require_whole(self, stage: str, what: str, way_out: str) -> None:
+        """Raises InputError when a stage was begun and not finished, or a file that it wrote is missing or changed.
+
+        what, way_out: for the message. A folder without such a stage passes: its files are somebody else's.
+        """
+        if stage in self.unfinished():
+            raise InputError(f"{place(self.folder)}: its {what} are not complete; {way_out}")
+        outputs = self.outputs(stage)
+        broken = [name for name, state in outputs.items() if state.now(self.folder / name) is None]
+        if broken:
+            count = f"{len(broken)} of {len(outputs)} files, {quoted(broken[0])} the first"
+            raise InputError(f"{place(self.folder)}: its {what} are missing or changed ({count}); {way_out}")
 
     def check_unchanged(self, path: Path) -> None:
         """Raises InputError when a stage wrote `path`, and it now holds something else. Unrecorded files pass."""
@@ -194,7 +202,7 @@ class RunRecord:
         if self.rank == 0:
             stage.read_journals()
             seconds = round(earlier + time.monotonic() - started, 2)
-            self._update({}, {name: stage.entry(wanted, seconds, finished=True)})
+            self._update(stage.facts_beside(self._read()), {name: stage.entry(wanted, seconds, finished=True)})
             stage.remove_journals()
 
 
@@ -209,7 +217,7 @@ class Stage:
         same = entry.get("fingerprint") == self.fingerprint
         self._states = record.outputs(name) if same else {}
         self._journal: Path | None = None
-        self._facts = record.facts(name) if same else {}
+        self._facts: dict[str, Any] = {}
         seconds = entry.get("seconds") if same and name in record.unfinished() else None
         self.seconds = float(seconds) if isinstance(seconds, (int, float)) else 0.0
         self.read_journals()
@@ -246,8 +254,16 @@ class Stage:
         return journal
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Facts that are written together with the stage."""
+        """Facts about the run that are written together with the stage; a dict adds to the dict of that name."""
         self._facts |= _plain(facts)
+
+    def facts_beside(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The noted facts, dicts merged with those that `content` holds under their name."""
+        known = {name: content[name] for name in self._facts if isinstance(content.get(name), dict)}
+        return {
+            name: known[name] | value if name in known and isinstance(value, dict) else value
+            for name, value in self._facts.items()
+        }
 
     def entry(self, wanted: Iterable[Path], seconds: float, finished: bool) -> dict[str, Any]:
         """As `run.json` keeps it. A stage that has just begun is not done, even when all its files are there."""
@@ -262,7 +278,6 @@ class Stage:
             "expected": len(paths),
             "done": done if finished else None,
             "seconds": seconds,
-            "facts": self._facts,
             "outputs": {name: str(state) for name, state in sorted(others.items())},
         }
 

@@ -159,12 +159,30 @@ def test_several_processes_make_one_stage(tmp_path):
 def test_facts_are_written_with_their_stage_and_nothing_of_another_record_is_lost(tmp_path):
     first, second = RunRecord(tmp_path), RunRecord(tmp_path)
     first.note({"device": "cpu"})
-    with second.stage("data", inputs={}, options={}, outputs=[]) as stage:
-        stage.note({"films": 3})
+    for split in ("val", "test"):
+        with second.stage(split, inputs={}, options={}, outputs=[]) as stage:
+            stage.note({"films": {split: 3}, "grey": "stored"})
+    with pytest.raises(OSError), second.stage("train", inputs={}, options={}, outputs=[]) as stage:
+        stage.note({"films": {"train": 3}})
+        raise OSError
     first.note({"seed": 0})
     content = RunRecord(tmp_path).content
     assert content["device"] == "cpu" and content["seed"] == 0
-    assert RunRecord(tmp_path).facts("data") == {"films": 3} and RunRecord(tmp_path).facts("other") == {}
+    assert content["films"] == {"val": 3, "test": 3} and content["grey"] == "stored"
+
+
+def test_what_a_stage_wrote_is_required_as_a_whole(tmp_path):
+    record = RunRecord(tmp_path)
+    record.require_whole("predict", "heat maps", "run it again")
+    files = [made(tmp_path, name=name) for name in ("a", "b")]
+    RunRecord(tmp_path).require_whole("predict", "heat maps", "run it again")
+    files[1].unlink()
+    with pytest.raises(InputError, match=r"its heat maps are missing or changed \(1 of 2 files, 'b' .*run it again"):
+        RunRecord(tmp_path).require_whole("predict", "heat maps", "run it again")
+    with pytest.raises(OSError), RunRecord(tmp_path).stage("predict", **MADE_FROM, outputs=files):
+        raise OSError
+    with pytest.raises(InputError, match="its heat maps are not complete; run it again"):
+        RunRecord(tmp_path).require_whole("predict", "heat maps", "run it again")
 
 
 def test_results_of_another_network_are_not_mixed(tmp_path):
@@ -202,7 +220,7 @@ def test_the_record_of_an_older_version_protects_its_weights_and_completes_nothi
     write_json(tmp_path / "run.json", {"weights": {"sha256": "abc"}, "stages": stages, "settings": {}})
     record = RunRecord(tmp_path)
     assert not record.is_complete("predict", **MADE_FROM, outputs=[tmp_path / "out.csv"])
-    assert record.unfinished() == [] and record.outputs("predict") == {} and record.facts("predict") == {}
+    assert record.unfinished() == [] and record.outputs("predict") == {}
     with pytest.raises(InputError, match="other weights"):
         record.belongs_to("def")
     made(tmp_path)

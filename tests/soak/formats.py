@@ -5,6 +5,7 @@ Each mutant is read in a forked process with limits on seconds and memory, so th
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import resource
@@ -211,6 +212,7 @@ def _read_and_exit(read: Callable[[Path], object], path: Path, sending: int) -> 
         sys.stdout = sys.stderr = out
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+        faulthandler.disable()
         signal.alarm(SECONDS)
         try:
             code = cli.guarded(lambda _: (read(path), 0)[1])
