@@ -1,4 +1,4 @@
-"""Regions of films as CheXlocalize stores them: run-length codes in a ground-truth json, and the polygons of annotators.
+"""Regions of films as CheXlocalize stores them: run-length codes in a json, and the polygons that annotators drew.
 
 A run-length code is COCO's, `{"size": [height, width], "counts": string or list}`, runs in column-major order. An entry
 may hold boxes in its place, `{"size": [height, width], "boxes": [[x, y, width, height], ...]}`: an outline that is no
@@ -138,7 +138,7 @@ class GroundTruth:
     """
 
     def __init__(self, content: Any, source: str = "ground truth") -> None:
-        """content: image id -> task -> run-length code or boxes, as in CheXlocalize's json; `source` names it in errors.
+        """content: image id -> task -> run-length code or boxes, as in CheXlocalize's json; `source` is its name in errors.
 
         Raises InputError, in one line with image id and task, for a film without any task, a name that cannot be a
         task, a size that differs from that of the film's other masks or is above the limit, and a damaged code.

@@ -180,9 +180,18 @@ def test_any_other_string_is_refused(counts):
         (lambda c: c[FILM]["Edema"].update(boxes=[]), "no 'counts' beside it"),
         (lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": 3}), "expected a list of [x, y, width, height]"),
         (lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[0, 0, 2]]}), "is not [x, y, width, height]"),
-        (lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[0, 0, 0, 2]]}), "the box [0, 0, 0, 2] has no pixel"),
-        (lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[6, 0, 1, 1]]}), "the box [6, 0, 1, 1] has no pixel"),
-        (lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[0, 0, 1, 10**400]]}), "is not [x, y, width, height]"),
+        (
+            lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[0, 0, 0, 2]]}),
+            "the box [0, 0, 0, 2] has no pixel",
+        ),
+        (
+            lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[6, 0, 1, 1]]}),
+            "the box [6, 0, 1, 1] has no pixel",
+        ),
+        (
+            lambda c: c[FILM].update(Edema={"size": [4, 6], "boxes": [[0, 0, 1, 10**400]]}),
+            "is not [x, y, width, height]",
+        ),
     ],
 )
 def test_mistakes_in_the_ground_truth_are_told_in_one_line(tmp_path, change, words):
