@@ -138,7 +138,7 @@ class GroundTruth:
     """
 
     def __init__(self, content: Any, source: str = "ground truth") -> None:
-        """content: image id -> task -> run-length code or boxes, as in CheXlocalize's json; `source` is its name in errors.
+        """content: image id -> task -> code or boxes, as in CheXlocalize's json; `source` names it in errors.
 
         Raises InputError, in one line with image id and task, for a film without any task, a name that cannot be a
         task, a size that differs from that of the film's other masks or is above the limit, and a damaged code.
