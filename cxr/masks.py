@@ -17,6 +17,7 @@ from pycocotools import mask as coco
 
 from cxr.files import InputError, place, quoted, read_json
 from cxr.labels import CHEXPERT, is_label_name
+from cxr.pixel_limit import check_size
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -24,10 +25,8 @@ Size = tuple[int, int]
 Polygon = Sequence[Sequence[float]]
 """Vertices [x, y] in the film's pixels."""
 
-LARGEST_SIDE, LARGEST_FILM = 30_000, 2**28
-"""Pixels of a film along one side, and in all: masks are made at the film's size."""
-
 _LONGEST_NUMBER = 6  # characters of 5 bits: a run of up to 2^29 pixels
+_FARTHEST = 10**6  # pixels from the film's corner that a vertex or box may lie
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -49,16 +48,16 @@ def decode_mask(code: Mapping[str, Any]) -> np.ndarray:
 
 def _run_lengths(counts: Any, size: Sequence[int]) -> np.ndarray:
     """Pixels of the alternating runs, the first outside the mask. Raises ValueError with the reason."""
-    runs = _listed_runs(counts) if isinstance(counts, list) else _packed_runs(counts)
+    runs = _listed_runs(counts, size[0] * size[1]) if isinstance(counts, list) else _packed_runs(counts)
     if not len(runs) or runs.min() < 0 or runs.sum() != size[0] * size[1]:
         raise ValueError(f"its runs do not make up {size[0]} x {size[1]} pixels")
     return runs
 
 
-def _listed_runs(counts: Sequence[Any]) -> np.ndarray:
+def _listed_runs(counts: Sequence[Any], pixels: int) -> np.ndarray:
     """An uncompressed code: the runs themselves."""
-    if not all(type(run) is int and 0 <= run <= LARGEST_FILM for run in counts):
-        raise ValueError(f"its list holds something else than whole numbers from 0 to {LARGEST_FILM}")
+    if not all(type(run) is int and 0 <= run <= pixels for run in counts):
+        raise ValueError(f"its list holds something else than whole numbers from 0 to {pixels}")
     return np.array(counts, dtype=np.int64)
 
 
@@ -223,9 +222,7 @@ def _as_size(value: Any, where: str) -> Size:
     if not isinstance(value, list) or len(value) != 2 or not all(type(side) is int and side > 0 for side in value):
         shown = f"[{', '.join(map(quoted, value[:4]))}]" if isinstance(value, list) else quoted(value)
         raise InputError(f"{where}: size {shown}; expected [height, width] in pixels")
-    if max(value) > LARGEST_SIDE or value[0] * value[1] > LARGEST_FILM:
-        most = f"at most {LARGEST_SIDE} along a side and {LARGEST_FILM} in all"
-        raise InputError(f"{where}: a film of {quoted(value[0])} x {quoted(value[1])} pixels; {most} are read")
+    check_size(value[1], value[0], where)
     return value[0], value[1]
 
 
@@ -300,4 +297,4 @@ def _is_point(value: Any) -> bool:
 
 def _is_coordinate(value: Any) -> bool:
     """A number, not NaN, that can be a pixel of some film."""
-    return type(value) in (int, float) and abs(value) <= LARGEST_SIDE
+    return type(value) in (int, float) and abs(value) <= _FARTHEST
