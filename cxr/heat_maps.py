@@ -250,8 +250,9 @@ def _as_film_size(value: Any, path: Path) -> tuple[int, int]:
     sides = list(value) if isinstance(value, (tuple, list)) and len(value) == 2 else []
     if not sides or not all(type(side) is int and side > 0 for side in sides):
         raise InputError(f"{place(path)}: cxr_dims is {quoted(value)}; expected (width, height) of the film in pixels")
-    check_size(*sides, f"{place(path)}: cxr_dims")
-    return sides[0], sides[1]
+    width, height = sides
+    check_size(width, height, f"{place(path)}: cxr_dims")
+    return width, height
 
 
 def _is_number(value: Any) -> bool:

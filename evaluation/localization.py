@@ -108,8 +108,8 @@ def score_maps(
     Raises InputError as the source does, when no film has both a map and ground truth, and when a film has another
     size in its map than in the ground truth.
     """
-    options = {"cutoffs": cutoffs, "masks": masks, "workers": workers}
-    return score_maps_at(source, ground_truth, thresholds=[thresholds], **options)[0]
+    several = [thresholds]
+    return score_maps_at(source, ground_truth, thresholds=several, cutoffs=cutoffs, masks=masks, workers=workers)[0]
 
 
 def score_maps_at(

@@ -65,7 +65,7 @@ def test_file_holds_each_number_once(tmp_path):
 
 
 def test_writing_refuses_what_reading_would(tmp_path):
-    for changes in ({"map": np.ones((1, 2, 2))}, {"map": np.full((2, 2), np.nan)}, {"task": "Lung Opacity"}):
+    for changes in ({"map": np.ones((1, 2, 2))}, {"map": np.full((2, 2), np.nan)}, {"task": "a/b"}):
         with pytest.raises(ValueError):
             write_heat_map(
                 tmp_path / "x_map.pkl",
@@ -194,7 +194,7 @@ def test_names():
     assert parse_heat_map_name("maps/p_s_v_frontal_Lung Lesion_map.pkl") == ("p_s_v_frontal", "Lung Lesion")
     assert parse_heat_map_name("a_b_Mass_map.pkl", ["b_Mass", "s"]) == ("a", "b_Mass")
     assert parse_heat_map_name("a_b_Mass_map.pkl", ["Edema"]) == ("a_b", "Mass")
-    for name in ("Edema_map.pkl", "a_Edema.pkl", "_Edema_map.pkl", "a__map.pkl", "Edema_map.pkl_map.pkl"[:13]):
+    for name in ("Edema_map.pkl", "a_Edema.pkl", "_Edema_map.pkl", "a__map.pkl"):
         with pytest.raises(InputError, match="not a heat map's name"):
             parse_heat_map_name(name, ["Edema"])
 

@@ -265,7 +265,7 @@ def test_maps_that_cannot_be_scored_are_refused():
         miou_curves(source, GroundTruth({"other": {"Mass": encode_mask(np.eye(2))}}), true_pos_only=True)
     (key, some), *_ = source.heat_maps.items()
     misnamed = Maps([*source.heat_maps.values(), dataclasses.replace(some, task="Lung Opacity")])
-    with pytest.raises(InputError, match="a heat map of 'Lung Opacity', which is called Airspace Opacity there"):
+    with pytest.raises(InputError, match="unknown task 'Lung Opacity'; ground truth calls it Airspace Opacity"):
         miou_curves(misnamed, truth, true_pos_only=True)
 
 

@@ -170,10 +170,10 @@ def test_human_points():
     pd.testing.assert_frame_equal(hits, expected([A, B], A_Edema=1.0, A_Atelectasis=0.0, B_Edema=0.0))
 
 
-@pytest.mark.parametrize("points", [[[3, 0]], [[0, -1]], [[0]], [["a", "b"]], 5, [[float("nan"), 0]]])
+@pytest.mark.parametrize("points", [[[3, 0]], [[0, -1]], [[0]], [["a", "b"]], 5, [[10**90, 0]]])
 def test_a_point_outside_its_film(tmp_path, points):
     path = tmp_path / "points.json"
-    path.write_text(f'{{"{A}": {{"Edema": {points!r}}}}}'.replace("'", '"').replace("nan", "NaN"))
+    path.write_text(f'{{"{A}": {{"Edema": {points!r}}}}}'.replace("'", '"'))
     with pytest.raises(InputError, match=f"{A}, Edema: .* is not a point"):
         localization.read_human_points(path, ground_truth(**{A: {}}))
 
