@@ -2,43 +2,31 @@
 
 With `--weights`, the films of `--data` are predicted and every table of `results/<model>/` is made; with
 `--chexlocalize` the heat maps too. With `--predictions DIR` the tables are made again from the predictions saved there,
-without a network and without films. What is complete is not done again.
+without a network and without films. What is complete is not done again. The network's outputs and the labels of a table
+meet by name: the labels that both have are evaluated, whatever their order.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import torch
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.dataset import FilmDataset
-from cxr.files import InputError, sha256
-from cxr.grey import Grey
-from cxr.images import open_film, to_unit
-from cxr.labels import LABELS, TASKS, task_of
-from cxr.manifest import read_films
-from cxr.names import PROTOCOLS
-from cxr.predictions import Predictions, read_predictions, write_predictions
-from cxr.run_record import RunRecord
-from cxr.tables import write_csv
-from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
-from evaluation.classification import calibration_points, classification_table, roc_points, youden_thresholds
-from evaluation.comparison import compare
-from models.checkpoint import config_of, load_model, weights_file
-from models.hub import resolve_weights, weights_name
-from models.patch_net import MedicalPatchNet
-from saliency.cam import CAM_METHODS
-from saliency.export import HeatMapExport, export_film
-from saliency.patch_maps import PATCH_METHODS, evidence_grid
-from training.distributed import ProcessGroup, process_group
-from training.engine import predict_films
+from cxr.files import InputError, place, quoted, sha256
+from cxr.names import METHODS, PROTOCOLS, RUN_RECORD, SPLITS, methods_of, predictions_file
+
+if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
+    from torch import Tensor
+
+    from cxr.dataset import FilmDataset
+    from cxr.labels import LabelSet
+    from cxr.manifest import Films
+    from cxr.run_record import RunRecord
+    from models.patch_net import MedicalPatchNet
+    from saliency.export import HeatMapExport
+    from training.distributed import ProcessGroup
 
 EXAMPLES = """
 python evalClassification.py --weights savedModels/MedicalPatchNet --data CheXpert-1024 --chexlocalize chexlocalize
@@ -47,130 +35,235 @@ python evalClassification.py --predictions results/MedicalPatchNet --resamples 1
 python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0
 """
 
-SPLITS = {"val": "valid.csv", "test": "test_labels.csv"}
-CHEXLOCALIZE_SPLITS = {"val": "val_labels.csv", "test": "test_labels.csv"}
 ADDITIVITY_FILMS = 8
+PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
+"""Metrics whose means are printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    if args.weights is not None:
-        folder = args.output or Path("results") / weights_name(args.weights)
-    else:
-        folder = args.predictions
-    with process_group(cli.pick_device(args.device)) as group:
+    from training.distributed import process_group
+
+    device = cli.pick_device(args.device)
+    resampling = {"resamples": args.resamples, "seed": args.seed, "unit": args.resample_unit}
+    folder = args.predictions or args.output
+    with process_group(device) as group:
         if args.weights is not None:
-            _run_network(args, folder, group)
+            facts = cli.run_facts(args, device)
+            model, record = _open_network(args.weights, args.patch_size, device, folder, facts, group)
+            methods = _methods(args.heatmaps, model, args.steps_per_patch)
+            _predict(model, args.data, record, group, batch_size=args.batch_size, workers=args.workers)
+            options = {name: getattr(args, name) for name in ("steps_per_patch", "batch_size", "pickles", "protocols")}
+            if methods and args.chexlocalize is None:
+                group.print("no heat maps: --chexlocalize is not given")
+            elif methods:
+                _heat_maps(model, args.chexlocalize, record, group, methods, args.all_labels, options)
         if group.is_main:
-            _statistics(args, folder)
+            _statistics(folder, resampling)
             if args.compare is not None:
-                _comparison(args, folder, args.compare)
+                _comparison(folder, args.compare, resampling)
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--weights", "-loadPath", help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]"
     )
-    source.add_argument("--predictions", type=Path, metavar="DIR", help="work from DIR/predictions_*.csv alone")
-    add("--data", type=Path, help="preprocessed CheXpert with valid.csv and test_labels.csv")
-    add("--chexlocalize", type=Path, help="CheXlocalize's folder; its full-size films are needed for heat maps")
-    add("--output", type=Path, help="folder of the results; results/<name of the weights> by default")
-    add("--patch-size", "-patchSize", type=int, help="needed for published .pt files: 64, or 512 for the baseline")
-    add("--heatmaps", nargs="+", choices=(*PATCH_METHODS, *CAM_METHODS, "auto", "none"), default=["auto"],
-        help="auto: raw and scaled of a patch network, the three CAMs of a baseline")  # fmt: skip
-    add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: slip for slip")
-    add(
-        "--steps-per-patch", type=int, default=64, help="shifts of the patch grid per axis; a divisor of the patch size"
-    )
-    add("--all-labels", action="store_true", help="heat maps of all 14 labels instead of the 10 CheXlocalize tasks")
-    add("--no-pickles", dest="pickles", action="store_false", help="small evidence files instead of heat-map pickles")
-    add("--resamples", type=int, default=100_000, help="bootstrap resamples; 0 leaves the intervals out")
-    add("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
-    add("--compare", type=Path, metavar="DIR", help="compare with the predictions of another results folder")
-    add("--batch-size", "-bs", type=int, default=16, help="films per batch; heat maps take as many pixels at once")
+    source.add_argument("--predictions", type=cli.path, metavar="DIR", help="work from DIR/predictions_*.csv alone")
+    _add_network(parser.add_argument_group("what needs the network").add_argument)
+    _add_statistics(parser.add_argument_group("statistics").add_argument)
     cli.add_workers(parser)
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)
     if args.weights is not None and args.data is None:
         parser.error("--weights needs --data")
+    if args.weights is not None and args.output is None:
+        from models.hub import weights_name
+
+        args.output = Path("results") / weights_name(args.weights)
     return args
+
+
+def _add_network(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--data",
+        type=cli.path,
+        help="preprocessed CheXpert with valid.csv and test_labels.csv, or a manifest (films.csv)",
+    )
+    add(
+        "--chexlocalize", type=cli.path, help="CheXlocalize's folder, or a manifest; its full-size films give heat maps"
+    )
+    add("--output", type=cli.path, help="folder of the results; results/<name of the weights> by default")
+    add(
+        "--patch-size",
+        "-patchSize",
+        type=cli.whole_number(1, 2**16),
+        help="needed for published .pt files: 64, or 512 for the baseline",
+    )
+    add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"],
+        help="auto: raw and scaled of a patch network, the three CAMs of a baseline")  # fmt: skip
+    add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: bug for bug")
+    add(
+        "--steps-per-patch",
+        type=cli.whole_number(1, 2**16),
+        default=64,
+        help="shifts of the patch grid per axis; a divisor of the patch size",
+    )
+    add("--all-labels", action="store_true", help="heat maps of all labels, not only of those with outlines")
+    add("--no-pickles", dest="pickles", action="store_false", help="small evidence files instead of heat-map pickles")
+    add(
+        "--batch-size",
+        "-bs",
+        type=cli.whole_number(1, 2**16),
+        default=16,
+        help="films per batch; heat maps take as many pixels at once",
+    )
+
+
+def _add_statistics(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--resamples",
+        type=cli.whole_number(0, 10**8),
+        default=100_000,
+        help="bootstrap resamples; 0 leaves the intervals out",
+    )
+    add("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
+    add("--compare", type=cli.path, metavar="DIR", help="compare with the predictions of another results folder")
 
 
 # ---------------------------------------------------------------------------------------------- what needs the network
 
 
-def _run_network(args: argparse.Namespace, folder: Path, group: ProcessGroup) -> None:
-    device = cli.pick_device(args.device)
-    path = resolve_weights(args.weights)
-    model = load_model(path, patch_size=args.patch_size, device=device).to(memory_format=torch.channels_last)
+def _open_network(
+    spec: str, patch_size: int | None, device: str, folder: Path, facts: Mapping[str, Any], group: ProcessGroup
+) -> tuple[MedicalPatchNet, RunRecord]:
+    """The network, and the record of the results folder, which must not be another network's."""
+    import torch
+
+    from cxr.run_record import RunRecord
+    from models.checkpoint import load_model
+    from models.hub import resolve_weights
+    from models.weights_folder import config_of, weights_file
+
+    path = resolve_weights(spec)
+    model = load_model(path, patch_size=patch_size, device=device).to(memory_format=torch.channels_last)
+    weights = {"path": spec, "sha256": sha256(weights_file(path))}
+    group.require_equal(f"--weights {spec}", weights)
     record = RunRecord(folder, writes=group.is_main)
-    weights = {"path": args.weights, "sha256": sha256(weights_file(path))}
-    group.require_equal(f"--weights {args.weights}", weights)
     record.belongs_to(weights["sha256"])
-    record.note(cli.run_facts(args, device) | {"model": config_of(model), "weights": weights})
-    methods = _methods(args, model)
-    found = {split: args.data / name for split, name in SPLITS.items() if (args.data / name).is_file()}
-    if not found:
-        raise InputError(f"--data {args.data}: neither valid.csv nor test_labels.csv is in this folder")
-    for split, csv in found.items():
-        _predict_split(args, model, split, csv, record, group)
-    if methods and args.chexlocalize is None:
-        group.print("no heat maps: --chexlocalize is not given")
-    elif methods:
-        for split, name in CHEXLOCALIZE_SPLITS.items():
-            csv = args.chexlocalize / "CheXpert" / name
-            if csv.is_file():
-                _heat_maps(args, model, split, csv, methods, record, group)
-            else:
-                group.print(f"no heat maps of {split}: {csv} is not there")
+    record.note({**facts, "model": config_of(model), "weights": weights, "label_set": model.label_set.to_json()})
+    return model, record
+
+
+def _methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
+    """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
+    has_patches = model.patch_size < model.image_size
+    if "none" in chosen:
+        return ()
+    methods = methods_of("patch" if has_patches else "baseline") if "auto" in chosen else tuple(dict.fromkeys(chosen))
+    if not set(methods) & set(methods_of("patch")):
+        return methods
+    if not has_patches:
+        raise InputError(f"--heatmaps {' '.join(methods)}: this network sees the whole film as one patch")
+    if steps_per_patch < 1 or model.patch_size % steps_per_patch:
+        raise InputError(f"--steps-per-patch {steps_per_patch} does not divide the patch size {model.patch_size}")
+    return methods
+
+
+def _films_of(table: Path, root: Path, split: str, model: MedicalPatchNet, group: ProcessGroup) -> Films:
+    """The films of a split with the labels that table and network share; one line says what either lacks."""
+    from cxr.manifest import read_films, shared_labels
+
+    network = model.label_set
+    shared = shared_labels(table, network)
+    missing = [name for name in network.names if name not in shared.names]
+    if missing:
+        group.print(f"{place(table)}: no column of {', '.join(map(quoted, missing))}, left out of the evaluation")
+    return read_films(table, root, split=split, label_set=shared)
+
+
+def _predict(
+    model: MedicalPatchNet, data: Path, record: RunRecord, group: ProcessGroup, *, batch_size: int, workers: int
+) -> None:
+    """The predictions file of every split that is there."""
+    from cxr.manifest import check_apart, has_split
+    from cxr.splits import split_table
+
+    tables = {split: split_table(data, split) for split in SPLITS if has_split(split_table(data, split), split)}
+    if not tables:
+        raise InputError(
+            f"--data {data}: neither valid.csv, test_labels.csv nor a films.csv with films of either split"
+        )
+    films = {split: _films_of(table, data, split, model, group) for split, table in tables.items()}
+    if len(films) == 2:
+        check_apart(*films.values())
+    for split, of_split in films.items():
+        _predict_split(model, split, of_split, record, group, batch_size=batch_size, workers=workers)
 
 
 def _predict_split(
-    args: argparse.Namespace, model: MedicalPatchNet, split: str, csv: Path, record: RunRecord, group: ProcessGroup
+    model: MedicalPatchNet,
+    split: str,
+    films: Films,
+    record: RunRecord,
+    group: ProcessGroup,
+    *,
+    batch_size: int,
+    workers: int,
 ) -> None:
     """The predictions file of one split; its films are shared over the processes."""
-    target = record.folder / f"predictions_{split}.csv"
-    made_from = {"csv": str(csv), "csv_sha256": sha256(csv)}
+    import numpy as np
+    import torch
+
+    from cxr.dataset import FilmDataset
+    from cxr.labels import positions
+    from cxr.predictions import Predictions, write_predictions
+    from training.engine import predict_films
+
+    target = predictions_file(record.folder, split)
+    made_from = {"csv": str(films.table), "csv_sha256": sha256(films.table)}
     if group.broadcast(record.is_done(f"predictions_{split}", made_from, [target])):
         group.print(f"{target}: complete")
         return
-    films = read_films(csv, args.data)
     dataset = FilmDataset(films, model.image_size)
     device = next(model.parameters()).device.type
-    reading = {"batch_size": args.batch_size, "workers": args.workers, "title": f"predict {split}"}
+    reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "title": f"predict {split}"}
     with record.stage(f"predictions_{split}", made_from):
-        logits = predict_films(model, dataset, device, group=group, **reading)
+        logits = predict_films(model, dataset, device, group=group, **reading)  # (N, outputs)
         if group.is_main:
-            probabilities = torch.sigmoid(logits.double()).numpy()
-            write_predictions(
-                target, Predictions(films.paths, probabilities, films.labels.astype(float), films.label_set)
-            )
+            outputs = positions(films.label_set.names, model.labels, "the network")
+            probabilities = torch.sigmoid(logits[:, outputs].double()).numpy()
+            labels = films.labels.astype(np.float64)
+            made = Predictions(films.paths, probabilities, labels, films.label_set, films.ids, films.patients)
+            write_predictions(target, made)
     if group.is_main:
         _describe(model, dataset, logits, record, split)
 
 
-def _describe(
-    model: MedicalPatchNet, dataset: FilmDataset, logits: torch.Tensor, record: RunRecord, split: str
-) -> None:
+def _describe(model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor, record: RunRecord, split: str) -> None:
     """Notes the films of a split, and how exactly the network's patches add up."""
+    import numpy as np
+
     films = dataset.films
-    counts = {label: int(films.labels[:, column].sum()) for column, label in enumerate(LABELS)}
+    counts = dict(zip(films.label_set.names, np.nansum(films.labels, axis=0).astype(int).tolist(), strict=True))
     facts = {"csv": str(films.table), "films": len(films), "positives": counts}
-    data = record.content.get("data", {}) | {split: facts}
     error = _additivity_error(model, dataset, logits)
+    data = record.content.get("data", {}) | {split: facts}
     additivity = record.content.get("additivity", {}) | {split: error}
     record.note({"data": data, "additivity": additivity})
     exact = f"the patches' logits average to the film's within {error['max_error']:.1e}"
     print(f"{record.folder}, {split}: {len(films)} films; {exact}")
 
 
-def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: torch.Tensor) -> dict[str, Any]:
+def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor) -> dict[str, Any]:
     """Largest |mean of separately computed patch logits - logits| over some films spread over the split."""
+    import numpy as np
+
+    from saliency.patch_maps import evidence_grid
+
     chosen = np.unique(np.linspace(0, len(dataset) - 1, ADDITIVITY_FILMS).astype(int))
     errors = []
     for index in chosen:
@@ -179,131 +272,127 @@ def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: torc
     return {"films": len(chosen), "max_error": max(errors)}
 
 
-def _methods(args: argparse.Namespace, model: MedicalPatchNet) -> tuple[str, ...]:
-    """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
-    patches = model.patch_size < model.image_size
-    if "none" in args.heatmaps:
-        return ()
-    if "auto" in args.heatmaps:
-        methods = PATCH_METHODS if patches else CAM_METHODS
-    else:
-        methods = tuple(args.heatmaps)
-    if not set(methods) & set(PATCH_METHODS):
-        return methods
-    if not patches:
-        raise InputError(f"--heatmaps {' '.join(methods)}: {args.weights} sees the whole film as one patch")
-    if args.steps_per_patch < 1 or model.patch_size % args.steps_per_patch:
-        raise InputError(f"--steps-per-patch {args.steps_per_patch} does not divide the patch size {model.patch_size}")
-    return methods
-
-
 def _heat_maps(
-    args: argparse.Namespace,
     model: MedicalPatchNet,
-    split: str,
-    csv: Path,
-    methods: Sequence[str],
+    root: Path,
     record: RunRecord,
     group: ProcessGroup,
+    methods: Sequence[str],
+    all_labels: bool,
+    options: Mapping[str, Any],
 ) -> None:
-    """Maps of CheXlocalize's own full-size films, for every method and protocol; each process takes its share."""
-    films = read_films(csv, csv.parent)
-    tasks = tuple(task_of(label) for label in LABELS) if args.all_labels else TASKS
-    made_from = {"csv_sha256": sha256(csv), "steps_per_patch": args.steps_per_patch}
+    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there."""
+    from cxr.manifest import has_split
+    from saliency.export import HeatMapExport
+
+    for split in SPLITS:
+        table = _heat_map_table(root, split)
+        if not has_split(table, split):
+            group.print(f"no heat maps of {split}: {table} is not there, or has no films of it")
+            continue
+        films = _films_of(table, table.parent, split, model, group)
+        tasks = {label: films.label_set.task_of(label) for label in films.label_set.names}
+        if not all_labels:
+            outlined = films.label_set.tasks
+            tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
+        export = HeatMapExport(record.folder, split, methods, tasks=list(tasks.values()), **options)
+        _export_split(model, export, films, record, group)
+
+
+def _heat_map_table(root: Path, split: str) -> Path:
+    """The table of a split: of CheXlocalize's own films, or of a manifest."""
+    from cxr.splits import split_table
+
+    chexlocalize = root / "CheXpert" / f"{split}_labels.csv"
+    manifest = split_table(root, split)
+    return manifest if manifest.is_file() and not chexlocalize.is_file() else chexlocalize
+
+
+def _export_split(
+    model: MedicalPatchNet, export: HeatMapExport, films: Films, record: RunRecord, group: ProcessGroup
+) -> None:
+    """Maps of one split, for every method and protocol; each process takes its share of the films."""
+    from tqdm import tqdm
+
+    from cxr.grey import Grey
+    from cxr.images import open_film, to_unit
+    from saliency.export import export_film
+
+    split = export.split
+    made_from = {"csv_sha256": sha256(films.table), "steps_per_patch": export.steps_per_patch}
     record.keep_apart(f"heat maps of {split}", made_from)
-    export = HeatMapExport(
-        record.folder,
-        split,
-        methods,
-        args.protocols,
-        tasks,
-        steps_per_patch=args.steps_per_patch,
-        batch_size=args.batch_size,
-        pickles=args.pickles,
-    )
     left = group.broadcast([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
-    own = left[group.rank :: group.world_size]
     grey = Grey.from_json(model.details.get("grey"), "config.json, details")
+    own = left[group.rank :: group.world_size]
     with record.stage(f"heat_maps_{split}", made_from):
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
             film = to_unit(open_film(films.files[index], grey))
-            labels = dict(zip(LABELS, films.labels[index], strict=True))
+            labels = dict(zip(films.label_set.names, films.labels[index], strict=True))
             export_film(export, model, film, films.ids[index], labels)
         group.barrier()
-    group.print(
-        f"{record.folder}: heat maps of {len(films)} films ({split}; {', '.join(methods)}), {len(left)} of them new"
-    )
+    kinds = f"{split}; {', '.join(export.methods)}"
+    group.print(f"{record.folder}: heat maps of {len(films)} films ({kinds}), {len(left)} of them new")
 
 
 # ------------------------------------------------------------------------------------------ what needs predictions only
 
 
-def _statistics(args: argparse.Namespace, folder: Path) -> None:
+def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
     """Thresholds, metrics and curves of the predictions in `folder`."""
-    saved = {split: path for split in SPLITS if (path := folder / f"predictions_{split}.csv").is_file()}
-    if not saved:
-        raise InputError(f"{folder}: no predictions_val.csv or predictions_test.csv in this folder")
+    from cxr.run_record import RunRecord
+    from evaluation.result_tables import read_saved, saved_predictions, shared_patients, table_files, write_tables
+
     record = RunRecord(folder)
-    made_from = {
-        "predictions_sha256": {split: sha256(path) for split, path in saved.items()},
-        "resamples": args.resamples,
-        "resample_unit": args.resample_unit,
-        "seed": args.seed,
-    }
-    kinds = ("classification", "roc", "calibration")
-    files = [folder / "thresholds.json", *(folder / f"{kind}_{split}.csv" for kind in kinds for split in saved)]
-    if record.is_done("statistics", made_from, files):
+    files = {split: sha256(path) for split, path in saved_predictions(folder).items()}
+    options = {"resamples": resampling["resamples"], "resample_unit": resampling["unit"], "seed": resampling["seed"]}
+    made_from = {"predictions_sha256": files, **options}
+    if record.is_done("statistics", made_from, table_files(folder)):
         print(f"{folder}: the tables are complete")
         return
     with record.stage("statistics", made_from):
-        predictions = {split: read_predictions(path) for split, path in saved.items()}
-        thresholds = _thresholds(folder, predictions.get("val"))
-        for split, of_split in predictions.items():
-            table = classification_table(
-                of_split, thresholds, resamples=args.resamples, seed=args.seed, unit=args.resample_unit
-            )
-            write_csv(folder / f"classification_{split}.csv", table)
-            write_csv(folder / f"roc_{split}.csv", roc_points(of_split))
-            write_csv(folder / f"calibration_{split}.csv", calibration_points(of_split))
-            _print_means(folder, split, table)
-
-
-def _thresholds(folder: Path, validation: Predictions | None) -> Thresholds:
-    """Youden thresholds of the validation films; without any, those that lie in the folder already."""
-    path = folder / "thresholds.json"
-    if validation is not None:
-        thresholds = youden_thresholds(validation)
-        write_thresholds(path, thresholds)
-    elif path.is_file():
-        thresholds = read_thresholds(path)
-    else:
-        reason = "no predictions_val.csv to take it from"
-        thresholds = Thresholds(dict.fromkeys(LABELS), dict.fromkeys(LABELS, reason))
-        write_thresholds(path, thresholds)
+        predictions = read_saved(folder, _known_labels(record))
+        warning = shared_patients(predictions)
+        if warning:
+            print(f"warning: {folder}: {warning}")
+        tables, thresholds = write_tables(folder, predictions, **resampling)
     for label, reason in thresholds.reasons.items():
         print(f"{label}: no Youden threshold ({reason})")
-    return thresholds
+    for split, table in tables.items():
+        mean, members = next(iter(predictions[split].label_set.means.items()))
+        rows = table[(table["label"] == mean) & table["rule"].isin(["-", "youden"])].set_index("metric")["value"]
+        values = ", ".join(f"{metric} {rows[metric]:.3f}" for metric in PRINTED)
+        print(f"{folder}, {split}, mean of the {len(members)} labels: {values}")
 
 
-def _print_means(folder: Path, split: str, table: pd.DataFrame) -> None:
-    mean = table[(table["label"] == "Mean (14)") & table["rule"].isin(["-", "youden"])].set_index("metric")["value"]
-    values = ", ".join(f"{metric} {mean[metric]:.3f}" for metric in ("auroc", "accuracy", "sensitivity", "specificity"))
-    print(f"{folder}, {split}, mean of the 14 labels: {values}")
+def _known_labels(record: RunRecord) -> LabelSet | None:
+    """The label set of the network whose results these are; None where the folder does not say."""
+    from cxr.labels import LabelSet
 
-
-def _comparison(args: argparse.Namespace, folder: Path, other: Path) -> None:
-    """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films."""
-    target = folder.parent / f"comparison_{folder.name}_vs_{other.name}.csv"
-    files = [where / "predictions_test.csv" for where in (folder, other)]
-    table = compare(
-        *(read_predictions(file) for file in files),
-        *(read_thresholds(where / "thresholds.json") for where in (folder, other)),
-        names=(str(files[0]), str(files[1])),
-        resamples=args.resamples,
-        seed=args.seed,
-        unit=args.resample_unit,
+    content = record.content.get("label_set")
+    return (
+        None if content is None else LabelSet.from_json(content, place(record.folder / RUN_RECORD, column="label_set"))
     )
+
+
+def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> None:
+    """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films and the labels that both have."""
+    from cxr.names import THRESHOLDS
+    from cxr.predictions import read_predictions
+    from cxr.run_record import RunRecord
+    from cxr.tables import write_csv
+    from cxr.thresholds import read_thresholds
+    from evaluation.comparison import compare
+    from evaluation.result_tables import with_groups
+
+    target = folder.parent / f"comparison_{folder.name}_vs_{other.name}.csv"
+    files = [predictions_file(results, "test") for results in (folder, other)]
+    a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
+    thresholds = [read_thresholds(results / THRESHOLDS) for results in (folder, other)]
+    table = compare(a, b, *thresholds, names=(str(files[0]), str(files[1])), **resampling)
     write_csv(target, table)
+    alone = sorted(set(a.names) ^ set(b.names))
+    if alone:
+        print(f"compared without {', '.join(map(quoted, alone))}, which only one of the two has")
     print(f"{target}: differences of {folder.name} and {other.name} on the same films")
 
 

@@ -1,90 +1,310 @@
-"""Scores heat maps against radiologists' masks as CheXlocalize does: mean IoU or hit rate, with intervals.
+"""Scores heat maps against radiologists' outlines as CheXlocalize does: mean IoU and hit rate, with intervals.
 
-    python evalLocalization.py --metric iou --map_dir results/patch/heatmaps/published/test/raw \\
-        --gt_path data/CheXlocalize/gt_segmentations_test.json \\
-        --threshold_path results/patch/localization/published/raw/tuning_results.csv \\
-        --save_dir results/patch/localization/published/raw
+    python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
 
-Without a threshold file, Otsu's threshold is taken. Writes CheXlocalize's three files: per film, per resample, summary.
+tunes thresholds on validation and scores test for every protocol and method of whole results folders, in both of
+CheXlocalize's countings, and compares the methods with each other on the same films; what is complete stays.
+With `--metric`, CheXlocalize's own options score one folder of maps: Otsu's threshold without a threshold file, and
+three files: per film, per resample, summary.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cli
-from cxr.files import InputError
-from cxr.heat_maps import HeatMapFolder
-from cxr.masks import read_ground_truth
-from evaluation.heatmap_thresholds import read_probability_cutoffs, read_thresholds
-from evaluation.localization import human_hits, read_human_points, score_maps, write_results
+from cxr.files import InputError, sha256
+from cxr.names import PROTOCOLS, Protocol, localization_folder
+
+if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
+    import pandas as pd
+
+    from cxr.heat_maps import HeatMapSource
+    from cxr.masks import GroundTruth
+    from cxr.run_record import RunRecord
 
 EXAMPLES = """
+python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
 python evalLocalization.py --metric iou --map_dir maps --gt_path gt.json --threshold_path tuning_results.csv
 python evalLocalization.py --metric iou --map_dir maps --gt_path gt.json --true_pos_only False
 python evalLocalization.py --metric hitmiss --map_dir maps --gt_path gt.json
 python evalLocalization.py --metric hitmiss --human_points_path points.json --gt_path gt.json
 """
 
+SPLITS = ("val", "test")
+ALL_CASES = "tp_fp_fn"
+"""Folder of the IoU over true positives, false positives and false negatives; that of true positives lies above it."""
+
+
+class Outlines(NamedTuple):
+    """The ground truth of a split, and the sha256 of its file."""
+
+    truth: GroundTruth
+    sha256: str
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    prefix = "hitmiss_humanbenchmark" if args.human_points_path else args.metric
-    per_film = _per_film(args)
-    summary = write_results(args.save_dir, prefix, per_film, resamples=args.resamples, seed=args.seed)
-    counts = per_film.count()
-    films = [str(counts[name]) if name in counts else "" for name in summary["name"]]
-    print(summary.assign(films=films).to_string(index=False, na_rep="-", float_format="{:.4f}".format))
-    print(f"mean and 95% percentile interval of {args.resamples} resamples of {len(per_film)} films")
-    print(f"wrote {args.save_dir / prefix}_summary_results.csv")
+    drawing = {"resamples": args.resamples, "seed": args.seed}
+    if not args.results:
+        paths = {name: getattr(args, name) for name in ("gt_path", "map_dir", "human_points_path", "save_dir")}
+        files = {"threshold_path": args.threshold_path, "cutoff_path": args.probability_threshold_path}
+        counting = {"true_pos_only": args.true_pos_only == "True"}
+        _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
+        return 0
+    outlines = {split: _outlines(args.chexlocalize, split) for split in SPLITS}
+    for folder in args.results:
+        for protocol, method in _found(folder):
+            _localize(folder, protocol, method, outlines, args.search, drawing, args.workers)
+    _write_differences(args.results, outlines["test"].truth.kinds, drawing)
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser("Scores heat maps against radiologists' masks as CheXlocalize does.", EXAMPLES)
-    parser.add_argument("--metric", choices=("iou", "hitmiss"), required=True, help="mean IoU, or hit rate")
-    parser.add_argument("--gt_path", type=Path, required=True, help="CheXlocalize's gt_segmentations_*.json")
-    maps = parser.add_mutually_exclusive_group(required=True)
-    maps.add_argument("--map_dir", type=Path, help="folder of heat-map pickles (*_map.pkl)")
-    maps.add_argument("--human_points_path", type=Path, help="score radiologists' points (json) instead, hitmiss only")
-    parser.add_argument("--threshold_path", type=Path, help="tuning_results.csv; without it, Otsu's threshold")
-    parser.add_argument("--probability_threshold_path", type=Path, help="below its cutoff a predicted mask is empty")
-    parser.add_argument(
-        "--true_pos_only",
-        choices=("True", "False"),
-        default="True",
-        help="True: IoU of films with a true and a predicted mask; False: also of those with just one of them",
+    parser = cli.parser("Scores heat maps against radiologists' outlines: mean IoU and hit rate.", EXAMPLES)
+    whole = parser.add_argument_group("whole results folders")
+    whole.add_argument("results", type=cli.path, nargs="*", help="as evalClassification.py makes them, with heat maps")
+    whole.add_argument("--chexlocalize", type=cli.path, help="CheXlocalize's folder, or a manifest with regions.json")
+    whole.add_argument(
+        "--search", choices=("exact", "ternary"), help="every threshold (default), or the published search"
     )
-    parser.add_argument("--save_dir", type=Path, default=Path("."), help="where the CSV files go")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples of the films")
-    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
+    single = _add_single(parser.add_argument_group("one folder of maps, with CheXlocalize's options").add_argument)
+    parser.add_argument(
+        "--resamples", type=cli.whole_number(1, 10**8), default=1000, help="bootstrap resamples of the films"
+    )
+    parser.add_argument("--workers", type=cli.whole_number(0, 1024), default=cli.usable_cores(), help="processes")
     cli.add_seed(parser)
     args = parser.parse_args(argv)
+    given = [option for option, name in single.items() if getattr(args, name) is not None]
+    if args.results and given:
+        parser.error(f"{given[0]} is for one folder of maps, not for whole results folders")
+    if args.results and args.chexlocalize is None:
+        parser.error("whole results folders need --chexlocalize")
+    if not args.results and (args.metric is None or args.gt_path is None):
+        parser.error("give results folders and --chexlocalize, or --metric and --gt_path with --map_dir")
+    if not args.results and (args.map_dir is None) == (args.human_points_path is None):
+        parser.error("give either --map_dir or --human_points_path")
     if args.human_points_path and args.metric != "hitmiss":
         raise InputError("--human_points_path: points have no IoU; use --metric hitmiss")
-    if args.resamples < 1:
-        raise InputError(f"--resamples {args.resamples}: at least 1 is needed")
+    args.search = args.search or "exact"
+    args.true_pos_only = args.true_pos_only or "True"
+    args.save_dir = args.save_dir or Path(".")
     return args
 
 
-def _per_film(args: argparse.Namespace) -> pd.DataFrame:
-    ground_truth = read_ground_truth(args.gt_path)
-    if args.human_points_path:
-        return human_hits(read_human_points(args.human_points_path, ground_truth), ground_truth)
-    cutoffs = args.probability_threshold_path
+def _add_single(add: Callable[..., argparse.Action]) -> dict[str, str]:
+    """Returns option -> its name among the arguments."""
+    actions = [
+        add("--metric", choices=("iou", "hitmiss"), help="mean IoU, or hit rate"),
+        add("--gt_path", type=cli.path, help="CheXlocalize's gt_segmentations_*.json"),
+        add("--map_dir", type=cli.path, help="folder of heat-map pickles (*_map.pkl)"),
+        add("--human_points_path", type=cli.path, help="score radiologists' points (json) instead, hitmiss only"),
+        add("--threshold_path", type=cli.path, help="tuning_results.csv; without it, Otsu's threshold"),
+        add("--probability_threshold_path", type=cli.path, help="below its cutoff a predicted mask is empty"),
+        add(
+            "--true_pos_only",
+            choices=("True", "False"),
+            help="True (default): IoU of films with a true and a predicted mask; False: also with just one of them",
+        ),
+        add("--save_dir", type=cli.path, help="where the CSV files go; here by default"),
+    ]
+    return {action.option_strings[0]: action.dest for action in actions}
+
+
+# -------------------------------------------------------------------------------------------------- one folder of maps
+
+
+def _score_folder(
+    metric: str,
+    *,
+    gt_path: Path,
+    map_dir: Path,
+    human_points_path: Path | None,
+    threshold_path: Path | None,
+    cutoff_path: Path | None,
+    true_pos_only: bool,
+    save_dir: Path,
+    workers: int,
+    drawing: Mapping[str, int],
+) -> None:
+    """CheXlocalize's three files of one folder of maps, or of radiologists' points."""
+    from cxr.heat_maps import HeatMapFolder
+    from cxr.masks import read_ground_truth
+    from evaluation.localization import human_hits, read_human_points, write_results
+
+    truth = read_ground_truth(gt_path)
+    if human_points_path is not None:
+        prefix, per_film = "hitmiss_humanbenchmark", human_hits(read_human_points(human_points_path, truth), truth)
+    else:
+        maps = HeatMapFolder(map_dir, truth.tasks)
+        prefix = metric
+        per_film = _scores_per_film(metric, maps, truth, threshold_path, cutoff_path, true_pos_only, workers)
+    summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
+    counts = per_film.count()
+    films = [str(counts[name]) if name in counts else "" for name in summary["name"]]
+    print(summary.assign(films=films).to_string(index=False, na_rep="-", float_format="{:.4f}".format))
+    print(f"mean and 95% percentile interval of {drawing['resamples']} resamples of {len(per_film)} films")
+    print(f"wrote {save_dir / prefix}_summary_results.csv")
+
+
+def _scores_per_film(
+    metric: str,
+    maps: HeatMapSource,
+    truth: GroundTruth,
+    threshold_path: Path | None,
+    cutoff_path: Path | None,
+    true_pos_only: bool,
+    workers: int,
+) -> pd.DataFrame:
+    """Film x task: IoU or hits of the maps."""
+    from evaluation.heatmap_thresholds import read_probability_cutoffs, read_thresholds
+    from evaluation.localization import score_maps
+    from evaluation.scored_tasks import scored_entries, unscored_lines
+
+    tasks = sorted({task for _, task in scored_entries(maps, truth)})
     scores = score_maps(
-        HeatMapFolder(args.map_dir),
-        ground_truth,
-        thresholds=read_thresholds(args.threshold_path) if args.threshold_path else None,
-        cutoffs=read_probability_cutoffs(cutoffs) if cutoffs else None,
-        masks=args.metric == "iou",
-        workers=args.workers,
+        maps,
+        truth,
+        thresholds=read_thresholds(threshold_path, tasks) if threshold_path else None,
+        cutoffs=read_probability_cutoffs(cutoff_path, tasks) if cutoff_path else None,
+        masks=metric == "iou",
+        workers=workers,
     )
-    return scores.iou(true_pos_only=args.true_pos_only == "True") if args.metric == "iou" else scores.hits()
+    for line in unscored_lines(maps, truth):
+        print(line)
+    return scores.iou(true_pos_only=true_pos_only) if metric == "iou" else scores.hits()
+
+
+# ------------------------------------------------------------------------------------------------ whole results folders
+
+
+def _outlines(root: Path, split: str) -> Outlines:
+    """CheXlocalize's ground truth of a split; else the films of the split in a manifest's regions.json."""
+    from cxr.manifest import REGIONS, read_films
+    from cxr.masks import read_ground_truth
+    from cxr.splits import split_table
+
+    path = root / "CheXlocalize" / f"gt_segmentations_{split}.json"
+    regions = root / REGIONS
+    if path.is_file() or not regions.is_file():
+        return Outlines(read_ground_truth(path), sha256(path))
+    films = read_films(split_table(root, split), root, split=split)
+    return Outlines(read_ground_truth(regions).of_films(set(films.ids)), sha256(regions))
+
+
+def _found(folder: Path) -> Iterator[tuple[Protocol, str]]:
+    """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files."""
+    from saliency.evidence_files import EvidenceFolder
+
+    folders = ((protocol, path) for protocol in PROTOCOLS for path in folder.glob(f"heatmaps/{protocol}/test/*"))
+    found = sorted((protocol, path.name) for protocol, path in folders if path.is_dir())
+    if not found and (folder / "evidence" / "test").is_dir():
+        found = EvidenceFolder.kinds(folder / "evidence" / "test")
+    if not found:
+        raise InputError(f"{folder}: no heat maps of the test films; evalClassification.py --heatmaps makes them")
+    yield from found
+
+
+def _localize(
+    folder: Path,
+    protocol: Protocol,
+    method: str,
+    outlines: Mapping[str, Outlines],
+    search: str,
+    drawing: Mapping[str, int],
+    workers: int,
+) -> None:
+    """Thresholds, IoU under both countings, and hits of one method, unless they are complete."""
+    from cxr.run_record import RunRecord
+
+    record = RunRecord(folder)
+    target = localization_folder(folder, protocol, method)
+    made_from: dict[str, Any] = {"ground_truth_sha256": {split: outlines[split].sha256 for split in SPLITS}}
+    made_from |= {"heat_maps": {split: _heat_map_stage(record, split) for split in SPLITS}}
+    made_from |= {"search": search, **drawing}
+    stage = f"localization {protocol} {method}"
+    if record.is_done(stage, made_from, [target / "hitmiss_summary_results.csv"]):
+        print(f"{target}: complete")
+        return
+    print(f"{target}: tuning on validation, scoring on test")
+    with record.stage(stage, made_from):
+        _tune_and_score(folder, protocol, method, outlines, search, drawing, workers)
+
+
+def _heat_map_stage(record: RunRecord, split: str) -> Any:
+    """The record of the maps of a split. Raises InputError when their export was begun and is not complete."""
+    made = record.content.get("stages", {}).get(f"heat_maps_{split}", {}).get("made_from")
+    if made is None and f"heat maps of {split}" in record.content.get("settings", {}):
+        raise InputError(f"{record.folder}: its heat maps of {split} are not complete; run evalClassification.py again")
+    return made
+
+
+def _tune_and_score(
+    folder: Path,
+    protocol: Protocol,
+    method: str,
+    outlines: Mapping[str, Outlines],
+    search: str,
+    drawing: Mapping[str, int],
+    workers: int,
+) -> None:
+    """Reads each map once: those of validation for the curves of both countings, those of test for all scores."""
+    from evaluation.heatmap_thresholds import UNTUNED, miou_curves_of_both, tune, write_tuning
+    from evaluation.localization import score_maps_at, write_results
+    from evaluation.scored_tasks import unscored_lines
+    from reporting.curves import draw_miou_curves
+    from saliency.evidence_files import heat_map_source
+
+    truths = {split: outlines[split].truth for split in SPLITS}
+    tasks = sorted({task for truth in truths.values() for task in truth.tasks})
+    validation, test = (heat_map_source(folder, protocol, split, method, tasks) for split in SPLITS)
+    target = localization_folder(folder, protocol, method)
+    for line in unscored_lines(test, truths["test"]):
+        print(line)
+    thresholds = []
+    for counting, curves in zip(
+        (target, target / ALL_CASES), miou_curves_of_both(validation, truths["val"], workers=workers), strict=True
+    ):
+        tuned = tune(curves, search)
+        write_tuning(counting, curves, tuned, truths["val"].kinds)
+        draw_miou_curves(counting)
+        thresholds.append(dict.fromkeys(tasks, UNTUNED) | dict(zip(tuned["task"], tuned["threshold"], strict=True)))
+    true_pos, all_cases = score_maps_at(test, truths["test"], thresholds=thresholds, workers=workers)
+    kinds = truths["test"].kinds
+    write_results(target, "iou", true_pos.iou(true_pos_only=True), **drawing, kinds=kinds)
+    write_results(target / ALL_CASES, "iou", all_cases.iou(true_pos_only=False), **drawing, kinds=kinds)
+    write_results(target, "hitmiss", true_pos.hits(), **drawing, kinds=kinds)
+
+
+def _write_differences(folders: Sequence[Path], kinds: Mapping[str, str], drawing: Mapping[str, int]) -> None:
+    """`localization_differences.csv` beside the folders: every two methods of a protocol, on the same films."""
+    import pandas as pd
+
+    from cxr.tables import write_csv
+    from evaluation.localization import paired_differences
+    from evaluation.scored_tasks import with_kinds
+
+    scored = [(folder, protocol, method) for folder in folders for protocol, method in _found(folder)]
+    tables = []
+    for (a, protocol, method_a), (b, other, method_b) in combinations(scored, 2):
+        for metric in ("iou", "hitmiss") if protocol == other else ():
+            name = f"{metric}_results_per_cxr.csv"
+            files = [
+                localization_folder(a, protocol, method_a) / name,
+                localization_folder(b, protocol, method_b) / name,
+            ]
+            per_film = (pd.read_csv(file, dtype={"img_id": str}).set_index("img_id") for file in files)
+            table = paired_differences(*per_film, **drawing)
+            names = {"protocol": protocol, "metric": metric, "method_a": method_a, "method_b": method_b}
+            tables.append(with_kinds(table.assign(**names)[[*names, *table.columns]], "name", kinds))
+    if tables:
+        target = folders[0].parent / "localization_differences.csv"
+        write_csv(target, pd.concat(tables))
+        print(f"{target}: the methods compared with each other, true positives only")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
 evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt
 
 echo "== localization"
-python evalHeatmaps.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
+python evalLocalization.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
     python convertWeights.py describe "$MODELS/$name" --results "$RESULTS/$name"

@@ -8,14 +8,11 @@ Takes the options of the published script of this name and writes what CheXlocal
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-from cxr.heat_maps import HeatMapFolder
-from cxr.masks import read_ground_truth
-from evaluation.heatmap_thresholds import SEARCHES, TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
-from reporting.curves import draw_miou_curves
 
 EXAMPLES = """
 python tune_heatmap_threshold_opt.py --map_dir heatmaps/val --gt_path gt_segmentations_val.json --save_dir tuned
@@ -24,10 +21,16 @@ python tune_heatmap_threshold_opt.py --map_dir heatmaps/val --gt_path gt_segment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.parser("Tunes the heat-map threshold of each pathology on the validation films.", EXAMPLES)
-    parser.add_argument("--map_dir", type=Path, required=True, help="folder of heat-map pickles (*_map.pkl)")
-    parser.add_argument("--gt_path", type=Path, required=True, help="CheXlocalize's gt_segmentations_val.json")
-    parser.add_argument("--save_dir", type=Path, default=Path("."), help="where the CSV files and the picture go")
+    args = _parse(argv)
+    _tune(args.map_dir, args.gt_path, args.save_dir, args.true_pos_only == "True", args.search, args.workers)
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser("Tunes the heat-map threshold of each task on the validation films.", EXAMPLES)
+    parser.add_argument("--map_dir", type=cli.path, required=True, help="folder of heat-map pickles (*_map.pkl)")
+    parser.add_argument("--gt_path", type=cli.path, required=True, help="CheXlocalize's gt_segmentations_val.json")
+    parser.add_argument("--save_dir", type=cli.path, default=Path("."), help="where the CSV files and the picture go")
     parser.add_argument(
         "--true_pos_only",
         choices=("True", "False"),
@@ -35,26 +38,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="True: only films with a true and a predicted mask; False: also those with just one of them",
     )
     parser.add_argument(
-        "--search", choices=tuple(SEARCHES), default="exact", help="every threshold, or the published ternary search"
+        "--search",
+        choices=("exact", "ternary"),
+        default="exact",
+        help="every threshold, or the published ternary search",
     )
-    parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes")
-    args = parser.parse_args(argv)
+    parser.add_argument("--workers", type=cli.whole_number(0, 1024), default=cli.usable_cores(), help="processes")
+    return parser.parse_args(argv)
 
-    curves = miou_curves(
-        HeatMapFolder(args.map_dir),
-        read_ground_truth(args.gt_path),
-        true_pos_only=args.true_pos_only == "True",
-        workers=args.workers,
-    )
-    tuned = tune(curves, args.search)
-    write_tuning(args.save_dir, curves, tuned)
-    draw_miou_curves(args.save_dir)
+
+def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, search: str, workers: int) -> None:
+    """Writes the thresholds and their curves, and prints the thresholds."""
+    from cxr.heat_maps import HeatMapFolder
+    from cxr.masks import read_ground_truth
+    from evaluation.heatmap_thresholds import TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
+    from evaluation.scored_tasks import unscored_lines
+    from reporting.curves import draw_miou_curves
+
+    truth = read_ground_truth(gt_path)
+    maps = HeatMapFolder(map_dir, truth.tasks)
+    curves = miou_curves(maps, truth, true_pos_only=true_pos_only, workers=workers)
+    tuned = tune(curves, search)
+    write_tuning(save_dir, curves, tuned, truth.kinds)
+    draw_miou_curves(save_dir)
     print(tuned.to_string(index=False, na_rep="-", float_format="{:.4f}".format))
     untuned = tuned.loc[tuned["miou"].isna(), "task"]
     if len(untuned):
         print(f"no film to tune on, threshold left at {UNTUNED}: {', '.join(untuned)}")
-    print(f"wrote {args.save_dir / TUNING_FILE}")
-    return 0
+    for line in unscored_lines(maps, truth):
+        print(line)
+    print(f"wrote {save_dir / TUNING_FILE}")
 
 
 if __name__ == "__main__":

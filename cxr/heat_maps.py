@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from cxr.files import InputError, place, quoted, replacing
-from cxr.labels import LABELS, task_of
+from cxr.labels import CHEXPERT, is_label_name
 from cxr.pickled_tensors import PickledTensor, read_tensor_pickle
+from cxr.pixel_limit import check_size
 from cxr.plain_pickle import Damaged, Refused
 
 SUFFIX = "_map.pkl"
@@ -27,28 +28,8 @@ SUFFIX = "_map.pkl"
 LARGEST_FILE = 2**31
 """Bytes of one heat map's pickle."""
 
-LARGEST_SIDE, LARGEST_FILM = 30_000, 2**28
-"""Pixels of a film along one side, and in all: a map is stretched over the film when it is scored."""
-
-_TASKS_OF_ALL_LABELS = tuple(task_of(label) for label in LABELS)
-
-# The order in which CheXlocalize reads `prob` when it is a tensor of all 14 labels.
-_PROBABILITY_ORDER = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Lesion",
-    "Airspace Opacity",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
+# The order in which CheXlocalize reads `prob` when it is a tensor of all 14 labels: two are swapped.
+_PROBABILITY_ORDER = tuple(CHEXPERT.task_of(CHEXPERT.names[place]) for place in (0, 1, 2, 4, 3, *range(5, 14)))
 
 
 @dataclass(frozen=True)
@@ -84,14 +65,17 @@ class HeatMapSource(Protocol):
 class HeatMapFolder:
     """The heat-map pickles below a folder, at any depth, as CheXlocalize finds them."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises InputError when the folder is missing or holds no map, a task is unknown, or a map is there twice."""
+    def __init__(self, folder: Path, tasks: Sequence[str] = ()) -> None:
+        """tasks: known ones, needed where names of tasks hold a `_`.
+
+        Raises InputError when the folder is missing or holds no map, or a map is there twice.
+        """
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"{place(self.folder)}: no such folder of heat maps")
         self._paths: dict[tuple[str, str], Path] = {}
         for path in sorted(self.folder.rglob(f"*{SUFFIX}")):
-            key = parse_heat_map_name(path)
+            key = parse_heat_map_name(path, tasks)
             if key in self._paths:
                 raise InputError(
                     f"{place(path)}: {place(self._paths[key])} holds the same film and task; keep one of them"
@@ -113,15 +97,18 @@ def heat_map_name(image_id: str, task: str) -> str:
     return f"{image_id}_{task}{SUFFIX}"
 
 
-def parse_heat_map_name(path: Path) -> tuple[str, str]:
-    """(image id, task) of a heat map's file. Raises InputError when the name does not say them."""
-    image_id, _, task = Path(path).name.removesuffix(SUFFIX).rpartition("_")
-    if not image_id or not Path(path).name.endswith(SUFFIX):
+def parse_heat_map_name(path: Path, tasks: Sequence[str] = ()) -> tuple[str, str]:
+    """(image id, task) of a heat map's file: the longest of `tasks` that it ends with, else what follows the last `_`.
+
+    Raises InputError when the name does not say them.
+    """
+    name = Path(path).name
+    stem = name.removesuffix(SUFFIX)
+    known = max((task for task in tasks if stem.endswith(f"_{task}")), key=len, default=stem.rpartition("_")[2])
+    image_id = stem.removesuffix(f"_{known}")
+    if not name.endswith(SUFFIX) or image_id in ("", stem) or not is_label_name(known):
         raise InputError(f"{place(path)}: not a heat map's name; expected <image id>_<task>{SUFFIX}")
-    if task not in _TASKS_OF_ALL_LABELS:
-        hint = f"CheXlocalize calls it {task_of(task)}" if task in LABELS else "the tasks are CheXlocalize's"
-        raise InputError(f"{place(path)}: unknown task {quoted(task)}; {hint}")
-    return image_id, task
+    return image_id, known
 
 
 def write_heat_map(
@@ -141,8 +128,8 @@ def write_heat_map(
     Raises ValueError for a task, shape or value that a reader would refuse.
     """
     plane = _own_plane(map)
-    if task not in _TASKS_OF_ALL_LABELS or not _is_finite(plane.numpy()):
-        raise ValueError(f"{path}: unknown task {task!r}, or a map with values that are not finite")
+    if not is_label_name(task) or not _is_finite(plane.numpy()):
+        raise ValueError(f"{path}: {quoted(task)} cannot be a task, or the map has values that are not finite")
     content = {
         "map": plane[None, None],
         "prob": float(probability),
@@ -175,12 +162,15 @@ def read_heat_map(path: Path) -> HeatMap:
     Raises InputError, one line with the file, for a missing, damaged or refused file, and for content that is not as
     the module says.
     """
-    image_id, task = parse_heat_map_name(path)
+    parse_heat_map_name(path)
     content = _unpickle(Path(path))
     missing = [key for key in ("map", "prob", "task", "gt", "cxr_dims") if key not in content]
     if missing:
         raise InputError(f"{place(path)}: no '{missing[0]}' in it; expected map, prob, task, gt, cxr_img, cxr_dims")
-    if not isinstance(content["task"], str) or task_of(content["task"]) != task:
+    named = content["task"] if isinstance(content["task"], str) else ""
+    names = (named, CHEXPERT.task_of(named))
+    image_id, task = parse_heat_map_name(path, names)
+    if task not in names:
         raise InputError(f"{place(path)}: its task is {quoted(content['task'])}, but its name says {quoted(task)}")
     return HeatMap(
         image_id,
@@ -240,7 +230,8 @@ def _as_map(value: Any, path: Path) -> np.ndarray:
 
 
 def _as_probability(value: Any, task: str, path: Path) -> float:
-    if isinstance(value, PickledTensor) and value.values.shape == (len(_PROBABILITY_ORDER),):
+    of_all = isinstance(value, PickledTensor) and value.values.shape == (len(_PROBABILITY_ORDER),)
+    if of_all and task in _PROBABILITY_ORDER:
         value = value.values[_PROBABILITY_ORDER.index(task)].item()
     if isinstance(value, PickledTensor) and value.values.ndim == 0:
         value = value.values.item()
@@ -260,9 +251,7 @@ def _as_film_size(value: Any, path: Path) -> tuple[int, int]:
     if not sides or not all(type(side) is int and side > 0 for side in sides):
         raise InputError(f"{place(path)}: cxr_dims is {quoted(value)}; expected (width, height) of the film in pixels")
     width, height = sides
-    if max(sides) > LARGEST_SIDE or width * height > LARGEST_FILM:
-        size = f"{quoted(width)} x {quoted(height)}"
-        raise InputError(f"{place(path)}: cxr_dims is {size} px; a film has at most {LARGEST_SIDE} px along a side")
+    check_size(width, height, f"{place(path)}: cxr_dims")
     return width, height
 
 

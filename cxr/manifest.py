@@ -173,6 +173,29 @@ def read_films(
     return _located(table, root, identity.iloc[rows], label_set, labels[rows])
 
 
+def has_split(table: Path, split: str) -> bool:
+    """Whether a table is there and holds films of a split."""
+    table = Path(table)
+    if not table.is_file():
+        return False
+    dataset = read_dataset(table)
+    return bool(in_split(film_identity(read_table(table), table), table, split, dataset.shares, dataset.seed).any())
+
+
+def shared_labels(table: Path, network: LabelSet) -> LabelSet:
+    """The labels of a network that a table has columns of, in the order of the data set, with its groups and tasks.
+
+    Raises InputError when there are none.
+    """
+    columns, labels = list(read_table(table).columns), read_dataset(table).labels
+    order = dict.fromkeys((*CHEXPERT.names, *columns)) if labels is None else labels.names
+    shared = [name for name in order if name in columns and name in network.names]
+    if not shared:
+        wanted, found = (", ".join(map(quoted, names[:20])) for names in (network.names, columns))
+        raise InputError(f"{place(table)}: none of the network's labels ({wanted}) is a column; it has {found}")
+    return (labels or network).restrict(shared)
+
+
 def _located(table: Path, root: Path, identity: pd.DataFrame, label_set: LabelSet, labels: np.ndarray) -> Films:
     """Films with the files that hold them. Raises InputError for one that is not there."""
     packed = open_packed(root)

@@ -25,8 +25,8 @@ def most_pixels() -> int:
     return int(text) * 1_000_000
 
 
-def check_size(width: int, height: int, path: Path) -> None:
-    """Raises InputError for an image without pixels, or of more than `most_pixels()`."""
+def check_size(width: int, height: int, path: Path | str) -> None:
+    """Raises InputError, which starts with `path`, for an image without pixels, or of more than `most_pixels()`."""
     if min(width, height) < 1:
         raise InputError(f"{place(path)}: an image of {quoted(width)} x {quoted(height)} pixels")
     limit = most_pixels()

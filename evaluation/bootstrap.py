@@ -12,31 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from cxr.files import InputError
-from cxr.paths import patient_of
+from cxr.files import InputError, printable
+from cxr.predictions import Predictions
 from evaluation.metrics import SUMS, LabelSums, PanelSums, panel_sums
 
 UNITS = ("film", "patient")
 _CHUNK_VALUES = 2**17  # counts made at once: 1 MB of float64, what a core's cache holds
 
 
-def film_units(paths: Sequence[str], unit: str) -> np.ndarray:
-    """(N,) index of what is drawn with each film: the film itself, or its patient with all the patient's films.
+def film_units(predictions: Predictions, unit: str) -> np.ndarray:
+    """(N,) index of the unit that is drawn with each film: the film itself, or its patient with all their films.
 
-    Raises InputError when patients are asked for and a path names none.
+    Raises InputError when patients are asked for and a film's patient is unknown.
     """
     if unit not in UNITS:
         raise ValueError(f"unit {unit!r} is none of {UNITS}")
     if unit == "film":
-        return np.arange(len(paths))
-    return np.unique([_patient(path) for path in paths], return_inverse=True)[1]
-
-
-def _patient(path: str) -> str:
-    patient = patient_of(path)
-    if not patient:
-        raise InputError(f"{path}: no patientNNNNN in this path; name the films so, or resample by film")
-    return patient
+        return np.arange(len(predictions.paths))
+    if "" in predictions.patients:
+        film = printable(predictions.paths[predictions.patients.index("")])
+        raise InputError(f"{film}: its patient is unknown; fill in a column Patient, or resample by film")
+    return np.unique(predictions.patients, return_inverse=True)[1]
 
 
 def resample_weights(units: np.ndarray, resamples: int, seed: int, chunk: int | None = None) -> Iterator[np.ndarray]:
@@ -66,14 +62,13 @@ def resampled_sums(
     chunk: int | None = None,
 ) -> list[PanelSums]:
     """The sums of several panels (models) on the same N films, all under the same B = `resamples` resamples."""
-    results = [PanelSums(np.empty(resamples), np.empty((len(SUMS), len(panel), resamples))) for panel in panels]
+    results = [PanelSums(np.empty((len(SUMS), len(panel), resamples))) for panel in panels]
     start = 0
     with tqdm(total=resamples, desc="resamples", delay=2, leave=False) as progress:
         for weights in resample_weights(units, resamples, seed, chunk):
             stop = start + weights.shape[1]
             for panel, result in zip(panels, results, strict=True):
-                sums = panel_sums(panel, weights)
-                result.films[start:stop], result.rows[..., start:stop] = sums.films, sums.rows
+                result.rows[..., start:stop] = panel_sums(panel, weights).rows
             progress.update(stop - start)
             start = stop
     return results

@@ -1,6 +1,7 @@
 """The classification table of one model, the thresholds it needs, and the points of its curves, as tables.
 
 Every table is computed from predictions as they were read from a file, so it can be recomputed to the last digit.
+A film that is not labelled with a label counts in none of its rows.
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from cxr.labels import CHEXLOCALIZE_LABELS, LABELS
+from cxr.labels import LabelSet, positions
 from cxr.predictions import Predictions
 from cxr.thresholds import Thresholds
 from evaluation.bootstrap import film_units, interval, mean_of_defined, resampled_sums
 from evaluation.metrics import (
     METRICS,
+    NOT_LABELLED,
     REASONS,
     LabelSums,
     calibration_bin,
     calibration_edges,
+    labelled,
     panel_sums,
     roc_counts,
     youden_threshold,
 )
-
-GROUPS: dict[str, tuple[str, ...]] = {"Mean (14)": LABELS, "Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS}
-"""Rows below the labels: the mean over the labels of a group that are defined."""
 
 
 def youden_thresholds(validation: Predictions) -> Thresholds:
@@ -42,10 +42,11 @@ def youden_thresholds(validation: Predictions) -> Thresholds:
 
 
 def panel_of(predictions: Predictions, thresholds: Thresholds) -> list[LabelSums]:
-    """The sums of every label, under the rules 0.5 and Youden."""
+    """The sums of every label, under the rules 0.5 and Youden; thresholds are those of the labels' names."""
+    columns = zip(predictions.names, predictions.labels.T, predictions.probabilities.T, strict=True)
     return [
-        LabelSums(predictions.labels[:, i], predictions.probabilities[:, i], {"0.5": 0.5, "youden": thresholds[name]})
-        for i, name in enumerate(predictions.names)
+        LabelSums(labels, probabilities, {"0.5": 0.5, "youden": thresholds.get(name)})
+        for name, labels, probabilities in columns
     ]
 
 
@@ -57,7 +58,7 @@ def classification_table(
     seed: int = 0,
     unit: str = "film",
 ) -> pd.DataFrame:
-    """One row per label or group, metric and rule: the value and its bootstrap interval.
+    """One row per label or mean of labels, metric and rule: the value and its bootstrap interval.
 
     Columns: label, metric, rule, threshold, value, ci_low, ci_high, bootstrap_mean, bootstrap_median, resamples, note.
     `resamples` counts the resamples where the metric is defined; `note` says why a value is undefined, how many
@@ -66,54 +67,57 @@ def classification_table(
     """
     panel = panel_of(predictions, thresholds)
     observed = panel_sums(panel, np.ones((len(predictions.paths), 1)))
-    units = film_units(predictions.paths, unit)
+    units = film_units(predictions, unit)
     (resampled,) = resampled_sums([panel], units, resamples=resamples, seed=seed)
     rows = []
     for metric, rule in METRICS:
         values = observed.metric(metric, rule)[:, 0]
         samples = resampled.metric(metric, rule)
         why = [undefined_reason(metric, rule, name, predictions, thresholds) for name in predictions.names]
-        for row in summary_rows(values, samples, why, REASONS.get(metric, "")):
+        for row in summary_rows(predictions.label_set, values, samples, why, REASONS[metric]):
             threshold = {"-": None, "0.5": 0.5, "youden": thresholds.get(str(row["label"]))}[rule]
             rows.append({"metric": metric, "rule": rule, "threshold": threshold, **row})
     columns = ["label", "metric", "rule", "threshold", "value", "ci_low", "ci_high", "bootstrap_mean"]
     columns += ["bootstrap_median", "resamples", "note"]
-    return by_label(rows, columns)
+    return by_label(predictions.label_set, rows, columns)
 
 
 def undefined_reason(metric: str, rule: str, name: str, predictions: Predictions, thresholds: Thresholds) -> str:
     """Why this metric of a label would be undefined on these films."""
-    if rule == "youden" and thresholds[name] is None:
-        return f"no Youden threshold: {thresholds.reasons.get(name, 'no reason given')}"
+    labels = predictions.labels[:, predictions.names.index(name)]
+    if np.isnan(labels).all():
+        return NOT_LABELLED
+    if rule == "youden" and thresholds.get(name) is None:
+        return f"no Youden threshold: {thresholds.reasons.get(name, 'not a label of the validation films')}"
     if metric == "auroc":
-        return "no positives" if not predictions.labels[:, predictions.names.index(name)].any() else "no negatives"
-    return REASONS.get(metric, "")
+        return "no negatives" if (labels == 1).any() else "no positives"
+    return REASONS[metric]
 
 
 def summary_rows(
-    values: np.ndarray, samples: np.ndarray, why: Sequence[str], why_sometimes: str
+    label_set: LabelSet, values: np.ndarray, samples: np.ndarray, why: Sequence[str], why_sometimes: str
 ) -> list[dict[str, object]]:
-    """Rows of the 14 labels and the groups: value, interval, number of defined resamples, note.
+    """Rows of the C labels and their means: value, interval, number of defined resamples, note.
 
-    values (14,) and samples (14, B), NaN where undefined; why (14,): the reason a value is undefined, if it is;
+    values (C,) and samples (C, B), NaN where undefined; why (C,): the reason a value is undefined, if it is;
     why_sometimes: the reason in a resample.
     """
     rows = []
-    for i, name in enumerate(LABELS):
+    for i, name in enumerate(label_set.names):
         left_out = int(np.isnan(samples[i]).sum())
         note = f"{left_out} resamples undefined: {why_sometimes}" if left_out else ""
         rows.append(_summary_row(name, values[i], samples[i], why[i] if np.isnan(values[i]) else note))
-    means, mean_samples = group_means(values[:, None])[:, 0], group_means(samples)
-    for i, (group, members) in enumerate(GROUPS.items()):
-        index = [LABELS.index(name) for name in members]
+    means, mean_samples = group_means(label_set, values[:, None])[:, 0], group_means(label_set, samples)
+    for i, (mean, members) in enumerate(label_set.means.items()):
+        index = positions(members, label_set.names, mean)
         note = _coverage(members, ~np.isnan(values[index]), ~np.isnan(samples[index]))
-        rows.append(_summary_row(group, means[i], mean_samples[i], note))
+        rows.append(_summary_row(mean, means[i], mean_samples[i], note))
     return rows
 
 
-def group_means(values: np.ndarray) -> np.ndarray:
-    """(14, B) -> (len(GROUPS), B): the mean over the defined labels of each group."""
-    indices = [[LABELS.index(name) for name in members] for members in GROUPS.values()]
+def group_means(label_set: LabelSet, values: np.ndarray) -> np.ndarray:
+    """(C, B) -> (len(label_set.means), B): each mean over those of its labels that are defined."""
+    indices = [positions(members, label_set.names, mean) for mean, members in label_set.means.items()]
     return np.stack([mean_of_defined(values[index]) for index in indices])
 
 
@@ -141,9 +145,9 @@ def _coverage(members: Sequence[str], observed: np.ndarray, resampled: np.ndarra
     return f"{text}; of fewer in {fewer} resamples" if fewer else text
 
 
-def by_label(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    """The rows ordered by label, then groups; the metrics of a label keep their order."""
-    order = {name: position for position, name in enumerate((*LABELS, *GROUPS))}
+def by_label(label_set: LabelSet, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows ordered by label, then means; the metrics of a label keep their order."""
+    order = {name: position for position, name in enumerate((*label_set.names, *label_set.means))}
     return pd.DataFrame(sorted(rows, key=lambda row: order[str(row["label"])]), columns=list(columns))
 
 
@@ -169,10 +173,9 @@ def calibration_points(predictions: Predictions) -> pd.DataFrame:
     edges = calibration_edges()
     tables = []
     for i, name in enumerate(predictions.names):
-        bins = calibration_bin(predictions.probabilities[:, i])
-        films = pd.DataFrame({"p": predictions.probabilities[:, i], "y": predictions.labels[:, i]}).groupby(bins)
-        points = {"label": name, "bin_low": edges[:-1], "bin_high": edges[1:]}
-        table = pd.DataFrame(points)
+        labels, probabilities = labelled(predictions.labels[:, i], predictions.probabilities[:, i])
+        films = pd.DataFrame({"p": probabilities, "y": labels}).groupby(calibration_bin(probabilities))
+        table = pd.DataFrame({"label": name, "bin_low": edges[:-1], "bin_high": edges[1:]})
         table["count"] = films.size().reindex(table.index, fill_value=0)
         table["mean_probability"] = films["p"].mean()
         table["fraction_positive"] = films["y"].mean()

@@ -8,21 +8,22 @@ thresholds are multiples of 1 / 2048 and thus lie on the same curve: `exact` nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cxr.files import InputError, place
+from cxr.files import InputError, place, quoted
 from cxr.heat_maps import HeatMap, HeatMapSource
-from cxr.labels import TASKS
 from cxr.masks import GroundTruth
 from cxr.tables import line_of, read_csv, write_csv
-from evaluation.map_pool import over_maps, scored_entries
+from evaluation.map_pool import over_maps
+from evaluation.scored_tasks import scored_entries, with_kinds
 from evaluation.segmentation import check_film_size, resize_to_film, value_range
 
 STEPS = 65536
@@ -40,43 +41,76 @@ IouCurve = float | np.ndarray
 """A map's IoU at every threshold: (STEPS,) float64, or a number where it is the same at all."""
 
 
+class IouCurves(NamedTuple):
+    """A map's IoU in CheXlocalize's two countings, NaN where it is undefined.
+
+    true_pos: defined where the true and the predicted mask have pixels; all_cases: where either of them has.
+    """
+
+    true_pos: IouCurve
+    all_cases: IouCurve
+
+
+TaskCurves = dict[str, np.ndarray]
+"""Task -> (STEPS,) mean IoU over its films at the threshold k / STEPS; NaN where no film has one."""
+
+
 def miou_curves(
     source: HeatMapSource, ground_truth: GroundTruth, *, true_pos_only: bool, workers: int = 1
-) -> dict[str, np.ndarray]:
-    """Task -> (STEPS,) mean IoU over its films at the threshold k / STEPS; NaN where no film has one.
+) -> TaskCurves:
+    """The mean curves of every task of the ground truth in one of the two countings.
 
-    Defined as CheXlocalize's tuning defines it: maps of films without ground truth are left out; with `true_pos_only`
-    so are films whose true or predicted mask is empty, otherwise only those where both are.
-    Raises InputError as the source does, when there is no map of a task, and when a film has another size in its map
+    Defined as CheXlocalize's tuning defines them: maps of films without ground truth are left out. A task without maps
+    is NaN. Raises InputError as the source does, when no map can be scored, and when a film has another size in its map
     than in the ground truth.
     """
+    true_pos, all_cases = _mean_curves(source, ground_truth, all_cases=not true_pos_only, workers=workers)
+    return true_pos if true_pos_only else all_cases
+
+
+def miou_curves_of_both(
+    source: HeatMapSource, ground_truth: GroundTruth, *, workers: int = 1
+) -> tuple[TaskCurves, TaskCurves]:
+    """`miou_curves` over true positives only, and over all cases; each map is read once for both."""
+    return _mean_curves(source, ground_truth, all_cases=True, workers=workers)
+
+
+def _mean_curves(
+    source: HeatMapSource, ground_truth: GroundTruth, *, all_cases: bool, workers: int
+) -> tuple[TaskCurves, TaskCurves]:
     entries = sorted(scored_entries(source, ground_truth), key=lambda entry: (entry[1], entry[0]))
-    missing = sorted(set(TASKS) - {task for _, task in entries})
-    if missing:
-        raise InputError(f"no heat map of {missing[0]!r}; a threshold needs maps of all 10 tasks")
-    work = partial(iou_curve, true_pos_only=true_pos_only)
+    work = partial(iou_curves, all_cases=all_cases)
     curves = over_maps(work, source, ground_truth, entries, workers=workers, label="thresholds")
-    by_task = groupby(zip(entries, curves, strict=True), key=lambda item: item[0][1])
-    return {task: _mean_over_maps([curve for _, curve in items]) for task, items in by_task}
+    means = tuple(dict.fromkeys(ground_truth.tasks, np.full(STEPS, np.nan)) for _ in IouCurves._fields)
+    for task, items in groupby(zip(entries, curves, strict=True), key=lambda item: item[0][1]):
+        for mean, of_counting in zip(means, zip(*(curves for _, curves in items), strict=True), strict=True):
+            mean[task] = _mean_over_maps(of_counting)
+    return means[0], means[1]
 
 
-def iou_curve(heat_map: HeatMap, ground_truth: GroundTruth, *, true_pos_only: bool) -> IouCurve:
-    """IoU of `normalised map > k / STEPS` with the true mask at the film's full size; NaN where it is undefined."""
-    if heat_map.image_id not in ground_truth:
-        return np.nan
+def iou_curves(heat_map: HeatMap, ground_truth: GroundTruth, *, all_cases: bool = True) -> IouCurves:
+    """IoU of `normalised map > k / STEPS` with the true mask at the film's full size.
+
+    Undefined for a film without ground truth, and for a task that was not looked for in the film. all_cases=False
+    saves the time of the films that only that counting needs, and leaves them undefined.
+    """
+    image_id, task = heat_map.image_id, heat_map.task
+    if image_id not in ground_truth or not ground_truth.annotates(image_id, task):
+        return IouCurves(np.nan, np.nan)
     check_film_size(heat_map, ground_truth)
-    area = ground_truth.area(heat_map.image_id, heat_map.task)
-    if not area and true_pos_only:
-        return np.nan
+    area = ground_truth.area(image_id, task)
+    if not area and not all_cases:
+        return IouCurves(np.nan, np.nan)
     resized = resize_to_film(heat_map)
     low, span = value_range(resized)
     if span == 0:  # normalised to NaN: no pixel is above any threshold
-        return 0.0 if area and not true_pos_only else np.nan
+        return IouCurves(np.nan, 0.0 if area else np.nan)
     if not area:
-        return 0.0  # the largest pixel, 1, is above every threshold
-    inside = ground_truth.mask(heat_map.image_id, heat_map.task)
+        return IouCurves(np.nan, 0.0)  # the largest pixel, 1, is above every threshold
+    inside = ground_truth.mask(image_id, task)
     intersection = _pixels_above(resized[inside], low, span)
-    return intersection / (area + _pixels_above(resized.ravel(), low, span) - intersection)
+    curve = intersection / (area + _pixels_above(resized.ravel(), low, span) - intersection)
+    return IouCurves(curve, curve)  # the largest pixel is above every threshold: the predicted mask is never empty
 
 
 def _pixels_above(values: np.ndarray, low: np.float32, span: np.float32) -> np.ndarray:
@@ -90,7 +124,7 @@ def _pixels_above(values: np.ndarray, low: np.float32, span: np.float32) -> np.n
     return counts.numpy()[:0:-1].cumsum()[::-1]
 
 
-def _mean_over_maps(curves: list[IouCurve]) -> np.ndarray:
+def _mean_over_maps(curves: Sequence[IouCurve]) -> np.ndarray:
     """(STEPS,) mean over the maps whose IoU is defined.
 
     Summed per threshold over all maps in their order, as `numpy.nanmean` sums a list of them: equal to the last bit.
@@ -138,33 +172,37 @@ def tune(curves: Mapping[str, np.ndarray], search: str = "exact") -> pd.DataFram
     return pd.DataFrame(rows, columns=["threshold", "task", "miou"])
 
 
-def write_tuning(folder: Path, curves: Mapping[str, np.ndarray], tuned: pd.DataFrame) -> None:
+def write_tuning(
+    folder: Path, curves: Mapping[str, np.ndarray], tuned: pd.DataFrame, kinds: Mapping[str, str] | None = None
+) -> None:
     """Writes `tuning_results.csv`, as CheXlocalize reads it, and `miou_curve.csv`: `threshold`, one column per task.
+
+    kinds: task -> kind of its regions; where some are boxes, `tuning_results.csv` says it in a column `kind`.
 
     The curve is written at every 128th threshold and at the tuned ones. Thresholds are written in full, not with 9
     digits: a map's pixel may equal one.
     """
     exact = {"threshold": [repr(float(t)) for t in tuned["threshold"]], "task": tuned["task"]}
-    write_csv(folder / TUNING_FILE, pd.DataFrame(exact))
+    write_csv(folder / TUNING_FILE, with_kinds(pd.DataFrame(exact), "task", kinds or {}))
     kept = sorted({*range(0, STEPS, _WRITTEN_EVERY), *(int(t * STEPS) for t in tuned["threshold"])})
     columns = {"threshold": [repr(k / STEPS) for k in kept]} | {task: curves[task][kept] for task in sorted(curves)}
     write_csv(folder / CURVE_FILE, pd.DataFrame(columns))
 
 
-def read_thresholds(path: Path) -> dict[str, float]:
-    """Task -> threshold, from a file like CheXlocalize's `tuning_results.csv`.
+def read_thresholds(path: Path, tasks: Sequence[str]) -> dict[str, float]:
+    """Task -> threshold of `tasks`, from a file like CheXlocalize's `tuning_results.csv`.
 
     Raises InputError with file and line for a repeated task, a value that is not a number, and a missing task.
     """
     thresholds: dict[str, float] = {}
     for line, task, (threshold,) in _numbers_per_task(path, ("threshold",)):
         if task in thresholds:
-            raise InputError(f"{path}: line {line}: a second threshold of {task!r}")
+            raise InputError(f"{place(path, line, 'task')}: a second threshold of {quoted(task)}; keep one of them")
         thresholds[task] = threshold
-    return _all_tasks(thresholds, path)
+    return _of_tasks(thresholds, tasks, path)
 
 
-def read_probability_cutoffs(path: Path) -> dict[str, float]:
+def read_probability_cutoffs(path: Path, tasks: Sequence[str]) -> dict[str, float]:
     """Task -> the `prob_threshold` of its largest `mIoU` (the first), from CheXlocalize's probability tuning.
 
     Raises InputError with file and line for a value that is not a number, and for a missing task.
@@ -173,7 +211,7 @@ def read_probability_cutoffs(path: Path) -> dict[str, float]:
     for _, task, (cutoff, miou) in _numbers_per_task(path, ("prob_threshold", "mIoU")):
         if task not in best or miou > best[task][1]:
             best[task] = (cutoff, miou)
-    return _all_tasks({task: cutoff for task, (cutoff, _) in best.items()}, path)
+    return _of_tasks({task: cutoff for task, (cutoff, _) in best.items()}, tasks, path)
 
 
 def _numbers_per_task(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, str, tuple[float, ...]]]:
@@ -181,17 +219,21 @@ def _numbers_per_task(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[in
     table = read_csv(path, (*columns, "task"))
     for row, task in enumerate(table["task"]):
         line = line_of(table, row)
-        try:
-            values = tuple(float(table[column][row]) for column in columns)
-        except ValueError as error:
-            raise InputError(f"{place(path, line)}: {error}") from None
-        if not np.isfinite(values).all():
-            raise InputError(f"{place(path, line)}: {', '.join(columns)} must be finite")
-        yield line, task, values
+        yield line, task, tuple(_finite(table[column][row], place(path, line, column)) for column in columns)
 
 
-def _all_tasks(values: dict[str, float], path: Path) -> dict[str, float]:
-    missing = [task for task in TASKS if task not in values]
+def _finite(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(f"{where}: {quoted(text)} is not a finite number")
+    return value
+
+
+def _of_tasks(values: Mapping[str, float], tasks: Sequence[str], path: Path) -> dict[str, float]:
+    missing = [task for task in tasks if task not in values]
     if missing:
-        raise InputError(f"{path}: no row of {missing[0]!r}; every one of the 10 tasks needs one")
-    return values
+        raise InputError(f"{place(path)}: no row of {', '.join(map(quoted, missing))}; every task scored needs one")
+    return {task: values[task] for task in tasks}

@@ -6,7 +6,7 @@ those of its `eval.py`; intervals are percentile intervals of a bootstrap over f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, read_json
+from cxr.files import InputError, place, quoted, read_json
 from cxr.heat_maps import HeatMap, HeatMapSource
-from cxr.labels import TASKS
 from cxr.masks import GroundTruth
 from cxr.tables import write_csv
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
-from evaluation.map_pool import over_maps, scored_entries
+from evaluation.map_pool import over_maps
+from evaluation.scored_tasks import scored_entries, with_kinds
 from evaluation.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film
 
 MEAN_ROW = "Mean"
@@ -40,7 +40,7 @@ class MapScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every map of a source, scored; whence the tables film x task."""
+    """Every map of a source, scored, for the tables film x task; their tasks are those of the ground truth."""
 
     maps: tuple[MapScore, ...]
     ground_truth: GroundTruth
@@ -50,7 +50,8 @@ class Scores:
         """Indexed by image id, a column per task, NaN where undefined: as CheXlocalize's `get_ious`.
 
         true_pos_only: the films of the ground truth, defined where both masks have pixels. Otherwise also films that
-        only have maps, defined where either mask has pixels. A missing map counts as an empty mask.
+        only have maps, defined where either mask has pixels. A missing map counts as an empty mask; a task without any
+        map, or one that was not looked for in a film, is undefined there.
         Raises ValueError when the maps were scored without masks.
         """
         if not self.has_masks:
@@ -60,9 +61,10 @@ class Scores:
             self.ground_truth.image_ids if true_pos_only else {*self.ground_truth.image_ids, *predicted.index}
         )
         predicted, intersection = (t.reindex(films, fill_value=0.0).fillna(0.0) for t in (predicted, intersection))
-        truth = pd.DataFrame([self._areas(film) for film in films], index=films, columns=list(TASKS))
+        truth = pd.DataFrame([self._areas(film) for film in films], index=films, columns=list(self.ground_truth.tasks))
         defined = (predicted > 0) & (truth > 0) if true_pos_only else (predicted > 0) | (truth > 0)
-        return (intersection / (predicted + truth - intersection)).where(defined)
+        with_maps = truth.columns.isin([score.task for score in self.maps])
+        return (intersection / (predicted + truth - intersection)).where(defined & truth.notna() & with_maps)
 
     def hits(self) -> pd.DataFrame:
         """Indexed by image id, a column per task: 1 hit, 0 miss, NaN without a true mask; the films that have both
@@ -74,44 +76,69 @@ class Scores:
         cells: dict[str, dict[str, float]] = {}
         for score in self.maps:
             cells.setdefault(score.image_id, {})[score.task] = getattr(score, value)
-        return pd.DataFrame.from_dict(cells, orient="index", columns=list(TASKS), dtype=float).sort_index()
+        columns = list(self.ground_truth.tasks)
+        return pd.DataFrame.from_dict(cells, orient="index", columns=columns, dtype=float).sort_index()
 
-    def _areas(self, image_id: str) -> list[int]:
-        known = image_id in self.ground_truth
-        return [self.ground_truth.area(image_id, task) if known else 0 for task in TASKS]
+    def _areas(self, image_id: str) -> list[float]:
+        """Of a film without ground truth all are empty, as CheXlocalize has it."""
+        truth = self.ground_truth
+        looked_for = [image_id not in truth or truth.annotates(image_id, task) for task in truth.tasks]
+        return [
+            float(truth.area(image_id, task)) if known else np.nan
+            for task, known in zip(truth.tasks, looked_for, strict=True)
+        ]
+
+
+Thresholds = Mapping[str, float] | None
+"""Task -> threshold of the normalised map; None takes Otsu's."""
 
 
 def score_maps(
     source: HeatMapSource,
     ground_truth: GroundTruth,
     *,
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Thresholds = None,
     cutoffs: Mapping[str, float] | None = None,
     masks: bool = True,
     workers: int = 1,
 ) -> Scores:
-    """Scores every map of the 10 tasks, reading and stretching each once for all that can be asked of it.
+    """Scores every map of the ground truth's tasks.
 
-    thresholds: task -> threshold of the normalised map; None takes Otsu's. cutoffs: task -> probability below which
-    the predicted mask is empty. masks=False saves the time of the masks where only hits are wanted.
+    cutoffs: task -> probability below which the predicted mask is empty. masks=False saves the time of the masks where
+    only hits are wanted.
     Raises InputError as the source does, when no film has both a map and ground truth, and when a film has another
     size in its map than in the ground truth.
     """
+    several = [thresholds]
+    return score_maps_at(source, ground_truth, thresholds=several, cutoffs=cutoffs, masks=masks, workers=workers)[0]
+
+
+def score_maps_at(
+    source: HeatMapSource,
+    ground_truth: GroundTruth,
+    *,
+    thresholds: Sequence[Thresholds],
+    cutoffs: Mapping[str, float] | None = None,
+    masks: bool = True,
+    workers: int = 1,
+) -> list[Scores]:
+    """`score_maps` under several thresholds; each map is read and stretched once for all of them."""
     entries = scored_entries(source, ground_truth)
     work = partial(score_map, thresholds=thresholds, cutoffs=cutoffs, masks=masks)
-    scored = over_maps(work, source, ground_truth, entries, workers=workers, label="localization")
-    return Scores(tuple(scored), ground_truth, masks)
+    scored = list(over_maps(work, source, ground_truth, entries, workers=workers, label="localization"))
+    return [Scores(maps, ground_truth, masks) for maps in zip(*scored, strict=True)]
 
 
 def score_map(
     heat_map: HeatMap,
     ground_truth: GroundTruth,
     *,
-    thresholds: Mapping[str, float] | None,
+    thresholds: Sequence[Thresholds],
     cutoffs: Mapping[str, float] | None,
     masks: bool,
-) -> MapScore:
-    """One map, stretched over the film, against its mask. A film without ground truth has an empty true mask."""
+) -> list[MapScore]:
+    """One map, stretched over the film, against its mask, under each of `thresholds`. A film without ground truth has
+    an empty true mask."""
     image_id, task = heat_map.image_id, heat_map.task
     truth = None
     if image_id in ground_truth:
@@ -119,22 +146,26 @@ def score_map(
         truth = ground_truth.mask(image_id, task) if ground_truth.area(image_id, task) else None
     masks = masks and heat_map.probability >= (cutoffs[task] if cutoffs else 0)
     if truth is None and not masks:
-        return MapScore(image_id, task, 0, 0, np.nan)
+        return [MapScore(image_id, task, 0, 0, np.nan)] * len(thresholds)
     resized = resize_to_film(heat_map)
     hit = np.nan if truth is None else float(truth.flat[resized.argmax()])
     if not masks:
-        return MapScore(image_id, task, 0, 0, hit)
-    mask = predicted_mask(resized, thresholds[task] if thresholds else None)
-    intersection = np.count_nonzero(mask & truth) if truth is not None else 0
-    return MapScore(image_id, task, int(np.count_nonzero(mask)), int(intersection), hit)
+        return [MapScore(image_id, task, 0, 0, hit)] * len(thresholds)
+    scores = []
+    for mask in predicted_masks(resized, [chosen[task] if chosen else None for chosen in thresholds]):
+        intersection = np.count_nonzero(mask & truth) if truth is not None else 0
+        scores.append(MapScore(image_id, task, int(np.count_nonzero(mask)), int(intersection), hit))
+    return scores
 
 
-def predicted_mask(resized: np.ndarray, threshold: float | None) -> np.ndarray:
-    """(H, W) bool: the normalised map above `threshold`, or above Otsu's; empty for a constant map."""
+def predicted_masks(resized: np.ndarray, thresholds: Sequence[float | None]) -> Iterator[np.ndarray]:
+    """(H, W) bool for each threshold: the normalised map above it, or above Otsu's; empty for a constant map."""
     normalised = normalise(resized)
-    if normalised is None:
-        return np.zeros(resized.shape, dtype=bool)
-    return above_otsu(normalised) if threshold is None else above_threshold(normalised, threshold)
+    for threshold in thresholds:
+        if normalised is None:
+            yield np.zeros(resized.shape, dtype=bool)
+        else:
+            yield above_otsu(normalised) if threshold is None else above_threshold(normalised, threshold)
 
 
 def human_hits(points: Mapping[str, Mapping[str, Any]], ground_truth: GroundTruth) -> pd.DataFrame:
@@ -142,9 +173,9 @@ def human_hits(points: Mapping[str, Mapping[str, Any]], ground_truth: GroundTrut
 
     points: image id -> task -> [[x, y], ...] in the film's pixels; one inside the mask is a hit.
     """
-    hits = pd.DataFrame(np.nan, index=ground_truth.image_ids, columns=list(TASKS))
+    hits = pd.DataFrame(np.nan, index=ground_truth.image_ids, columns=list(ground_truth.tasks))
     for image_id in ground_truth.image_ids:
-        for task in TASKS:
+        for task in ground_truth.tasks:
             if ground_truth.area(image_id, task):
                 mask = ground_truth.mask(image_id, task)
                 inside = [mask[int(y), int(x)] for x, y in points.get(image_id, {}).get(task, [])]
@@ -156,15 +187,16 @@ def read_human_points(path: Path, ground_truth: GroundTruth) -> dict[str, dict[s
     """CheXlocalize's json of the most representative points. Raises InputError for a point outside its film."""
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
-        raise InputError(f"{path}: expected a json object of image id -> task -> [[x, y], ...]")
-    for image_id, task in ((i, t) for i in content for t in content[i] if i in ground_truth and t in TASKS):
+        raise InputError(f"{place(path)}: expected a json object of image id -> task -> [[x, y], ...]")
+    scored = ((i, t) for i in content for t in content[i] if i in ground_truth and t in ground_truth.tasks)
+    for image_id, task in scored:
         height, width = ground_truth.size(image_id)
         points = content[image_id][task]
         for point in points if isinstance(points, list) else [points]:
             if not _is_inside(point, width, height):
-                raise InputError(
-                    f"{path}: {image_id}, {task}: {point!r} is no point [x, y] of {width} x {height} pixels"
-                )
+                shown = ", ".join(map(quoted, point[:3])) if isinstance(point, list) else quoted(point)
+                where = place(path, column=f"{image_id}, {task}")
+                raise InputError(f"{where}: [{shown}] is not a point [x, y] of {width} x {height} pixels")
     return content
 
 
@@ -225,13 +257,22 @@ def paired_differences(
     return table.rename_axis("name").reset_index()
 
 
-def write_results(folder: Path, prefix: str, per_film: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+def write_results(
+    folder: Path,
+    prefix: str,
+    per_film: pd.DataFrame,
+    *,
+    resamples: int,
+    seed: int,
+    kinds: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Writes CheXlocalize's three files, `<prefix>_{results_per_cxr,bootstrap_results_per_cxr,summary_results}.csv`.
 
+    kinds: task -> kind of its regions; where some are boxes, the summary says it in a column `kind`.
     Returns the summary.
     """
     resampled = bootstrap(per_film, resamples=resamples, seed=seed)
-    summary = summarise(resampled)
+    summary = with_kinds(summarise(resampled), "name", kinds or {})
     write_csv(folder / f"{prefix}_results_per_cxr.csv", per_film.assign(img_id=per_film.index))
     write_csv(folder / f"{prefix}_bootstrap_results_per_cxr.csv", resampled)
     write_csv(folder / f"{prefix}_summary_results.csv", summary)

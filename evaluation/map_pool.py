@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from cxr.files import InputError, place
 from cxr.heat_maps import HeatMap, HeatMapSource
-from cxr.labels import TASKS
 from cxr.masks import GroundTruth
 from cxr.pool import in_processes
 
@@ -21,16 +19,6 @@ Work = Callable[[HeatMap, GroundTruth], Result]
 _CHUNK = 4  # maps handed to a process at once
 
 _task_of_process: tuple[Work, HeatMapSource, GroundTruth]
-
-
-def scored_entries(source: HeatMapSource, ground_truth: GroundTruth) -> list[tuple[str, str]]:
-    """(image id, task) of the maps of the 10 tasks. Raises InputError when none of their films has ground truth."""
-    entries = [(image_id, task) for image_id, task in source.entries if task in TASKS]
-    if not any(image_id in ground_truth for image_id, _ in entries):
-        raise InputError(
-            f"{place(ground_truth.source)}: none of its films has a heat map; take the ground truth of that split"
-        )
-    return entries
 
 
 def over_maps(

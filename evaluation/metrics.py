@@ -9,6 +9,8 @@ means by a threshold, so the film that defines the Youden threshold is itself po
 score > threshold, and the published code applied that to ROC thresholds as well. At 0.5 the two differ only for a
 probability of exactly 0.5.)
 
+A label of NaN says that the film is not labelled: it counts in no sum of that label, as if it were not there.
+
 An undefined metric is NaN, never 0; `REASONS` says why.
 """
 
@@ -23,6 +25,7 @@ from scipy import sparse
 RULES = ("0.5", "youden")
 CALIBRATION_BINS = 15
 SUMS = (
+    "films",
     "positives",
     "twice_wins",
     "squared_error",
@@ -43,8 +46,8 @@ class Confusion:
 
 def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:
     """Counts films (N,) decided by score >= threshold."""
-    positive, decided = labels == 1, scores >= threshold
-    pairs = ((positive, decided), (~positive, decided), (positive, ~decided), (~positive, ~decided))
+    positive, negative, decided = labels == 1, labels == 0, scores >= threshold
+    pairs = ((positive, decided), (negative, decided), (positive, ~decided), (negative, ~decided))
     return Confusion(*(np.asarray(np.count_nonzero(truth & decision), float) for truth, decision in pairs))
 
 
@@ -89,29 +92,41 @@ METRICS: tuple[tuple[str, str], ...] = (
 )
 """Every metric and its rule, in the order of the tables; rule `-` needs no threshold."""
 
+NOT_LABELLED = "no labelled films"
 REASONS = {
     "auroc": "no positives or no negatives",
+    "accuracy": NOT_LABELLED,
     "sensitivity": "no positives",
     "specificity": "no negatives",
     "precision": "no film decided positive",
     "f1": "no positives and no film decided positive",
+    "brier": NOT_LABELLED,
+    "ece": NOT_LABELLED,
 }
-"""Why a metric is undefined; the others are defined for every non-empty set of films."""
+"""Why a metric is undefined, where films are labelled or in a resample."""
+
+
+def labelled(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and scores of the films that are labelled."""
+    known = ~np.isnan(labels)
+    return labels[known], scores[known]
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Probability that a positive film scores above a negative one, ties counting half; NaN without both.
 
-    labels (N,) in {0, 1}, scores (N,) of any scale.
+    labels (N,) 0, 1 or NaN, scores (N,) of any scale.
     """
+    labels, scores = labelled(labels, scores)
     twice_wins = _twice_wins(_pair_rows(labels, scores).sum(axis=1)[:, None])
     positives = np.count_nonzero(labels == 1)
     return float(_ratio(twice_wins, 2.0 * positives * (len(labels) - positives))[0])
 
 
 def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean squared difference of probability and label."""
-    return float(np.mean((probabilities - labels) ** 2))
+    """Mean squared difference of probability and label; NaN without a labelled film."""
+    labels, probabilities = labelled(labels, probabilities)
+    return float(np.mean((probabilities - labels) ** 2)) if len(labels) else np.nan
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -120,10 +135,11 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     15 bins of equal width, [0, 1/15), ..., [14/15, 1] (Guo et al. 2017, doi:10.48550/arXiv.1706.04599, with the bins
     closed below).
     Noise within a bin adds to it, so it is biased upward on few films and more so on their resamples: its bootstrap
-    interval may lie above the value.
+    interval may lie above the value. NaN without a labelled film.
     """
+    labels, probabilities = labelled(labels, probabilities)
     gaps = np.bincount(calibration_bin(probabilities), probabilities - labels, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(gaps).sum() / len(labels)) if len(labels) else np.nan
 
 
 def calibration_edges() -> np.ndarray:
@@ -141,6 +157,7 @@ def roc_counts(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
 
     The first threshold is infinity, where no film is decided positive, as in scikit-learn's `roc_curve`.
     """
+    labels, scores = labelled(labels, scores)
     thresholds, tied = np.unique(-scores, return_inverse=True)
     tp = np.cumsum(np.bincount(tied, labels == 1)).astype(np.int64)
     fp = np.cumsum(np.bincount(tied)) - tp
@@ -151,10 +168,12 @@ def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float | No
     """The threshold with the largest tpr - fpr, the highest of several, and None; or None and why there is none.
 
     There is none without both positives and negatives, and where no threshold beats chance: the best is then to call
-    every film negative, which is no rule to hand on. Compared in integers, so rounding cannot break a tie.
+    every film negative, which is not a rule to hand on. Compared in integers, so rounding cannot break a tie.
     """
     tp, fp, thresholds = roc_counts(labels, scores)
     positives, negatives = int(tp[-1]), int(fp[-1])
+    if not positives + negatives:
+        return None, f"{NOT_LABELLED} in validation"
     if not positives:
         return None, "no positives in validation"
     if not negatives:
@@ -170,21 +189,26 @@ class LabelSums:
     """The sums of one label under weightings of its N films: sorts once, then costs O(N) per weighting."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, thresholds: Mapping[str, float | None]) -> None:
-        """labels (N,) in {0, 1}; scores (N,) in [0, 1]; a threshold per rule, None where the rule has none."""
+        """labels (N,) 0, 1 or NaN; scores (N,) in [0, 1]; a threshold per rule, None where the rule has none."""
         self.thresholds = dict(thresholds)
-        self.films = len(labels)
+        known = np.flatnonzero(~np.isnan(labels))
+        rows = self._weight_rows(labels[known], scores[known]).tocoo()  # (R, films that are labelled)
+        self._rows = sparse.csr_array((rows.data, (rows.row, known[rows.col])), shape=(rows.shape[0], len(labels)))
+
+    def _weight_rows(self, labels: np.ndarray, scores: np.ndarray) -> sparse.csr_array:
+        """(R, films): the rows whose products with the films' weights `__call__` puts together."""
         positive = labels == 1
-        masks = [positive]
+        masks = [np.ones_like(positive), positive]
         for rule in RULES:
             threshold = self.thresholds[rule]
             decided = np.zeros_like(positive) if threshold is None else scores >= threshold
             masks += [positive & decided, ~positive & decided]
         residuals = scores - labels
-        gaps = (residuals, (calibration_bin(scores), np.arange(self.films)))
-        self._rows = sparse.vstack(
+        gaps = (residuals, (calibration_bin(scores), np.arange(len(labels))))
+        return sparse.vstack(
             [
                 sparse.csr_array(np.vstack([*masks, residuals**2])),
-                sparse.csr_array(gaps, shape=(CALIBRATION_BINS, self.films)),
+                sparse.csr_array(gaps, shape=(CALIBRATION_BINS, len(labels))),
                 _pair_rows(labels, scores),
             ],
             format="csr",
@@ -193,13 +217,13 @@ class LabelSums:
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """weights (N, B) float64 -> (len(SUMS), B); the counts of a rule without threshold are NaN."""
         rows = self._rows @ weights
-        positives, *counts, squared_error = rows[: 2 + 2 * len(RULES)]
-        gaps, pairs = np.split(rows[2 + 2 * len(RULES) :], [CALIBRATION_BINS])
+        films, positives, *counts, squared_error = rows[: 3 + 2 * len(RULES)]
+        gaps, pairs = np.split(rows[3 + 2 * len(RULES) :], [CALIBRATION_BINS])
         for index, rule in enumerate(RULES):
             if self.thresholds[rule] is None:
                 counts[2 * index][:] = counts[2 * index + 1][:] = np.nan
         calibration_gap = sum(np.abs(gaps))  # row after row: numpy's own order of addition depends on B
-        return np.stack([positives, _twice_wins(pairs), squared_error, calibration_gap, *counts])
+        return np.stack([films, positives, _twice_wins(pairs), squared_error, calibration_gap, *counts])
 
 
 def _pair_rows(labels: np.ndarray, scores: np.ndarray) -> sparse.csr_array:
@@ -232,9 +256,8 @@ def _twice_wins(pairs: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PanelSums:
-    """The sums of C labels under B weightings. films: (B,) total weight. rows: (len(SUMS), C, B)."""
+    """The sums of C labels under B weightings. rows: (len(SUMS), C, B)."""
 
-    films: np.ndarray
     rows: np.ndarray
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -243,7 +266,7 @@ class PanelSums:
 
     def confusion(self, rule: str) -> Confusion:
         tp, fp, positives = self[f"tp {rule}"], self[f"fp {rule}"], self["positives"]
-        return Confusion(tp, fp, positives - tp, self.films - positives - fp)
+        return Confusion(tp, fp, positives - tp, self["films"] - positives - fp)
 
     def metric(self, metric: str, rule: str) -> np.ndarray:
         """(C, B) values of one of `METRICS`, NaN where undefined."""
@@ -251,10 +274,10 @@ class PanelSums:
             return DECISION_METRICS[metric](self.confusion(rule))
         if metric == "auroc":
             positives = self["positives"]
-            return _ratio(self["twice_wins"], 2 * positives * (self.films - positives))
-        return _ratio(self["squared_error" if metric == "brier" else "calibration_gap"], self.films)
+            return _ratio(self["twice_wins"], 2 * positives * (self["films"] - positives))
+        return _ratio(self["squared_error" if metric == "brier" else "calibration_gap"], self["films"])
 
 
 def panel_sums(panel: Sequence[LabelSums], weights: np.ndarray) -> PanelSums:
     """The sums of all labels of a panel under weights (N, B)."""
-    return PanelSums(weights.sum(axis=0), np.stack([label(weights) for label in panel], axis=1))
+    return PanelSums(np.stack([label(weights) for label in panel], axis=1))

@@ -10,15 +10,16 @@ import torch
 
 import cli
 import evalClassification
-import evalHeatmaps
+import evalLocalization
 import makeReport
 from cxr.files import write_json
 from cxr.heat_maps import HeatMapFolder
-from cxr.labels import LABELS, TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, save_model
 from tests.films import alternating_labels, write_film, write_labels
 
+LABELS, TASKS = CHEXPERT.names, CHEXPERT.task_names
 FILMS = 4
 WIDTH, HEIGHT = 80, 64
 
@@ -70,7 +71,7 @@ def run(script, *arguments):
 
 def localize(root, chexlocalize):
     folders = (root / "patch", root / "baseline")
-    return run(evalHeatmaps, *folders, "--chexlocalize", chexlocalize, "--resamples", 50, "--workers", 1)
+    return run(evalLocalization, *folders, "--chexlocalize", chexlocalize, "--resamples", 50, "--workers", 1)
 
 
 def test_heat_maps_of_all_methods_protocols_and_tasks(evaluated):

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask, read_ground_truth
-from evaluation.heatmap_thresholds import STEPS, iou_curve, read_probability_cutoffs, read_thresholds
+from evaluation.heatmap_thresholds import STEPS, iou_curves, read_probability_cutoffs, read_thresholds
 from evaluation.localization import score_map, score_maps
 
+TASKS = CHEXPERT.task_names
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"
 
 pytestmark = pytest.mark.skipif(not SAMPLE.is_dir(), reason="CheXlocalize's sample is not beside the repository")
@@ -30,7 +31,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def scores(source, truth):
-    tuned = read_thresholds(SAMPLE / "tuning_results.csv")
+    tuned = read_thresholds(SAMPLE / "tuning_results.csv", TASKS)
     return {"tuned": score_maps(source, truth, thresholds=tuned), "otsu": score_maps(source, truth)}
 
 
@@ -63,7 +64,7 @@ def test_maps_that_we_wrote_score_the_same(tmp_path, source, truth, scores):
             film_size=found.film_size,
             film_pixels=np.zeros((320, 320)),
         )
-    tuned = read_thresholds(SAMPLE / "tuning_results.csv")
+    tuned = read_thresholds(SAMPLE / "tuning_results.csv", TASKS)
     again = score_maps(HeatMapFolder(tmp_path), truth, thresholds=tuned)
     pd.testing.assert_frame_equal(
         again.iou(true_pos_only=False), scores["tuned"].iou(true_pos_only=False), check_exact=True
@@ -81,7 +82,7 @@ def test_polygons_give_the_published_masks(truth):
 
 
 def test_probability_cutoffs_of_the_sample():
-    cutoffs = read_probability_cutoffs(SAMPLE / "probability_tuning_results.csv")
+    cutoffs = read_probability_cutoffs(SAMPLE / "probability_tuning_results.csv", TASKS)
     table = pd.read_csv(SAMPLE / "probability_tuning_results.csv")
     best = table.loc[table.groupby("task")["mIoU"].idxmax()].set_index("task")["prob_threshold"]
     assert cutoffs == best.to_dict()
@@ -89,8 +90,8 @@ def test_probability_cutoffs_of_the_sample():
 
 def test_a_point_of_the_curve_is_that_thresholds_iou(source, truth):
     heat_map = source.load("patient64541_study1_view1_frontal", "Cardiomegaly")
-    curve = iou_curve(heat_map, truth, true_pos_only=True)
+    curve = iou_curves(heat_map, truth).true_pos
     area = truth.area(heat_map.image_id, heat_map.task)
     for k in (1, 20000, 65000):
-        score = score_map(heat_map, truth, thresholds={heat_map.task: k / STEPS}, cutoffs=None, masks=True)
+        (score,) = score_map(heat_map, truth, thresholds=[{heat_map.task: k / STEPS}], cutoffs=None, masks=True)
         assert curve[k] == score.intersection / (area + score.predicted - score.intersection)

@@ -9,8 +9,10 @@ import pytest
 
 import cli
 import evalClassification
-from cxr.labels import CHEXPERT, LABELS
+from cxr.labels import CHEXPERT
 from cxr.predictions import Predictions, write_predictions
+
+LABELS = CHEXPERT.names
 
 
 def predictions(count, seed, shift=1.0):

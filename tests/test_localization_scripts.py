@@ -11,9 +11,10 @@ import cli
 import evalLocalization
 import tune_heatmap_threshold_opt
 from cxr.heat_maps import heat_map_name, write_heat_map
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 
+TASKS = CHEXPERT.task_names
 FILMS = [f"patient{number}_study1_view1_frontal" for number in range(1, 7)]
 
 
@@ -167,14 +168,24 @@ def test_ground_truth_of_another_size_is_one_line_and_exit_code_2(study, capsys,
     ("arguments", "words"),
     [
         (["--metric", "iou", "--human_points_path", "p.json", "--gt_path", "gt.json"], "points have no IoU"),
-        (["--metric", "iou", "--map_dir", "m", "--gt_path", "gt.json", "--resamples", "0"], "--resamples 0"),
+        (["--metric", "iou", "--map_dir", "m", "--gt_path", "gt.json", "--resamples", "0"], "--resamples: '0' is not"),
         (["--metric", "iou", "--map_dir", "m", "--gt_path", "gt.json"], "gt.json: no such file"),
+        ([], "give results folders and --chexlocalize, or --metric"),
+        (["results/a"], "whole results folders need --chexlocalize"),
+        (["results/a", "--chexlocalize", "c", "--map_dir", "m"], "--map_dir is for one folder of maps"),
+        (["--metric", "iou", "--gt_path", "gt.json"], "either --map_dir or --human_points_path"),
+        (["results/a", "--chexlocalize", "c"], "c/CheXlocalize/gt_segmentations_val.json: no such file"),
     ],
 )
 def test_wrong_options(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    assert cli.guarded(evalLocalization.main, arguments) == 2
-    assert words in capsys.readouterr().err
+    try:
+        code = cli.guarded(evalLocalization.main, arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("script", [tune_heatmap_threshold_opt, evalLocalization])

@@ -9,6 +9,8 @@ from scipy.stats import norm
 from sklearn import metrics as sk
 
 from cxr.files import InputError
+from cxr.labels import LabelSet
+from cxr.predictions import Predictions
 from evaluation.bootstrap import film_units, interval, mean_of_defined, resample_weights, resampled_sums
 from evaluation.metrics import METRICS, LabelSums
 
@@ -118,7 +120,7 @@ def test_a_resample_draws_as_many_films_as_there_are():
 
 def test_films_of_a_patient_are_drawn_together():
     paths = [f"valid/patient{patient}/study1/view{i}.jpg" for i, patient in enumerate((7, 3, 7, 12, 3, 7))]
-    units = film_units(paths, "patient")
+    units = film_units(of_films(paths), "patient")
     weights = np.concatenate(list(resample_weights(units, 500, 0)), axis=1)
     for patient in ([0, 2, 5], [1, 4]):
         assert (weights[patient] == weights[patient[0]]).all()
@@ -132,12 +134,48 @@ def test_films_of_a_patient_are_drawn_together():
             np.testing.assert_allclose(sums.metric(*key)[0, resample], value, rtol=0, atol=1e-12)
 
 
+def of_films(paths, patients=()):
+    """Predictions of one label for some films."""
+    values = np.zeros((len(paths), 1))
+    return Predictions(tuple(paths), values, values, LabelSet.of(["Mass"]), patients=tuple(patients))
+
+
 def test_units():
-    assert film_units(["a.png", "b.png"], "film").tolist() == [0, 1]
-    with pytest.raises(InputError, match="b.png: no patientNNNNN"):
-        film_units(["patient1/a.png", "b.png"], "patient")
+    assert film_units(of_films(["a.png", "b.png"]), "film").tolist() == [0, 1]
+    assert film_units(of_films(["a.png", "b.png", "c.png"], ["y", "x", "y"]), "patient").tolist() == [1, 0, 1]
+    with pytest.raises(InputError, match="b.png: its patient is unknown"):
+        film_units(of_films(["patient1/a.png", "b.png"]), "patient")
     with pytest.raises(ValueError, match="study"):
-        film_units(["a.png"], "study")
+        film_units(of_films(["a.png"]), "study")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_films_that_are_not_labelled_count_nowhere(seed):
+    """Against scikit-learn on the labelled films of each resample, label by label."""
+    films, resamples, thresholds = 60, 15, {"0.5": 0.5, "youden": 0.3}
+    rng = np.random.default_rng(seed)
+    columns = []
+    for unlabelled in (0.2, 0.9, 0.0, 1.0):
+        labels, scores = simulate(films, 0.4, rng.integers(1000), grid=8)
+        columns.append((np.where(rng.random(films) < unlabelled, np.nan, labels), scores))
+    panel = [LabelSums(labels, scores, thresholds) for labels, scores in columns]
+    (sums,) = resampled_sums([panel], np.arange(films), resamples=resamples, seed=5, chunk=4)
+    weights = np.concatenate(list(resample_weights(np.arange(films), resamples, 5)), axis=1).astype(int)
+    defined = 0
+    for column, (labels, scores) in enumerate(columns):
+        for resample in range(resamples):
+            drawn = np.repeat(np.arange(films), weights[:, resample])
+            drawn = drawn[~np.isnan(labels[drawn])]
+            assert sums["films"][column, resample] == len(drawn)
+            if not len(drawn):
+                assert all(np.isnan(sums.metric(*key)[column, resample]) for key in METRICS)
+                continue
+            defined += 1
+            expected = with_scikit_learn(labels[drawn].astype(int), scores[drawn], thresholds)
+            for key, value in expected.items():
+                found = sums.metric(*key)[column, resample]
+                np.testing.assert_allclose(found, value, rtol=0, atol=1e-12, err_msg=str(key))
+    assert 2 * resamples < defined <= 3 * resamples
 
 
 def test_resamples_without_positives_are_left_out_and_counted():

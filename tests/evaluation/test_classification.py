@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.files import InputError
-from cxr.labels import CHEXLOCALIZE_LABELS, CHEXPERT, LABELS
+from cxr.labels import CHEXPERT, LabelSet
 from cxr.predictions import Predictions, read_predictions, write_predictions
 from cxr.tables import write_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
@@ -19,6 +19,7 @@ from evaluation.classification import (
 )
 from evaluation.metrics import METRICS, auroc, confusion, expected_calibration_error, sensitivity
 
+LABELS = CHEXPERT.names
 COLUMNS = "label,metric,rule,threshold,value,ci_low,ci_high,bootstrap_mean,bootstrap_median,resamples,note".split(",")
 MEANS = ["Mean (14)", "Mean (CheXlocalize 10)"]
 
@@ -61,7 +62,7 @@ def test_values_are_those_of_the_test_films_at_the_validation_thresholds():
         assert pick(table, name, "f1", "0.5")["threshold"] == 0.5
     values = {name: pick(table, name, "auroc")["value"] for name in LABELS}
     assert pick(table, "Mean (14)", "auroc")["value"] == pytest.approx(np.mean(list(values.values())))
-    ten = np.mean([values[name] for name in CHEXLOCALIZE_LABELS])
+    ten = np.mean([values[name] for name in CHEXPERT.groups["CheXlocalize"]])
     assert pick(table, "Mean (CheXlocalize 10)", "auroc")["value"] == pytest.approx(ten)
 
 
@@ -209,3 +210,78 @@ def test_calibration_points_add_up_to_the_calibration_error():
         filled = bins[bins["count"] > 0]
         assert (filled.mean_probability.between(filled.bin_low, filled.bin_high)).all()
         assert bins[bins["count"] == 0].mean_probability.isna().all()
+
+
+SMALL = LabelSet(("Mass", "Nodule", "Effusion"), {"Lung": ("Nodule", "Mass")})
+
+
+def small(films=200, seed=0, unlabelled=(0.3, 0.0, 1.0)):
+    """Three labels of another data set, of which not every film is labelled with every one, or none at all."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((films, 3)) < 0.4).astype(float)
+    probabilities = np.round(1 / (1 + np.exp(1 - 1.5 * labels - rng.normal(size=labels.shape))), 2)
+    labels[rng.random(labels.shape) < unlabelled] = np.nan
+    paths = tuple(f"films/{i}.png" for i in range(films))
+    patients = tuple(f"p{i // 3}" for i in range(films))
+    return Predictions(paths, probabilities, labels, SMALL, patients=patients)
+
+
+@pytest.mark.parametrize("unit", ["film", "patient"])
+def test_a_label_counts_the_films_that_are_labelled_with_it(unit):
+    test, thresholds = small(), youden_thresholds(small(seed=1))
+    table = classification_table(test, thresholds, resamples=60, seed=2, unit=unit)
+    assert list(table.label.unique()) == ["Mass", "Nodule", "Effusion", "Mean (3)", "Mean (Lung 2)"]
+    units = np.arange(200) // (1 if unit == "film" else 3)
+    order = np.unique([f"p{u}" for u in units], return_inverse=True)[1] if unit == "patient" else units
+    weights = np.concatenate(list(resample_weights(order, 60, 2)), axis=1).astype(int)
+    for i, name in enumerate(("Mass", "Nodule")):
+        known = ~np.isnan(test.labels[:, i])
+        labels, scores = test.labels[known, i], test.probabilities[known, i]
+        assert pick(table, name, "auroc")["value"] == pytest.approx(sk.roc_auc_score(labels, scores), abs=1e-14)
+        decided = scores >= thresholds[name]
+        assert pick(table, name, "precision", "youden")["value"] == pytest.approx(sk.precision_score(labels, decided))
+        assert pick(table, name, "accuracy", "0.5")["value"] == pytest.approx(sk.accuracy_score(labels, scores >= 0.5))
+        drawn = [np.repeat(np.flatnonzero(known), weights[known, b]) for b in range(60)]
+        aurocs = [sk.roc_auc_score(test.labels[rows, i], test.probabilities[rows, i]) for rows in drawn]
+        row = pick(table, name, "auroc")
+        expected = [*np.percentile(aurocs, [2.5, 97.5]), np.mean(aurocs)]
+        found = [row["ci_low"], row["ci_high"], row["bootstrap_mean"]]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_label_without_labelled_films_is_undefined_with_the_reason():
+    table = classification_table(small(), youden_thresholds(small(seed=1)), resamples=20)
+    rows = table[table.label == "Effusion"]
+    assert rows.value.isna().all() and (rows.resamples == 0).all() and (rows.note == "no labelled films").all()
+    values = [pick(table, name, "auroc")["value"] for name in ("Mass", "Nodule")]
+    for mean, note in (
+        ("Mean (3)", "mean of 2 of 3 labels, without Effusion"),
+        ("Mean (Lung 2)", "mean of 2 of 2 labels"),
+    ):
+        assert pick(table, mean, "auroc")["value"] == pytest.approx(np.mean(values))
+        assert pick(table, mean, "auroc")["note"] == note
+    assert set(roc_points(small()).label) == {"Mass", "Nodule"}
+    bins = calibration_points(small())
+    assert bins[bins.label == "Effusion"]["count"].sum() == 0
+    assert bins[bins.label == "Mass"]["count"].sum() == (~np.isnan(small().labels[:, 0])).sum() < 200
+
+
+def test_the_order_of_the_labels_is_not_their_identity():
+    """Labels, columns and thresholds permuted: the same numbers under the same names."""
+    test, validation = simulate(), simulate(seed=1)
+    names = CHEXPERT.names[::-1]
+    table = classification_table(test, youden_thresholds(validation), resamples=30)
+    turned = classification_table(test.restrict(names), youden_thresholds(validation), resamples=30)
+    assert list(turned.label.unique()) == [*names, *MEANS]
+    keys = ["label", "metric", "rule"]
+    pd.testing.assert_frame_equal(
+        table.drop(columns="note").set_index(keys).sort_index(),
+        turned.drop(columns="note").set_index(keys).sort_index(),
+        rtol=1e-12,
+    )
+
+
+def test_a_label_without_a_threshold_says_so():
+    thresholds = youden_thresholds(simulate(seed=1).restrict([name for name in LABELS if name != "Edema"]))
+    row = pick(classification_table(simulate(), thresholds, resamples=5), "Edema", "f1", "youden")
+    assert np.isnan(row["value"]) and row["note"] == "no Youden threshold: not a label of the validation films"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.files import InputError
-from cxr.labels import CHEXPERT, LABELS
+from cxr.labels import CHEXPERT
 from cxr.predictions import Predictions
 from evaluation.bootstrap import resample_weights
 from evaluation.classification import classification_table, youden_thresholds
@@ -12,6 +12,7 @@ from evaluation.comparison import compare
 from evaluation.delong import holm, paired_test
 from evaluation.metrics import METRICS, auroc
 
+LABELS = CHEXPERT.names
 FILMS = 80
 
 
@@ -138,3 +139,34 @@ def test_different_ground_truth_is_refused(models):
     labels[5, LABELS.index("Edema")] ^= 1
     with pytest.raises(InputError, match=r"patient5/.*label Edema.*one\.csv.*two\.csv"):
         compared(a, dataclasses.replace(b, labels=labels), names=("one.csv", "two.csv"), resamples=0)
+
+
+def test_only_labels_that_both_have_are_compared(models):
+    a, b = models
+    some = ["Edema", "Cardiomegaly", "Support Devices"]
+    table = compared(a, b.restrict([*some[::-1], "Fracture"]), resamples=20)
+    assert set(table.label) == {*some, "Fracture", "Mean (4)", "Mean (CheXlocalize 3)"}
+    whole = compared(a, b, resamples=20)
+    for label in some:
+        for column in ("value_a", "value_b", "difference", "ci_low", "ci_high", "delong_p"):
+            assert pick(table, label, "auroc")[column] == pick(whole, label, "auroc")[column]
+    with pytest.raises(InputError, match="none of its labels is one of"):
+        compared(a.restrict(["Edema"]), b.restrict(["Fracture"]), resamples=0)
+
+
+def test_films_that_are_not_labelled_count_nowhere(models):
+    a, b = models
+    hidden = np.random.default_rng(3).random(a.labels.shape) < 0.3
+    labels = np.where(hidden, np.nan, a.labels)
+    partly_a, partly_b = (dataclasses.replace(model, labels=labels) for model in models)
+    table = compared(partly_a, partly_b, resamples=20)
+    edema = LABELS.index("Edema")
+    known = ~hidden[:, edema]
+    columns = [model.probabilities[known, edema] for model in models]
+    row = pick(table, "Edema", "auroc")
+    assert row["delong_p"] == paired_test(a.labels[known, edema], *columns).p
+    assert row["value_a"] == auroc(a.labels[known, edema], columns[0])
+    fewer = labels.copy()
+    fewer[~hidden] = np.where(np.arange((~hidden).sum()) == 0, np.nan, fewer[~hidden])
+    with pytest.raises(InputError, match="in a, not labelled in b"):
+        compared(partly_a, dataclasses.replace(partly_b, labels=fewer), resamples=0)

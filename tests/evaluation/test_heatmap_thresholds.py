@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -7,10 +8,21 @@ import torch
 
 from cxr.files import InputError
 from cxr.heat_maps import HeatMap
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation import heatmap_thresholds
-from evaluation.heatmap_thresholds import STEPS, exact_search, miou_curves, ternary_search, tune
+from evaluation.heatmap_thresholds import (
+    STEPS,
+    exact_search,
+    iou_curves,
+    miou_curves,
+    miou_curves_of_both,
+    ternary_search,
+    tune,
+)
+from evaluation.scored_tasks import unscored_tasks
+
+TASKS = CHEXPERT.task_names
 
 
 class Maps:
@@ -200,14 +212,82 @@ def test_another_film_size_is_told():
         miou_curves(source, truth, true_pos_only=True)
 
 
-def test_missing_task_and_foreign_films():
+def test_a_task_without_maps_is_undefined_and_the_others_stay():
     source, truth = random_case(1)
     partial = Maps(heat_map for key, heat_map in source.heat_maps.items() if key[1] != "Edema")
-    with pytest.raises(InputError, match="no heat map of 'Edema'"):
-        miou_curves(partial, truth, true_pos_only=True)
+    whole, some = (miou_curves(maps, truth, true_pos_only=True) for maps in (source, partial))
+    assert list(some) == list(TASKS) and np.isnan(some["Edema"]).all()
+    assert all(np.array_equal(some[task], whole[task], equal_nan=True) for task in TASKS if task != "Edema")
+    tuned = tune(some).set_index("task")
+    assert tuned.loc["Edema", "threshold"] == 0.5 and np.isnan(tuned.loc["Edema", "miou"])
+    assert unscored_tasks(partial, truth) == {"Edema": "no heat map"}
+
+
+def test_both_countings_at_once_are_each_alone():
+    for seed in range(4):
+        source, truth = random_case(seed)
+        for both, true_pos_only in zip(miou_curves_of_both(source, truth), (True, False), strict=True):
+            alone = miou_curves(source, truth, true_pos_only=true_pos_only)
+            assert list(both) == list(alone)
+            assert all(np.array_equal(both[task], alone[task], equal_nan=True) for task in TASKS)
+
+
+def test_a_film_where_a_task_was_not_looked_for_counts_nowhere():
+    """Films and tasks of another data set; the second film has no entry of `Mass`, the third an empty one."""
+    rng = np.random.default_rng(5)
+    mask = np.zeros((24, 20), dtype=bool)
+    mask[4:12, 6:16] = True
+    films = {name: HeatMap(name, "Mass", rng.random((6, 5), dtype=np.float32), 0.5, 1, (20, 24)) for name in "ABC"}
+    entries = {
+        "A": {"Mass": encode_mask(mask)},
+        "B": {"Nodule": encode_mask(mask)},
+        "C": {"Mass": encode_mask(~mask & mask)},
+    }
+    truth = GroundTruth(entries)
+    source = Maps(films.values())
+    only_a = Maps([films["A"]])
+    assert np.array_equal(
+        miou_curves(source, truth, true_pos_only=True)["Mass"],
+        miou_curves(only_a, truth, true_pos_only=True)["Mass"],
+    )
+    a = iou_curves(films["A"], truth).all_cases
+    assert np.array_equal(miou_curves(source, truth, true_pos_only=False)["Mass"], a / 2)  # C: 0; B: undefined
+    assert np.isnan(miou_curves(source, truth, true_pos_only=False)["Nodule"]).all()
+    assert unscored_tasks(source, truth) == {"Nodule": "no heat map"}
+
+
+def test_maps_that_cannot_be_scored_are_refused():
+    source, truth = random_case(1)
     foreign = GroundTruth({"other": {task: encode_mask(np.zeros((3, 3))) for task in TASKS}})
     with pytest.raises(InputError, match="none of its films has a heat map"):
         miou_curves(source, foreign, true_pos_only=True)
+    with pytest.raises(InputError, match="its tasks are 'Mass'; the heat maps are of 'Airspace Opacity', "):
+        miou_curves(source, GroundTruth({"other": {"Mass": encode_mask(np.eye(2))}}), true_pos_only=True)
+    (key, some), *_ = source.heat_maps.items()
+    misnamed = Maps([*source.heat_maps.values(), dataclasses.replace(some, task="Lung Opacity")])
+    with pytest.raises(InputError, match="unknown task 'Lung Opacity'; ground truth calls it Airspace Opacity"):
+        miou_curves(misnamed, truth, true_pos_only=True)
+
+
+def test_reasons_of_tasks_that_are_not_scored():
+    source, truth = random_case(0)
+    film, other = truth.image_ids[:2]
+    empty = {"size": list(truth.size(film)), "boxes": []}
+    some = GroundTruth(
+        {film: {"Edema": empty, "Mass": empty}, other: {"Cardiomegaly": empty | {"size": list(truth.size(other))}}}
+    )
+    maps = Maps(h for (image_id, task), h in source.heat_maps.items() if (image_id, task) != (other, "Cardiomegaly"))
+    reasons = unscored_tasks(maps, some)
+    assert reasons.pop("Cardiomegaly") == "no film with both a heat map and ground truth"
+    assert (reasons.pop("Edema"), reasons.pop("Mass")) == ("outlined in no film", "no heat map")
+    assert reasons == dict.fromkeys(set(TASKS) - {"Edema", "Cardiomegaly"}, "not in the ground truth")
+
+
+def test_tables_made_of_boxes_say_so(tmp_path):
+    curves = {task: np.linspace(0, 1, STEPS) for task in ("Mass", "Nodule")}
+    heatmap_thresholds.write_tuning(tmp_path, curves, tune(curves), {"Mass": "box", "Nodule": "mask"})
+    assert list(pd.read_csv(tmp_path / "tuning_results.csv")["kind"]) == ["box", "mask"]
+    assert list(heatmap_thresholds.read_thresholds(tmp_path / "tuning_results.csv", ["Nodule"])) == ["Nodule"]
 
 
 def test_written_thresholds_are_read_back_exactly(tmp_path):
@@ -215,7 +295,7 @@ def test_written_thresholds_are_read_back_exactly(tmp_path):
     curves = {task: rng.random(STEPS) for task in TASKS}
     tuned = tune(curves)
     heatmap_thresholds.write_tuning(tmp_path, curves, tuned)
-    read = heatmap_thresholds.read_thresholds(tmp_path / "tuning_results.csv")
+    read = heatmap_thresholds.read_thresholds(tmp_path / "tuning_results.csv", TASKS)
     assert list(read) == list(TASKS)
     assert all(curves[task][int(read[task] * STEPS)] == curves[task].max() for task in TASKS)
     assert list(pd.read_csv(tmp_path / "tuning_results.csv").columns) == ["threshold", "task"]
@@ -227,15 +307,15 @@ def test_written_thresholds_are_read_back_exactly(tmp_path):
 def test_cutoff_is_the_first_of_the_largest_miou(tmp_path):
     rows = [f"{cutoff},{miou},{task}" for task in TASKS for cutoff, miou in [(0.1, 0.2), (0.3, 0.5), (0.6, 0.5)]]
     (tmp_path / "p.csv").write_text("\n".join(["prob_threshold,mIoU,task", *rows]))
-    assert heatmap_thresholds.read_probability_cutoffs(tmp_path / "p.csv") == dict.fromkeys(TASKS, 0.3)
+    assert heatmap_thresholds.read_probability_cutoffs(tmp_path / "p.csv", TASKS) == dict.fromkeys(TASKS, 0.3)
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["0.5,Edema", "0.4,Edema"], "line 3: a second threshold of 'Edema'"),
-        (["high,Edema"], "line 2: could not convert"),
-        (["nan,Edema"], "line 2: threshold must be finite"),
+        (["0.5,Edema", "0.4,Edema"], "line 3, task: a second threshold of 'Edema'"),
+        (["high,Edema"], "line 2, threshold: 'high' is not a finite number"),
+        (["nan,Edema"], "line 2, threshold: 'nan' is not a finite number"),
         (["0.5,Edema"], "no row of 'Airspace Opacity'"),
     ],
 )
@@ -243,5 +323,5 @@ def test_mistakes_in_a_threshold_file(tmp_path, rows, words):
     path = tmp_path / "tuning_results.csv"
     path.write_text("\n".join(["threshold,task", *rows]))
     with pytest.raises(InputError) as error:
-        heatmap_thresholds.read_thresholds(path)
+        heatmap_thresholds.read_thresholds(path, TASKS)
     assert words in str(error.value) and str(path) in str(error.value)

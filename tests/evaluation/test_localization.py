@@ -4,11 +4,12 @@ import pytest
 
 from cxr.files import InputError
 from cxr.heat_maps import HeatMap
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation import localization
 from evaluation.localization import bootstrap, human_hits, paired_differences, score_maps, summarise
 
+TASKS = CHEXPERT.task_names
 A, B, C, D = (f"patient{number}_study1_view1_frontal" for number in (1, 2, 3, 4))
 
 
@@ -169,9 +170,59 @@ def test_human_points():
     pd.testing.assert_frame_equal(hits, expected([A, B], A_Edema=1.0, A_Atelectasis=0.0, B_Edema=0.0))
 
 
-@pytest.mark.parametrize("points", [[[3, 0]], [[0, -1]], [[0]], [["a", "b"]], 5, [[float("nan"), 0]]])
+@pytest.mark.parametrize("points", [[[3, 0]], [[0, -1]], [[0]], [["a", "b"]], 5, [[10**90, 0]]])
 def test_a_point_outside_its_film(tmp_path, points):
     path = tmp_path / "points.json"
-    path.write_text(f'{{"{A}": {{"Edema": {points!r}}}}}'.replace("'", '"').replace("nan", "NaN"))
-    with pytest.raises(InputError, match=f"{A}, Edema: .* is no point|points.json: .*NaN is not a number"):
+    path.write_text(f'{{"{A}": {{"Edema": {points!r}}}}}'.replace("'", '"'))
+    with pytest.raises(InputError, match=f"{A}, Edema: .* is not a point"):
         localization.read_human_points(path, ground_truth(**{A: {}}))
+
+
+def test_tasks_of_another_data_set():
+    """Boxes as regions; the second film was not looked at for `Mass`, and has maps all the same."""
+    truth = GroundTruth(
+        {
+            "A": {
+                "Mass": {"size": [2, 3], "kind": "box", "boxes": [[1, 0, 2, 2]]},
+                "Nodule": encode_mask(np.zeros((2, 3))),
+            },
+            "B": {"Nodule": {"size": [2, 3], "boxes": [[0, 0, 1, 1]]}},
+        }
+    )
+    rows = [[0, 8, 9], [7, 1, 1]]  # above 0.5: two pixels of the box, and one outside
+    source = Maps(*(heat_map(film, task, rows) for film in "AB" for task in ("Mass", "Nodule", "No Finding")))
+    scores = score_maps(source, truth, thresholds={"Mass": 0.5, "Nodule": 0.5})
+    table = scores.iou(true_pos_only=False)
+    assert list(table.columns) == ["Mass", "Nodule"]
+    np.testing.assert_array_equal(table.to_numpy(), [[2 / 5, 0], [np.nan, 0]])
+    np.testing.assert_array_equal(scores.iou(true_pos_only=True).to_numpy(), [[2 / 5, np.nan], [np.nan, 0]])
+    np.testing.assert_array_equal(scores.hits().to_numpy(), [[1, np.nan], [np.nan, 0]])
+    hits = human_hits({"A": {"Mass": [[0, 0]]}, "B": {"Mass": [[1, 1]], "Nodule": [[0.5, 0.5]]}}, truth)
+    np.testing.assert_array_equal(hits.to_numpy(), [[0, np.nan], [np.nan, 1]])
+
+
+def test_a_task_without_any_map_is_undefined(scores):
+    lesion = ground_truth(**{A: {"Lung Lesion": np.ones((2, 3))}})
+    table = score_maps(Maps(heat_map(A, "Edema", np.eye(2, 3))), lesion, masks=True).iou(true_pos_only=False)
+    assert table["Lung Lesion"].isna().all() and table["Edema"].tolist() == [0]
+
+
+def test_several_thresholds_at_once_are_each_alone(scores):
+    rng = np.random.default_rng(3)
+    truth = ground_truth(**{f: {task: rng.random((2, 3)) < 0.5 for task in TASKS} for f in (A, B)})
+    source = Maps(*(heat_map(film, task, rng.random((2, 3))) for film in (A, B) for task in TASKS))
+    several = [dict.fromkeys(TASKS, 0.3), dict.fromkeys(TASKS, 0.7), None]
+    together = localization.score_maps_at(source, truth, thresholds=several)
+    for thresholds, found in zip(several, together, strict=True):
+        alone = score_maps(source, truth, thresholds=thresholds)
+        assert found.maps == alone.maps
+
+
+def test_summaries_made_of_boxes_say_so(tmp_path):
+    per_film = pd.DataFrame({"Mass": [0.2, 0.4], "Nodule": [0.1, np.nan]}, index=["A", "B"])
+    options = {"resamples": 5, "seed": 0}
+    boxed = localization.write_results(tmp_path, "iou", per_film, **options, kinds={"Mass": "box", "Nodule": "mask"})
+    assert list(boxed["kind"]) == ["box", "mask", "box/mask"]
+    plain = localization.write_results(tmp_path, "iou", per_film, **options, kinds=dict.fromkeys(per_film, "mask"))
+    assert list(plain.columns) == ["name", "lower", "mean", "upper"]
+    pd.testing.assert_frame_equal(boxed[plain.columns], plain)

@@ -120,6 +120,20 @@ def test_youden_is_the_first_maximum_of_scikit_learns_roc_curve(data):
             assert (threshold, reason) == (thresholds[best], None)
 
 
+@given(labelled_scores(), st.randoms(use_true_random=False))
+def test_plain_functions_leave_out_films_that_are_not_labelled(data, random):
+    labels, scores = data
+    hidden = np.array([random.random() < 0.4 for _ in labels])
+    partly = np.where(hidden, np.nan, labels)
+    for function in (auroc, brier_score, expected_calibration_error):
+        expected = function(labels[~hidden], scores[~hidden]) if not hidden.all() else np.nan
+        np.testing.assert_equal(function(partly, scores), expected)
+    for found, expected in zip(roc_counts(partly, scores), roc_counts(labels[~hidden], scores[~hidden]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    counts, kept = confusion(partly, scores, 0.5), confusion(labels[~hidden], scores[~hidden], 0.5)
+    assert counts == kept
+
+
 def test_the_film_at_the_youden_threshold_is_positive():
     labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.35, 0.8])
     threshold, _ = youden_threshold(labels, scores)
@@ -129,6 +143,7 @@ def test_the_film_at_the_youden_threshold_is_positive():
 
 def test_no_youden_threshold_is_said_with_its_reason():
     scores = np.array([0.1, 0.2, 0.3])
+    assert youden_threshold(np.full(3, np.nan), scores) == (None, "no labelled films in validation")
     assert youden_threshold(np.zeros(3, int), scores) == (None, "no positives in validation")
     assert youden_threshold(np.ones(3, int), scores) == (None, "no negatives in validation")
     assert youden_threshold(np.array([1, 0, 0]), scores) == (None, "no threshold is better than chance in validation")
