@@ -34,9 +34,9 @@ IDENTITY = ("backbone", "patch_size", "image_size", "labels", "aggregation")
 class RunRecord:
     """The record of one results folder. rank: of several processes that make results together, the first (0) writes."""
 
-    def __init__(self, folder: Path, rank: int = 0, writes: bool = True) -> None:
+    def __init__(self, folder: Path, rank: int = 0) -> None:
         """Raises InputError when `run.json` is damaged."""
-        self.folder, self.rank = Path(folder), rank if writes else max(rank, 1)
+        self.folder, self.rank = Path(folder), rank
         self.content = self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -156,33 +156,8 @@ class RunRecord:
             if inside and state.now(self.folder / name) is not None:
                 (self.folder / name).unlink()
 
-    # the calls of scripts that do not name their inputs and outputs yet; gone when the last one does
-
-    def is_done(self, stage: str, made_from: Mapping[str, Any], files: Iterable[Path]) -> bool:
-        return self._entry(stage).get("made_from") == dict(made_from) and all(file.is_file() for file in files)
-
-    def keep_apart(self, what: str, settings: Mapping[str, Any]) -> None:
-        known = self._part("settings").get(what, dict(settings))
-        changed = [name for name in settings if known.get(name) != settings[name]]
-        if changed:
-            raise InputError(
-                f"{place(self.folder)}: its {what} were made with other settings ({', '.join(changed)}); "
-                "delete it or choose another --output"
-            )
-        self.note({"settings": self._part("settings") | {what: dict(settings)}})
-
     @contextmanager
-    def _stage_by_name(self, name: str, made_from: Mapping[str, Any]) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        seconds = round(time.monotonic() - started, 2)
-        self._update({}, {name: {"made_from": dict(made_from), "seconds": seconds}})
-
-    def stage(self, name: str, made_from: Mapping[str, Any] | None = None, **of_stage: Any) -> Any:
-        return self._recorded(name, **of_stage) if made_from is None else self._stage_by_name(name, made_from)
-
-    @contextmanager
-    def _recorded(
+    def stage(
         self, name: str, *, inputs: Mapping[str, Any], options: Mapping[str, Any], outputs: Iterable[Path]
     ) -> Iterator[Stage]:
         """Yields a Stage, and records it with its seconds when the block ends without an exception.

@@ -42,6 +42,13 @@ class HeatMapExport:
     def evidence_path(self, image_id: str) -> Path:
         return self.results / "evidence" / self.split / f"{image_id}{SUFFIX}"
 
+    def files(self, image_id: str) -> list[Path]:
+        """Every file of a film."""
+        if not self.pickles:
+            return [self.evidence_path(image_id)]
+        kinds = [(protocol, method) for protocol in self.protocols for method in self.methods]
+        return [self.pickle_path(*kind, image_id, task) for kind in kinds for task in self.tasks]
+
     def is_complete(self, image_id: str) -> bool:
         """Whether all files of a film are there. Files appear whole; their settings are for the caller to compare."""
         if not self.pickles:
