@@ -22,7 +22,7 @@ import cli
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = (
     "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert",
-    "trainClassification", "convertWeights", "evalClassification", "evalHeatmaps", "evalLocalization",
+    "trainClassification", "convertWeights", "evalClassification", "evalLocalization",
     "tune_heatmap_threshold_opt", "predictImage", "makeReport",
 )  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
