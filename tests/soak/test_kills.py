@@ -55,7 +55,7 @@ STEPS = {
     "trained": Step("trainClassification", lambda root, out: [
         "--data", root / "copies", "--output", out, "--no-evaluation", *SMALL, "--epochs", 2, "--batch-size", 4,
         "--workers", WORKERS, *DEVICE]),
-    "converted": Step("convertWeights", lambda root, out: ["convert", root / "trained", out / "converted.pt"]),
+    "converted": Step("convertWeights", lambda root, out: ["convert", root / "trained", out]),
     "evaluated": Step("evalClassification", lambda root, out: [
         "--weights", root / "trained", "--data", root / "copies", "--chexlocalize", root / "demo/CheXlocalize",
         "--output", out, "--steps-per-patch", 1, "--resamples", 20, "--workers", WORKERS, *DEVICE]),
