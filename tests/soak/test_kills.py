@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @dataclass(frozen=True)
 class Step:
-    """arguments: from (folder of the undisturbed results, output). start: the results that the output begins as."""
+    """arguments: from (folder of the undisturbed results, output). start: the results that the output begins with, as `model`."""
 
     script: str
     arguments: Callable[[Path, Path], list[object]]
@@ -60,7 +60,7 @@ STEPS = {
         "--weights", root / "trained", "--data", root / "copies", "--chexlocalize", root / "demo/CheXlocalize",
         "--output", out, "--steps-per-patch", 1, "--resamples", 20, "--workers", WORKERS, *DEVICE]),
     "localized": Step("evalLocalization", lambda root, out: [
-        out, "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20, "--workers", WORKERS], "evaluated"),
+        out / "model", "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20, "--workers", WORKERS], "evaluated"),
     "tuned": Step("tune_heatmap_threshold_opt", lambda root, out: [
         "--map_dir", root / MAPS / "val/raw", "--gt_path", root / f"{TRUTH}_val.json", "--save_dir", out,
         "--workers", WORKERS]),
@@ -90,7 +90,7 @@ def log_of(out: Path) -> Path:
 
 def begun(step: Step, root: Path, out: Path) -> Run:
     if step.start and not out.exists():
-        shutil.copytree(root / step.start, out)
+        shutil.copytree(root / step.start, out / "model")
     out.parent.mkdir(parents=True, exist_ok=True)
     arguments = [str(argument) for argument in step.arguments(root, out)]
     return Run(step.script, arguments, log_of(out)).start()
