@@ -136,6 +136,7 @@ def _score_folder(
     drawing: Mapping[str, int],
 ) -> None:
     """CheXlocalize's three files of one folder of maps, or of radiologists' points."""
+    from cxr.folder_lock import locked
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
     from evaluation.localization import human_hits, read_human_points, write_results
@@ -147,7 +148,8 @@ def _score_folder(
         maps = HeatMapFolder(map_dir, truth.tasks)
         prefix = metric
         per_film = _scores_per_film(metric, maps, truth, threshold_path, cutoff_path, true_pos_only, workers)
-    summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
+    with locked(save_dir):
+        summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
     counts = per_film.count()
     films = [str(counts[name]) if name in counts else "" for name in summary["name"]]
     print(summary.assign(films=films).to_string(index=False, na_rep="-", float_format="{:.4f}".format))

@@ -60,7 +60,8 @@ STEPS = {
         "--weights", root / "trained", "--data", root / "copies", "--chexlocalize", root / "demo/CheXlocalize",
         "--output", out, "--steps-per-patch", 1, "--resamples", 20, "--workers", WORKERS, *DEVICE]),
     "localized": Step("evalLocalization", lambda root, out: [
-        out / "model", "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20, "--workers", WORKERS], "evaluated"),
+        out / "model", "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20,
+        "--workers", WORKERS], "evaluated"),
     "tuned": Step("tune_heatmap_threshold_opt", lambda root, out: [
         "--map_dir", root / MAPS / "val/raw", "--gt_path", root / f"{TRUTH}_val.json", "--save_dir", out,
         "--workers", WORKERS]),
