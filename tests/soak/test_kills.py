@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @dataclass(frozen=True)
 class Step:
-    """arguments: from (folder of the undisturbed results, output). start: the results that the output begins with, as `model`."""
+    """arguments: from (folder of the undisturbed results, output). start: results copied to `model` in the output."""
 
     script: str
     arguments: Callable[[Path, Path], list[object]]
