@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from torch import Tensor
 
     from cxr.dataset import FilmDataset
+    from cxr.grey import Grey
     from cxr.labels import LabelSet
     from cxr.manifest import Films
     from cxr.run_record import RunRecord, Stage
@@ -37,6 +38,8 @@ python evalClassification.py --predictions results/MedicalPatchNet --compare res
 """
 
 ADDITIVITY_FILMS = 8
+NOT_LABELLED = -1
+"""Ground truth in the heat maps of a film that is not labelled."""
 PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
 """Metrics whose means are printed."""
 
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if methods and args.chexlocalize is None:
                 group.print("no heat maps: --chexlocalize is not given")
             elif methods:
-                _heat_maps(model, args.chexlocalize, record, group, methods, args.all_labels, options)
+                _heat_maps(model, args.chexlocalize, args.data, record, group, methods, args.all_labels, options)
         if group.is_main:
             _statistics(folder, resampling)
             if args.compare is not None:
@@ -292,16 +295,22 @@ def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: Tens
 def _heat_maps(
     model: MedicalPatchNet,
     root: Path,
+    data: Path,
     record: RunRecord,
     group: ProcessGroup,
     methods: Sequence[str],
     all_labels: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there."""
+    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there.
+
+    data: the same films as copies, which record the grey rule of the data set.
+    """
+    from cxr.grey import Grey, recorded_grey
     from cxr.manifest import has_split
     from saliency.export import HeatMapExport
 
+    grey = recorded_grey(data) or Grey.STORED
     for split in SPLITS:
         table = _heat_map_table(root, split)
         if not has_split(table, split):
@@ -313,7 +322,7 @@ def _heat_maps(
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
         export = HeatMapExport(record.folder, split, methods, tasks=list(tasks.values()), **options)
-        _export_split(model, export, films, record, group)
+        _export_split(model, export, films, grey, record, group)
 
 
 def _heat_map_table(root: Path, split: str) -> Path:
@@ -326,12 +335,12 @@ def _heat_map_table(root: Path, split: str) -> Path:
 
 
 def _export_split(
-    model: MedicalPatchNet, export: HeatMapExport, films: Films, record: RunRecord, group: ProcessGroup
+    model: MedicalPatchNet, export: HeatMapExport, films: Films, grey: Grey, record: RunRecord, group: ProcessGroup
 ) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
+    import numpy as np
     from tqdm import tqdm
 
-    from cxr.grey import Grey
     from cxr.images import open_film, to_unit
     from saliency.export import export_film
 
@@ -340,7 +349,6 @@ def _export_split(
     record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]
-    grey = Grey.from_json(model.details.get("grey"), "config.json, details")
     with record.stage(name, inputs=_inputs(model, films, record), options=options, outputs=outputs) as stage:
         left = group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[group.rank :: group.world_size]
@@ -349,7 +357,8 @@ def _export_split(
                 if not stage.holds(path):  # of another network or other films, or damaged
                     path.unlink(missing_ok=True)
             film = to_unit(open_film(films.files[index], grey))
-            labels = dict(zip(films.label_set.names, films.labels[index], strict=True))
+            known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
+            labels = dict(zip(films.label_set.names, known, strict=True))
             export_film(export, model, film, films.ids[index], labels)
             stage.wrote(*files[index])
         group.barrier()

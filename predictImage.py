@@ -177,6 +177,7 @@ def _predict(films: list[LooseFilm], model: MedicalPatchNet) -> Iterator[Predict
     if not films:
         return
     images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
+    model.check_images(images)
     logits = model(images.to(next(model.parameters()).device)).double().cpu().numpy()  # (B, C)
     if not np.isfinite(logits).all():
         raise InputError("the network's logits are no finite numbers; its weights are damaged")

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from cxr.files import InputError, place
-from cxr.grey import SMALL_PART, quantile
+from cxr.grey import SMALL_PART, quantiles
 
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339
 _SIGNED = 2
@@ -140,7 +140,7 @@ def _jpeg2000_bits(handle: BinaryIO) -> int:
 
 def _check_reduced(upright: Image.Image, path: Path) -> None:
     """Raises InputError for colours of 16 bit, read by Pillow as 8 bit, when these few bits have left nothing."""
-    if quantile(np.asarray(upright.convert("RGB").convert("L")), 0.99) < 256 * SMALL_PART:
+    if quantiles(np.asarray(upright.convert("RGB").convert("L")), [0.99])[0] < 256 * SMALL_PART:
         raise InputError(
             f"{place(path)}: colours or transparency of 16 bit that use a small part of their range; "
             "save it in 16 bit grey"

@@ -51,7 +51,12 @@ def read_dicom(path: Path) -> Image.Image:
     """
     with _silent():
         dataset = _read(path)
-        _check(dataset, path)
+        try:
+            _check(dataset, path)
+        except InputError:
+            raise
+        except Exception:  # pydicom reads an element when it is asked for
+            raise InputError(f"{place(path)}: the description of its image is damaged") from None
         with _silent_codecs():
             pixels = _decode(dataset, path)
         if pixels.ndim == 3:

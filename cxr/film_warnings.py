@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from cxr.grey import quantiles
+
 SMALLEST_SIDE = 256
 """Pixels; below it the network sees an enlarged picture."""
 
@@ -37,7 +39,7 @@ def film_warnings(image: Image.Image, grey: Image.Image) -> list[str]:
         found.append("in colour: a photograph? A radiograph is grey")
     elif pixels.std() < LEAST_SPREAD:
         found.append("nearly constant: hardly anything is to be seen")
-    elif np.quantile(pixels, 0.99) < DARKEST:
+    elif quantiles(pixels, [0.99])[0] < DARKEST:
         found.append("nearly black: are its values those of another bit depth?")
     elif chest_likeness(grey) < INVERTED:
         found.append("looks inverted: air bright and bones dark")

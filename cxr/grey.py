@@ -99,7 +99,8 @@ class Grey:
         signed and 32-bit values). Raises InputError for `stored` without a top, and for a small part of its range.
         """
         if self.rule == "percentile" and self.low is not None and self.high is not None:
-            return quantile(pixels, self.low / 100), quantile(pixels, self.high / 100)
+            low, high = quantiles(pixels, (self.low / 100, self.high / 100))
+            return low, high
         if self.low is not None and self.high is not None:  # range
             if top is not None and top - self.low < SMALL_PART * (self.high - self.low):
                 raise InputError(f"{place(path)}: values of at most {top} are black in {self}; give --grey stored")
@@ -140,12 +141,12 @@ def recorded_grey(folder: Path) -> Grey | None:
     return Grey.from_json(content.get("grey") if isinstance(content, dict) else None, place(record))
 
 
-def quantile(pixels: np.ndarray, share: float) -> float:
-    """The least stored value that at least `share` of the pixels do not exceed (`inverted_cdf` of numpy)."""
+def quantiles(pixels: np.ndarray, shares: Sequence[float]) -> list[float]:
+    """For each share the least stored value that at least that share of the pixels do not exceed (`inverted_cdf`)."""
     if pixels.dtype not in (np.uint8, np.uint16):
-        return float(np.quantile(pixels, share, method="inverted_cdf"))
+        return [float(value) for value in np.quantile(pixels, shares, method="inverted_cdf")]
     counts = np.bincount(pixels.ravel()).cumsum()  # many times faster than sorting
-    return float(np.searchsorted(counts, max(share * pixels.size, 1)))
+    return [float(np.searchsorted(counts, max(share * pixels.size, 1))) for share in shares]
 
 
 def check_range(pixels: np.ndarray, top: int, path: Path) -> None:
@@ -153,7 +154,7 @@ def check_range(pixels: np.ndarray, top: int, path: Path) -> None:
 
     Nearly all: a thousandth at either end may lie elsewhere, and at the upper end a hundredth, as burnt-in marks do.
     """
-    bright, low, high = (quantile(pixels, share) for share in (0.99, 0.001, 0.999))
+    low, bright, high = quantiles(pixels, (0.001, 0.99, 0.999))
     limit = SMALL_PART * (top + 1)
     if bright >= limit and high - low >= limit:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def _open_limited(handle: BinaryIO, path: Path) -> Iterator[Image.Image]:
     pillows_limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(handle) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(handle) as image:  # of odd tags, which it quotes
             check_size(*image.size, path)
             tags = getattr(image, "tag_v2", {})
             check_size(int(tags.get(_TILE_WIDTH, 1)), int(tags.get(_TILE_LENGTH, 1)), path)
@@ -167,8 +168,8 @@ def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.resize(image, height_width, antialias=True)
 
 
-def read_square(path: Path, grey: Grey = Grey.STORED) -> tuple[Tensor, Crop]:
+def read_square(path: Path) -> tuple[Tensor, Crop]:
     """The centred square of a film at its own resolution, (1, side, side) float32 in [0, 1], and its place."""
-    film = open_film(path, grey)
+    film = open_film(path)
     crop = Crop.centred(*film.size)
     return to_unit(film.crop(crop.box)), crop

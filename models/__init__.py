@@ -1,1 +1,1 @@
-"""What computes: the patch network, its backbones, and safe reading and writing of weights."""
+"""The patch network, its backbones and aggregations, and safe reading and writing of weights."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cxr.files import InputError, printable, quoted
+from cxr.grey import Grey
 
 Details = dict[str, Any]
 
@@ -32,6 +33,7 @@ def check_details(details: Mapping[str, Any]) -> None:
     for name, kind in _KINDS.items():
         if type(details.get(name, kind())) is not kind:
             raise InputError(f"details, {name}: {quoted(details[name])} is not a {_JSON_NAMES[kind]}")
+    Grey.from_json(details.get("grey"), "details")
     for label, value in details.get("thresholds", {}).items():
         if not _is_number_or_null(value) or not 0 <= (value or 0) <= 1:
             raise InputError(f"details, thresholds, {printable(label[:60])}: {quoted(value)} is not a probability")
@@ -68,7 +70,7 @@ def _inside(content: object) -> Iterable[object]:
 
 
 def _is_number_or_null(value: object) -> bool:
-    return value is None or (type(value) in (int, float) and abs(value) < 1e300)  # type: ignore[arg-type]
+    return value is None or (type(value) in (int, float) and abs(value) < 1e15)  # type: ignore[arg-type]
 
 
 def standard_details() -> Details:
@@ -89,7 +91,7 @@ def model_card(config: Mapping[str, Any], details: Mapping[str, Any]) -> str:
         f"# {title}\n",
         f"A chest X-ray classifier with {len(config['labels'])} labels. {_explained(config)}\n",
         _USE.format(patch_argument="" if baseline else "\npatch_logits = model.patch_logits(images)  # (B, P, C)"),
-        f"## Input\n\n{side} x {side} px. {escaped(details['preprocessing'])}\n",
+        f"## Input\n\n{side} x {side} px. {escaped(details['preprocessing'])}{_grey(details.get('grey'))}\n",
         "## Labels and thresholds\n\n" + _labels(config["labels"], details.get("thresholds", {})),
         "## Measured on the test split\n\n" + _measured(details),
         "## Training data\n\n" + _facts(details.get("training_data")),
@@ -107,6 +109,10 @@ def _explained(config: Mapping[str, Any]) -> str:
     if (name := config.get("aggregation", "mean")) == "mean":
         return f"{patches}; the mean of their logits is the prediction, so that each patch's contribution is exact."
     return f"{patches}; the aggregation `{name}` makes the prediction of their logits."
+
+
+def _grey(rule: Any) -> str:
+    return f" Rule from stored values to grey: {Grey.from_json(rule, 'details')}." if rule else ""
 
 
 def escaped(text: str) -> str:

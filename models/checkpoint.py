@@ -17,7 +17,7 @@ from models.backbones import build_backbone
 from models.patch_net import MedicalPatchNet
 from models.published import project_keys, published_config
 from models.tensors import load_strictly, names_shown, plain_names, read_state
-from models.weights_folder import CONFIG_NAME, config_of, read_config, save_model, weights_file
+from models.weights_folder import CONFIG_NAME, WEIGHTS_NAME, config_of, read_config, save_model, weights_file
 
 __all__ = ["build_model", "config_of", "load_model", "read_tensors", "save_model", "weights_file"]
 
@@ -56,7 +56,7 @@ def load_model(path: str | Path, *, patch_size: int | None = None, device: str =
     Raises InputError when the file is missing, unsafe, damaged, or does not fit the network.
     """
     path = Path(path)
-    if path.suffix == ".safetensors" and (path.parent / CONFIG_NAME).is_file():
+    if path.name == WEIGHTS_NAME and (path.parent / CONFIG_NAME).is_file():
         path = path.parent
     if path.is_dir():
         config = read_config(path)

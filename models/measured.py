@@ -18,7 +18,7 @@ _METRICS = {("auroc", "-"): "AUROC", ("sensitivity", "youden"): "sensitivity", (
 def describe(folder: Path, results: Path) -> None:
     """Adds what `results` measured to `config.json` and the model card of the weights in `folder`.
 
-    Raises InputError when `folder` holds no weights, or `results` nothing measured or results of other weights.
+    Raises InputError when `folder` holds no weights, or `results` no measurement, or those of other weights or labels.
     """
     if not folder.is_dir():
         raise InputError(f"{place(folder)}: no such folder; a .pt carries no description: convert it first")
@@ -28,7 +28,11 @@ def describe(folder: Path, results: Path) -> None:
         raise InputError(f"{place(weights)}: no such file of weights")
     if measured_weights(results) not in (None, sha256(weights)):
         raise InputError(f"{place(results)}: measured with other weights than those in {place(folder)}")
-    details = standard_details() | arguments.pop("details") | measured_details(results)
+    measured = measured_details(results)
+    unknown = [label for label in measured.get("thresholds", {}) if label not in arguments["labels"]]
+    if unknown:
+        raise InputError(f"{place(results)}: has a threshold of {quoted(unknown[0])}, which the weights do not have")
+    details = standard_details() | arguments.pop("details") | measured
     write_description(folder, config_entries(**arguments), details)
 
 
@@ -64,8 +68,7 @@ def measured_weights(results: Path) -> str | None:
     path = results / RUN_RECORD
     if not path.is_file():  # of predictions that were made elsewhere
         return None
-    record = read_json(path)
-    weights = record.get("weights", {}) if isinstance(record, dict) else None
+    weights = read_json(path).get("weights", {})
     if not isinstance(weights, dict):
         raise InputError(f"{place(path)}: not the record that evalClassification.py writes")
     return str(weights["sha256"]) if "sha256" in weights else None

@@ -101,8 +101,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{place(folder)}: no {CONFIG_NAME} in this folder; expected it beside {WEIGHTS_NAME}")
     config = read_json(path)
-    if not isinstance(config, dict):
-        raise InputError(f"{place(path)}: expected a json object, found {quoted(config)}")
     config = _OLDER | config
     for name, kind in _CONFIG_KINDS.items():
         if name not in config:

@@ -151,7 +151,7 @@ def heat_map_source(
     """
     pickles = results / "heatmaps" / protocol / split / method
     if pickles.is_dir():
-        return HeatMapFolder(pickles)
+        return HeatMapFolder(pickles, tasks)
     return EvidenceFolder(results / "evidence" / split, method=method, protocol=protocol, tasks=tasks)
 
 

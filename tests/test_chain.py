@@ -140,6 +140,18 @@ def test_the_report_shows_what_was_measured(evaluated, chexlocalize, tmp_path, c
     assert f"{hits.mean().mean():.3f}" in capsys.readouterr().out
 
 
+def test_half_an_export_is_not_scored(evaluated, chexlocalize, tmp_path, capsys):
+    """As a killed evalClassification.py leaves it: settings are written first, the stage at its end."""
+    results = tmp_path / "patch"
+    shutil.copytree(evaluated / "evidence/patch", results)
+    record = json.loads((results / "run.json").read_text())
+    del record["stages"]["heat_maps_test"]
+    write_json(results / "run.json", record)
+    assert run(evalLocalization, results, "--chexlocalize", chexlocalize, "--workers", 1) == 2
+    said = capsys.readouterr().err
+    assert "its heat maps of test are not complete; run evalClassification.py again" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

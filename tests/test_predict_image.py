@@ -295,10 +295,17 @@ def test_a_film_that_is_gone_before_it_is_drawn_keeps_its_prediction(weights, tm
 draw_all = predictImage._draw_all
 
 
-def test_weights_that_give_no_numbers_are_told(weights, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (torch.nan, "tensor 'head.weight' holds NaN or infinite values; the weights are damaged\n"),
+        (3e38, "error: the network's logits are no finite numbers; its weights are damaged\n"),
+    ],
+)
+def test_weights_that_give_no_numbers_are_told(value, told, weights, tmp_path, capsys):
     model = load_model(weights)
-    model.head.bias.data[3] = torch.nan
+    model.head.weight.data[3] = value
     save_model(model, tmp_path / "weights")
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     assert predict(tmp_path / "weights", tmp_path / "out", tmp_path / "a.png") == 2
-    assert "error: the network's logits are no finite numbers; its weights are damaged\n" in capsys.readouterr().err
+    assert told in capsys.readouterr().err

@@ -26,7 +26,7 @@ from cxr.files import InputError
 from cxr.film_folder import find_films
 from cxr.images import open_film
 from tests.dcmtk import by_dcmtk
-from tests.dicom_films import write_dicom
+from tests.dicom_films import lookup_table, write_dicom
 
 ROOT = Path(__file__).resolve().parents[2]
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
@@ -204,3 +204,16 @@ def test_a_frame_much_larger_than_its_film_is_not_decoded(tmp_path, monkeypatch,
     film.save_as(tmp_path / "f.dcm")
     monkeypatch.setattr("cxr.dicom.pixel_array", lambda dataset: pytest.fail("decoded"))
     assert "is damaged or cannot be decoded" in refused(tmp_path / "f.dcm")
+
+
+@pytest.mark.parametrize(
+    "keyword", ["Rows", "BitsStored", "PhotometricInterpretation", "PixelRepresentation", "LUTData"]
+)
+def test_an_element_of_an_unknown_type_is_damage(tmp_path, keyword):
+    """pydicom raises NotImplementedError when such an element is looked at, not when the file is read."""
+    write_dicom(tmp_path / "f.dcm", RAMP, bits=12, VOILUTSequence=[lookup_table([0, 9], 0, 8)])
+    content = (tmp_path / "f.dcm").read_bytes()
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    at = content.index(tag.to_bytes(4, "little")[2:] + tag.to_bytes(4, "little")[:2])
+    (tmp_path / "f.dcm").write_bytes(content[: at + 4] + b"U\3" + content[at + 6 :])
+    assert "damaged" in refused(tmp_path / "f.dcm") or "complete" in refused(tmp_path / "f.dcm")

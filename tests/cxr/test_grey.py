@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.grey import Grey, quantile, recorded_grey
+from cxr.grey import Grey, quantiles, recorded_grey
 from cxr.images import open_film
-from tests.films import film_pixels
+from cxr.manifest import read_films
+from tests.films import alternating_labels, film_pixels, write_labels
 
 FILM = film_pixels(96, 128).astype(float) / 255  # (rows, columns) in [0, 1]
 
@@ -91,7 +93,7 @@ def test_the_rule_of_a_folder_of_copies(tmp_path):
 @given(share=st.floats(0, 1), seed=st.integers(0, 50))
 def test_quantiles_are_those_of_numpy(kind, share, seed):
     pixels = np.random.default_rng(seed).integers(0, 200, (7, 9)).astype(kind)
-    assert quantile(pixels, share) == np.quantile(pixels, share, method="inverted_cdf")
+    assert quantiles(pixels, [share, 0.5]) == list(np.quantile(pixels, [share, 0.5], method="inverted_cdf"))
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 14, 15, 16])
@@ -192,3 +194,14 @@ def test_a_film_that_a_range_of_more_bits_would_darken_is_refused(tmp_path):
     assert refused(tmp_path / "f.png", Grey("range", 0, 4095)) == (
         "values of at most 255 are black in range 0 4095; give --grey stored"
     )
+
+
+def test_training_directly_on_such_films_names_the_row(tmp_path):
+    """12 bit in PNGs of 16 bit, listed in a table as CheXpert's: what trainClassification.py --data reads."""
+    path = "CheXpert-v1.0/train/patient00001/study1/view1_frontal.png"
+    (tmp_path / path).parent.mkdir(parents=True)
+    Image.fromarray(np.rint(FILM / FILM.max() * 4095).astype(np.uint16)).save(tmp_path / path)
+    write_labels(tmp_path / "train.csv", [path], alternating_labels(1))
+    dataset = FilmDataset(read_films(tmp_path / "train.csv", tmp_path), 64)
+    with pytest.raises(InputError, match=r"train\.csv, line 2.*give --grey range 0 4095, or --grey percentile"):
+        dataset[0]

@@ -126,8 +126,10 @@ def test_describe_adds_what_was_measured(model, results, tmp_path, capsys):
 def test_the_card_has_the_tables_the_limits_and_valid_metadata(model, results):
     details = model.details | measured_details(results)
     config = {"backbone": model.backbone, "patch_size": 32, "image_size": 64, "labels": model.labels}
+    details |= {"grey": {"rule": "range", "low": 0, "high": 4095}}
     text = model_card(config, details)
     for line in (
+        "no further normalisation. Rule from stored values to grey: range 0 4095.",
         "| Edema | AUROC | 0.912 | 0.880 to 0.940 |",
         "| Fracture | AUROC |  |  |",
         "| corrected/raw/hitmiss | mean over tasks | 0.485 | 0.400 to 0.500 |",
@@ -196,7 +198,7 @@ def test_the_card_of_a_baseline_does_not_speak_of_votes(model):
     assert "No thresholds are recorded" in text and "Nothing is recorded" in text
 
 
-@pytest.mark.parametrize("damage", ["nothing", "thresholds", "values", "table", "weights"])
+@pytest.mark.parametrize("damage", ["nothing", "thresholds", "values", "table", "weights", "labels"])
 def test_describe_refuses_what_is_no_result(model, results, tmp_path, capsys, damage):
     save_model(model, tmp_path / "weights")
     if damage == "nothing":
@@ -205,6 +207,8 @@ def test_describe_refuses_what_is_no_result(model, results, tmp_path, capsys, da
         (results / "thresholds.json").write_text("[1, 2")
     elif damage == "values":
         (results / "thresholds.json").write_text('{"Edema": {"threshold": 7}}')
+    elif damage == "labels":
+        (results / "thresholds.json").write_text('{"Edema": {"threshold": 0.5}, "Effusion": {"threshold": 0.5}}')
     elif damage == "weights":
         (results / "run.json").write_text(json.dumps({"weights": {"sha256": "of others"}}))
     else:

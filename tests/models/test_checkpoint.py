@@ -68,6 +68,12 @@ def test_the_weights_file_in_a_folder_stands_for_the_folder(model, folder):
     assert weights_file(folder) == folder / WEIGHTS_NAME == weights_file(folder / WEIGHTS_NAME)
 
 
+def test_another_file_beside_a_config_is_not_taken_for_the_folders_own(model, folder, tmp_path):
+    """Once the folder's model.safetensors was loaded in its place, in silence."""
+    save_file({"other": torch.zeros(1)}, folder / "older.safetensors")
+    assert "older.safetensors: neither the published layout" in refused(folder / "older.safetensors")
+
+
 def test_a_compiled_model_is_saved_under_plain_names(model, tmp_path):
     wrapper = torch.nn.Module()
     wrapper._orig_mod = model  # what torch.compile makes
@@ -200,8 +206,10 @@ def test_weights_of_another_network_are_told_by_their_tensor(change, told, publi
                 {"details": {"thresholds": {"Edema": value}}},
                 f"details, thresholds, Edema: {value!r} is not a probability",
             )
-            for value in ("high", 1.5, -0.1, True, math.nan, math.inf)
+            for value in ("high", 1.5, -0.1, True)
         ),
+        ({"details": {"grey": {"rule": "loud"}}}, f"{CONFIG_NAME}, details, grey"),
+        ({"details": {"grey": 3}}, f"{CONFIG_NAME}, details, grey: 3 is not a json object"),
         ({"details": {"licence": 3}}, "details, licence: 3 is not a text"),
         (
             {"details": {"classification": [{"label": "Edema"}]}},
@@ -213,6 +221,13 @@ def test_a_config_that_does_not_fit_is_told_by_its_entry(change, told, folder):
     config = json.loads((folder / CONFIG_NAME).read_text()) | change
     (folder / CONFIG_NAME).write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
     assert told in refused(folder)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_thresholds_that_are_not_numbers_are_refused_when_saving(value, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "details", model.details | {"thresholds": {"Edema": value}})
+    with pytest.raises(InputError, match=f"details, thresholds, Edema: {value} is not a probability"):
+        save_model(model, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"backbone"', "\xff"])

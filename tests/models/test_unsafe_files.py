@@ -154,7 +154,7 @@ def test_json_that_ends_a_reader_is_refused_in_one_line(text, folder, capsys):
     ("changes", "told"),
     [
         ({"image_size": 100_000, "patch_size": 100_000}, "larger than the largest supported, 4096 px"),
-        ({"image_size": 10**4000, "patch_size": 10**4000}, "larger than the largest supported, 4096 px"),
+        ({"image_size": 10**30, "patch_size": 10**30}, "larger than the largest supported, 4096 px"),
         ({"image_size": 4096, "patch_size": 1}, "16777216 patches per image are more than 16384"),
         ({"image_size": 0, "patch_size": 64}, "patch size 64 does not divide image size 0"),
         ({"image_size": -64, "patch_size": 32}, "does not divide image size -64"),
@@ -174,9 +174,9 @@ def test_json_that_ends_a_reader_is_refused_in_one_line(text, folder, capsys):
         ({"backbone": "../../timm/resnet18"}, "unknown backbone"),
         ({"backbone": "timm/\x1b[31m"}, "unknown backbone 'timm/\\x1b[31m'"),
         ({"details": {"training_data": {"a": NESTED}}}, "details: nested more than 10 deep"),
-        ({"details": {"classification": [{"value": 10**400, "ci_low": 0, "ci_high": 1}]}}, "a number or null"),
+        ({"details": {"classification": [{"value": 10**90, "ci_low": 0, "ci_high": 1}]}}, "a number or null"),
         ({"details": {"classification": NESTED}}, "details: nested more than 10 deep"),
-        ({"details": {"thresholds": {"A\n": 10**4000}}}, "details, thresholds, A\\n: a number of "),
+        ({"details": {"thresholds": {"A\n": 10**90}}}, "details, thresholds, A\\n: a number of "),
     ],
 )
 def test_a_config_of_odd_kinds_and_sizes_is_refused_in_one_line(changes, told, folder):

@@ -143,3 +143,21 @@ def test_a_start_without_addresses_is_refused(monkeypatch):
         process_group("cpu"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("WORLD_SIZE", "two\n", "WORLD_SIZE='two\\n' is not a whole number"),
+        ("WORLD_SIZE", "-1", "WORLD_SIZE='-1' is not a whole number"),
+        ("RANK", "9" * 5000, "is not a whole number"),
+        ("RANK", "2", "RANK=2 is not below WORLD_SIZE=2"),
+    ],
+)
+def test_wrong_variables_are_one_line(variable, value, words, monkeypatch):
+    right = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, text in (right | {variable: value}).items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(InputError) as caught, process_group("cpu"):
+        pass
+    assert words in str(caught.value) and str(caught.value).isprintable()
