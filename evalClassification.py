@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from cxr.grey import Grey
     from cxr.labels import LabelSet
     from cxr.manifest import Films
-    from cxr.run_record import RunRecord
+    from cxr.run_record import RunRecord, Stage
     from models.patch_net import MedicalPatchNet
     from saliency.export import HeatMapExport
     from training.distributed import ProcessGroup
@@ -45,12 +46,15 @@ PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    from cxr.folder_lock import locked
     from training.distributed import process_group
 
     device = cli.pick_device(args.device)
     resampling = {"resamples": args.resamples, "seed": args.seed, "unit": args.resample_unit}
     folder = args.predictions or args.output
-    with process_group(device) as group:
+    if args.weights is None and not folder.is_dir():
+        raise InputError(f"--predictions {place(folder)}: no such folder")
+    with process_group(device) as group, locked(folder) if group.is_main else nullcontext():
         if args.weights is not None:
             facts = cli.run_facts(args, device)
             model, record = _open_network(args.weights, args.patch_size, device, folder, facts, group)
@@ -155,10 +159,23 @@ def _open_network(
     model = load_model(path, patch_size=patch_size, device=device).to(memory_format=torch.channels_last)
     weights = {"path": spec, "sha256": sha256(weights_file(path))}
     group.require_equal(f"--weights {spec}", weights)
-    record = RunRecord(folder, writes=group.is_main)
-    record.belongs_to(weights["sha256"])
+    record = RunRecord(folder, group.rank)
+    record.belongs_to(weights["sha256"], config_of(model))
     record.note({**facts, "model": config_of(model), "weights": weights, "label_set": model.label_set.to_json()})
     return model, record
+
+
+def _inputs(model: MedicalPatchNet, films: Films, record: RunRecord) -> dict[str, Any]:
+    """Fingerprints of the network, the table and the films that a stage is made from."""
+    from cxr.fingerprints import file_fingerprint, films_fingerprint
+
+    network = {name: record.content[name] for name in ("model", "label_set")}
+    return {
+        "weights_sha256": record.content["weights"]["sha256"],
+        "network": network | {"grey": model.details.get("grey")},
+        "table": file_fingerprint(films.table),
+        "films": films_fingerprint(films.files, films.table.parent),
+    }
 
 
 def _methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
@@ -227,14 +244,14 @@ def _predict_split(
     from training.engine import predict_films
 
     target = predictions_file(record.folder, split)
-    made_from = {"csv": str(films.table), "csv_sha256": sha256(films.table)}
-    if group.broadcast(record.is_done(f"predictions_{split}", made_from, [target])):
+    made_from: dict[str, Any] = {"inputs": _inputs(model, films, record), "options": {}, "outputs": [target]}
+    if group.broadcast(record.is_complete(f"predictions_{split}", **made_from)):
         group.print(f"{target}: complete")
         return
     dataset = FilmDataset(films, model.image_size)
     device = next(model.parameters()).device.type
     reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "title": f"predict {split}"}
-    with record.stage(f"predictions_{split}", made_from):
+    with record.stage(f"predictions_{split}", **made_from) as stage:
         logits = predict_films(model, dataset, device, group=group, **reading)  # (N, outputs)
         if group.is_main:
             outputs = positions(films.label_set.names, model.labels, "the network")
@@ -242,23 +259,23 @@ def _predict_split(
             labels = films.labels.astype(np.float64)
             made = Predictions(films.paths, probabilities, labels, films.label_set, films.ids, films.patients)
             write_predictions(target, made)
-    if group.is_main:
-        _describe(model, dataset, logits, record, split)
+            stage.wrote(target)
+            stage.note(_description(model, dataset, logits, record.folder, split))
 
 
-def _describe(model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor, record: RunRecord, split: str) -> None:
-    """Notes the films of a split, and how exactly the network's patches add up."""
+def _description(
+    model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor, folder: Path, split: str
+) -> dict[str, Any]:
+    """The films of a split, and how exactly the network's patches add up, for the record."""
     import numpy as np
 
     films = dataset.films
     counts = dict(zip(films.label_set.names, np.nansum(films.labels, axis=0).astype(int).tolist(), strict=True))
     facts = {"csv": str(films.table), "films": len(films), "positives": counts}
     error = _additivity_error(model, dataset, logits)
-    data = record.content.get("data", {}) | {split: facts}
-    additivity = record.content.get("additivity", {}) | {split: error}
-    record.note({"data": data, "additivity": additivity})
     exact = f"the patches' logits average to the film's within {error['max_error']:.1e}"
-    print(f"{record.folder}, {split}: {len(films)} films; {exact}")
+    print(f"{folder}, {split}: {len(films)} films; {exact}")
+    return {"data": {split: facts}, "additivity": {split: error}}
 
 
 def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor) -> dict[str, Any]:
@@ -328,19 +345,30 @@ def _export_split(
     from saliency.export import export_film
 
     split = export.split
-    made_from = {"csv_sha256": sha256(films.table), "steps_per_patch": export.steps_per_patch}
-    record.keep_apart(f"heat maps of {split}", made_from)
-    left = group.broadcast([index for index in range(len(films)) if not export.is_complete(films.ids[index])])
-    own = left[group.rank :: group.world_size]
-    with record.stage(f"heat_maps_{split}", made_from):
+    name, options = f"heat_maps_{split}", {"steps_per_patch": export.steps_per_patch}
+    record.check_options(name, options, f"heat maps of {split}")
+    files = {index: export.files(films.ids[index]) for index in range(len(films))}
+    outputs = [path for of_film in files.values() for path in of_film]
+    with record.stage(name, inputs=_inputs(model, films, record), options=options, outputs=outputs) as stage:
+        left = group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
+        own = left[group.rank :: group.world_size]
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):
+            for path in files[index]:
+                if not stage.holds(path):  # of another network or other films, or damaged
+                    path.unlink(missing_ok=True)
             film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
             export_film(export, model, film, films.ids[index], labels)
+            stage.wrote(*files[index])
         group.barrier()
     kinds = f"{split}; {', '.join(export.methods)}"
     group.print(f"{record.folder}: heat maps of {len(films)} films ({kinds}), {len(left)} of them new")
+
+
+def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
+    """Whether a film's files were made from the same inputs and hold all that is asked for."""
+    return stage.holds(*export.files(film_id)) and export.is_complete(film_id)
 
 
 # ------------------------------------------------------------------------------------------ what needs predictions only
@@ -352,18 +380,22 @@ def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
     from evaluation.result_tables import read_saved, saved_predictions, shared_patients, table_files, write_tables
 
     record = RunRecord(folder)
-    files = {split: sha256(path) for split, path in saved_predictions(folder).items()}
+    saved = saved_predictions(folder)
+    for path in saved.values():
+        record.check_unchanged(path)
+    inputs = {"predictions": {split: sha256(path) for split, path in saved.items()}}
     options = {"resamples": resampling["resamples"], "resample_unit": resampling["unit"], "seed": resampling["seed"]}
-    made_from = {"predictions_sha256": files, **options}
-    if record.is_done("statistics", made_from, table_files(folder)):
+    files = table_files(folder)
+    if record.is_complete("statistics", inputs=inputs, options=options, outputs=files):
         print(f"{folder}: the tables are complete")
         return
-    with record.stage("statistics", made_from):
+    with record.stage("statistics", inputs=inputs, options=options, outputs=files) as stage:
         predictions = read_saved(folder, _known_labels(record))
         warning = shared_patients(predictions)
         if warning:
             print(f"warning: {folder}: {warning}")
         tables, thresholds = write_tables(folder, predictions, **resampling)
+        stage.wrote(*files)
     for label, reason in thresholds.reasons.items():
         print(f"{label}: no Youden threshold ({reason})")
     for split, table in tables.items():
@@ -395,10 +427,21 @@ def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> Non
 
     target = folder.parent / f"comparison_{folder.name}_vs_{other.name}.csv"
     files = [predictions_file(results, "test") for results in (folder, other)]
+    for file in files:
+        RunRecord(file.parent).check_unchanged(file)
+    record, name = RunRecord(folder), f"comparison with {other.name}"
+    read = {
+        str(file.parent.name): {path.name: sha256(path) for path in (file, file.parent / THRESHOLDS)} for file in files
+    }
+    if record.is_complete(name, inputs=read, options=dict(resampling), outputs=[target]):
+        print(f"{target}: complete")
+        return
     a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
     thresholds = [read_thresholds(results / THRESHOLDS) for results in (folder, other)]
     table = compare(a, b, *thresholds, names=(str(files[0]), str(files[1])), **resampling)
-    write_csv(target, table)
+    with record.stage(name, inputs=read, options=dict(resampling), outputs=[target]) as stage:
+        write_csv(target, table)
+        stage.wrote(target)
     alone = sorted(set(a.names) ^ set(b.names))
     if alone:
         print(f"compared without {', '.join(map(quoted, alone))}, which only one of the two has")

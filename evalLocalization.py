@@ -56,10 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         counting = {"true_pos_only": args.true_pos_only == "True"}
         _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
         return 0
+    from cxr.folder_lock import locked
+
     outlines = {split: _outlines(args.chexlocalize, split) for split in SPLITS}
     for folder in args.results:
-        for protocol, method in _found(folder):
-            _localize(folder, protocol, method, outlines, args.search, drawing, args.workers)
+        found = list(_found(folder))
+        with locked(folder):
+            for protocol, method in found:
+                _localize(folder, protocol, method, outlines, args.search, drawing, args.workers)
     _write_differences(args.results, outlines["test"].truth.kinds, drawing)
     return 0
 
@@ -132,6 +136,7 @@ def _score_folder(
     drawing: Mapping[str, int],
 ) -> None:
     """CheXlocalize's three files of one folder of maps, or of radiologists' points."""
+    from cxr.folder_lock import locked
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
     from evaluation.localization import human_hits, read_human_points, write_results
@@ -143,7 +148,8 @@ def _score_folder(
         maps = HeatMapFolder(map_dir, truth.tasks)
         prefix = metric
         per_film = _scores_per_film(metric, maps, truth, threshold_path, cutoff_path, true_pos_only, workers)
-    summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
+    with locked(save_dir):
+        summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
     counts = per_film.count()
     films = [str(counts[name]) if name in counts else "" for name in summary["name"]]
     print(summary.assign(films=films).to_string(index=False, na_rep="-", float_format="{:.4f}".format))
@@ -223,24 +229,48 @@ def _localize(
 
     record = RunRecord(folder)
     target = localization_folder(folder, protocol, method)
-    made_from: dict[str, Any] = {"ground_truth_sha256": {split: outlines[split].sha256 for split in SPLITS}}
-    made_from |= {"heat_maps": {split: _heat_map_stage(record, split) for split in SPLITS}}
-    made_from |= {"search": search, **drawing}
+    made_from: dict[str, Any] = {
+        "inputs": {
+            "ground_truth_sha256": {split: outlines[split].sha256 for split in SPLITS},
+            "heat_maps": {split: _heat_maps(record, protocol, split, method) for split in SPLITS},
+        },
+        "options": {"search": search, **drawing},
+        "outputs": _result_files(target),
+    }
     stage = f"localization {protocol} {method}"
-    if record.is_done(stage, made_from, [target / "hitmiss_summary_results.csv"]):
+    if record.is_complete(stage, **made_from):
         print(f"{target}: complete")
         return
     print(f"{target}: tuning on validation, scoring on test")
-    with record.stage(stage, made_from):
+    with record.stage(stage, **made_from) as scoring:
         _tune_and_score(folder, protocol, method, outlines, search, drawing, workers)
+        scoring.wrote(*made_from["outputs"])
 
 
-def _heat_map_stage(record: RunRecord, split: str) -> Any:
-    """The record of the maps of a split. Raises InputError when their export was begun and is not complete."""
-    made = record.content.get("stages", {}).get(f"heat_maps_{split}", {}).get("made_from")
-    if made is None and f"heat maps of {split}" in record.content.get("settings", {}):
-        raise InputError(f"{record.folder}: its heat maps of {split} are not complete; run evalClassification.py again")
-    return made
+def _result_files(target: Path) -> list[Path]:
+    """Every file of one method: of both countings, and the hits."""
+    from evaluation.heatmap_thresholds import TUNING_FILE
+    from evaluation.localization import result_files
+    from reporting.curves import MIOU_CURVE
+
+    tuning = [TUNING_FILE, f"{MIOU_CURVE}.csv", f"{MIOU_CURVE}.png"]
+    of_countings = [
+        path
+        for folder in (target, target / ALL_CASES)
+        for path in (*(folder / name for name in tuning), *result_files(folder, "iou"))
+    ]
+    return [*of_countings, *result_files(target, "hitmiss")]
+
+
+def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -> dict[str, Any]:
+    """Fingerprint of the maps of a split. Raises InputError when they are not complete, or were changed since."""
+    from cxr.fingerprints import films_fingerprint
+    from cxr.names import evidence_folder, heat_map_folder
+
+    record.require_whole(f"heat_maps_{split}", f"heat maps of {split}", "run evalClassification.py again")
+    folder = heat_map_folder(record.folder, protocol, split, method)
+    folder = folder if folder.is_dir() else evidence_folder(record.folder, split)
+    return films_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()), record.folder)
 
 
 def _tune_and_score(

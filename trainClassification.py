@@ -226,7 +226,7 @@ def _saved_state(
         refuse_other_settings(checkpoints.newest, state.get("settings"), settings)
         return state
     if results is not None:  # better refused before a training than after it
-        RunRecord(results).belongs_to(None, "--results")
+        RunRecord(results).belongs_to(None, option="--results")
     if resume == "never":
         checkpoints.start_over()
     return None

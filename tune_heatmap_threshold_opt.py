@@ -49,6 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, search: str, workers: int) -> None:
     """Writes the thresholds and their curves, and prints the thresholds."""
+    from cxr.folder_lock import locked
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
     from evaluation.heatmap_thresholds import TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
@@ -59,8 +60,9 @@ def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, sea
     maps = HeatMapFolder(map_dir, truth.tasks)
     curves = miou_curves(maps, truth, true_pos_only=true_pos_only, workers=workers)
     tuned = tune(curves, search)
-    write_tuning(save_dir, curves, tuned, truth.kinds)
-    draw_miou_curves(save_dir)
+    with locked(save_dir):
+        write_tuning(save_dir, curves, tuned, truth.kinds)
+        draw_miou_curves(save_dir)
     print(tuned.to_string(index=False, na_rep="-", float_format="{:.4f}".format))
     untuned = tuned.loc[tuned["miou"].isna(), "task"]
     if len(untuned):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cxr.files import write_csv
+from cxr.tables import write_csv
 
 
 class Timer:

@@ -178,7 +178,11 @@ def read_bytes(path: Path) -> bytes:
 
 def read_utf8(path: Path, kind: str) -> str:
     """A text file with or without a byte-order mark. Raises InputError that names `kind` and the line."""
-    data = read_bytes(path)
+    return decoded(path, read_bytes(path), kind)
+
+
+def decoded(path: Path, data: bytes, kind: str) -> str:
+    """The text of a file's bytes; path and kind are for the message, as in `read_utf8`."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{place(path)}: not a readable {kind} file: UTF-16 text; save it as UTF-8")
     try:
@@ -252,12 +256,3 @@ def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def __getattr__(name: str) -> Any:
-    """The CSV functions, until every caller takes them from `cxr.tables`."""
-    if name in ("read_csv", "write_csv", "csv_row"):
-        from cxr import tables
-
-        return getattr(tables, name)
-    raise AttributeError(name)

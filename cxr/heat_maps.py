@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 
 from cxr.files import InputError, place, quoted, replacing
 from cxr.labels import CHEXPERT, is_label_name
-from cxr.pickled_tensors import PickledTensor, read_tensor_pickle
+from cxr.pickled_tensors import PickledTensor, TensorPickler, read_tensor_pickle
 from cxr.pixel_limit import check_size
 from cxr.plain_pickle import Damaged, Refused
 
@@ -139,7 +138,7 @@ def write_heat_map(
         "cxr_dims": (int(film_size[0]), int(film_size[1])),
     }
     with replacing(path) as temporary, open(temporary, "wb") as handle:
-        pickle.dump(content, handle, protocol=4)  # the newest that CheXlocalize's Python 3.8 and older ones read
+        TensorPickler(handle, protocol=4).dump(content)  # the newest that CheXlocalize's Python 3.8 and older ones read
 
 
 def _own_plane(values: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place, quoted
+from cxr.files import InputError, place, quoted
+from cxr.tables import line_of
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 """What the label -1, uncertain, is taken for; `ignore`: not labelled."""
@@ -149,7 +150,7 @@ def label_values(
         numbers = [_label_value(text.strip(), blank_is_negative) for text in texts]
         if None in numbers:
             bad = numbers.index(None)
-            line = csv_row(int(np.argmax(codes == bad)))
+            line = line_of(content, int(content.index[np.argmax(codes == bad)]))
             where = place(table, line, label_set.names[place_of_label])
             reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
             raise InputError(f"{where}: {reason}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place, quoted, read_csv, read_json
+from cxr.files import InputError, place, quoted, read_json
 from cxr.labels import CHEXPERT, LabelSet, UncertainPolicy, is_label_name, label_values
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import (
@@ -32,6 +32,7 @@ from cxr.paths import (
     view_of,
 )
 from cxr.splits import DRAWN_SHARES, in_split
+from cxr.tables import line_of, read_csv
 
 DATASET, REGIONS = "dataset.json", "regions.json"
 
@@ -238,7 +239,7 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
 
     Raises InputError for a path that leaves the data folder, and for two rows with one path, film id or name of copy.
     """
-    lines = [csv_row(row) for row in range(len(content))]
+    lines = [line_of(content, row) for row in range(len(content))]
     paths = [
         path if is_ordinary(path) else relative_path(path, place(table, line, "Path"))
         for path, line in zip(content["Path"], lines, strict=True)

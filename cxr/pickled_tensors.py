@@ -1,4 +1,5 @@
-"""Tensors and numpy numbers inside a pickle, rebuilt as numpy views without torch's or numpy's constructors.
+"""Tensors and numpy numbers inside a pickle, rebuilt as numpy views without torch's or numpy's constructors; and
+tensors pickled for others to read.
 
 A CPU or GPU tensor is pickled as `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)`, its storage as
 `torch.storage._load_from_bytes(bytes)`, whose bytes are a `torch.save` of the storage: the legacy layout (magic number,
@@ -9,13 +10,16 @@ are checked in Python's whole numbers against the bytes that are there before an
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
+import torch
 
 from cxr.files import quoted
 from cxr.plain_pickle import Builder, Damaged, Global, Refused, read_pickle
@@ -67,6 +71,55 @@ def read_tensor_pickle(file: IO[bytes]) -> Any:
     Raises plain_pickle.Refused, naming what the pickle asks for beyond that, or plain_pickle.Damaged.
     """
     return read_pickle(file, _BUILDERS)
+
+
+class TensorPickler(pickle.Pickler):
+    """Pickles float32 tensors as torch does, but the same tensor always to the same bytes.
+
+    torch names a storage by its address in memory; here it is `0`. The file is for every torch's `pickle.load`.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+            storage = _Bytes(_storage_bytes(value))
+            place_in_it = (value.storage_offset(), tuple(value.shape), tuple(value.stride()))
+            return torch._utils._rebuild_tensor_v2, (storage, *place_in_it, False, OrderedDict())
+        if isinstance(value, _Bytes):
+            return torch.storage._load_from_bytes, (value.data,)
+        return NotImplemented
+
+
+class _Bytes:
+    """The bytes of a storage; pickled as the call that reads them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class _StoragePickler(pickle.Pickler):
+    def persistent_id(self, value: Any) -> Any:
+        return ("storage", torch.FloatStorage, "0", "cpu", value.count, None) if isinstance(value, _Count) else None
+
+
+@dataclass(frozen=True)
+class _Count:
+    """Stands for the storage of so many values."""
+
+    count: int
+
+
+def _storage_bytes(tensor: torch.Tensor) -> bytes:
+    """What torch's legacy `torch.save` writes of a float32 tensor's storage."""
+    values = torch.empty(0).set_(tensor.untyped_storage()).numpy().astype("<f4")  # (n,)
+    sizes = {"short": 2, "int": 4, "long": 4}
+    system = {"protocol_version": _VERSION, "little_endian": True, "type_sizes": sizes}
+    file = io.BytesIO()
+    for value in (_MAGIC, _VERSION, system):
+        pickle.dump(value, file, protocol=2)
+    _StoragePickler(file, protocol=2).dump(_Count(len(values)))
+    pickle.dump(["0"], file, protocol=2)
+    file.write(struct.pack("<q", len(values)) + values.tobytes())
+    return file.getvalue()
 
 
 def _ordered_dict(*arguments: Any) -> dict[Any, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place, quoted, read_csv, write_csv
+from cxr.files import InputError, place, quoted
 from cxr.labels import CHEXPERT, LabelSet, positions
-from cxr.paths import film_id, patient_of
+from cxr.paths import check_unique, film_id, patient_of
+from cxr.tables import line_of, read_csv, write_csv
 
 _PROBABILITY, _LABEL = "prob ", "label "
 _IDENTITY = {"ids": "Film", "patients": "Patient"}
@@ -100,7 +101,10 @@ def read_predictions(path: Path, label_set: LabelSet | None = None) -> Predictio
     _refuse(path, table, probability_columns, ~_is_probability(probabilities), "a probability must be in [0, 1]")
     _refuse(path, table, label_columns, ~_is_label(labels), "a label must be 0, 1 or blank")
     given = {field: tuple(table[name]) for field, name in _IDENTITY.items() if name in table.columns}
-    return Predictions(tuple(table["Path"]), probabilities, labels, label_set, **given)
+    predictions = Predictions(tuple(table["Path"]), probabilities, labels, label_set, **given)
+    lines = (line_of(table, row) for row in range(len(table)))
+    check_unique(predictions.ids, lines, path, "Film" if "Film" in table else "Path", "the film id")
+    return predictions
 
 
 def _label_set(path: Path, columns: Sequence[str]) -> LabelSet:
@@ -126,15 +130,13 @@ def _is_label(values: np.ndarray) -> np.ndarray:
 def _check_paths(path: Path, films: pd.Series) -> None:
     blank = np.flatnonzero(films.str.strip() == "")
     if len(blank):
-        raise InputError(f"{place(path, csv_row(blank[0]), 'Path')}: blank; every row needs its film's path")
+        raise InputError(f"{place(path, line_of(films, blank[0]), 'Path')}: blank; every row needs its film's path")
     repeated = np.flatnonzero(films.duplicated())
     if len(repeated):
         second = repeated[0]
         first = int(np.flatnonzero(films == films[second])[0])
-        raise InputError(
-            f"{place(path, csv_row(second), 'Path')}: {quoted(films[second])} is also on line {csv_row(first)}; "
-            "keep one row per film"
-        )
+        where, other = place(path, line_of(films, second), "Path"), line_of(films, first)
+        raise InputError(f"{where}: {quoted(films[second])} is also on line {other}; keep one row per film")
 
 
 def _numbers(path: Path, column: pd.Series, blank: float | None = None) -> np.ndarray:
@@ -144,14 +146,14 @@ def _numbers(path: Path, column: pd.Series, blank: float | None = None) -> np.nd
         if blank is not None and not text.strip():
             numbers[index] = blank
             continue
+        where = place(path, line_of(column, index), str(column.name))
         try:
             numbers[index] = float(text)
         except ValueError:
             what = "blank" if not text.strip() else f"{quoted(text)} is not a number"
-            where = place(path, csv_row(index), str(column.name))
             raise InputError(f"{where}: {what}; fill in a number for every film") from None
         if np.isnan(numbers[index]):
-            raise InputError(f"{place(path, csv_row(index), str(column.name))}: {quoted(text)}; fill in a number")
+            raise InputError(f"{where}: {quoted(text)}; fill in a number")
     return numbers
 
 
@@ -161,4 +163,4 @@ def _refuse(path: Path, table: pd.DataFrame, columns: Sequence[str], bad: np.nda
     if len(found):
         row, column = found[0]
         text = table[columns[column]][row]
-        raise InputError(f"{place(path, csv_row(row), columns[column])}: {quoted(text)}; {rule}")
+        raise InputError(f"{place(path, line_of(table, row), columns[column])}: {quoted(text)}; {rule}")

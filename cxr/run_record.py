@@ -1,65 +1,305 @@
-"""`run.json` of a results folder: facts about the run, and what every finished stage was made from."""
+"""`run.json` of a results folder: facts about the run, and for every stage what it was made from and what it wrote.
+
+A stage holds `inputs` (fingerprints of everything that was read), `options`, the number of files `expected` and `done`,
+`outputs` (path below the folder -> sha256, size, times), the command and its seconds. It is complete while
+inputs and options are the same and every output still has the content that was written. Each file is noted in a journal
+beside `run.json` as soon as it is written, so that a killed stage goes on with what is missing, and only what was made
+from the same inputs is kept.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr.files import InputError, read_json, write_json
+from cxr.files import InputError, place, quoted, read_json, write_json, write_text
+from cxr.fingerprints import FileState, combined
+from cxr.folder_lock import locked
 
 NAME = "run.json"
 
+IDENTITY = ("backbone", "patch_size", "image_size", "labels", "aggregation")
+"""Entries of a model's facts in which two networks differ although their weights are one file."""
+
 
 class RunRecord:
-    """Remembers stages, so that a script that is started again does only what is missing.
+    """The record of one results folder. rank: of several processes that make results together, the first (0) writes."""
 
-    writes: False for all but one of several processes that make the same results together.
-    """
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        """Raises InputError when `run.json` is damaged."""
+        self.folder, self.rank = Path(folder), rank
+        self.content = self._read()
 
-    def __init__(self, folder: Path, writes: bool = True) -> None:
-        self.folder, self.writes = Path(folder), writes
+    def _read(self) -> dict[str, Any]:
         path = self.folder / NAME
-        self.content: dict[str, Any] = read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
-    def belongs_to(self, weights_sha256: str | None, option: str = "--output") -> None:
-        """Raises InputError when the folder holds results of other weights: they must not be mixed.
+    def _part(self, name: str) -> dict[str, Any]:
+        part = self.content.get(name)
+        return part if isinstance(part, dict) else {}
 
-        weights_sha256: None for weights that are yet to be made. option: what the script calls the folder.
-        """
-        known = self.content.get("weights", {}).get("sha256")
-        if known not in (None, weights_sha256):
-            raise InputError(f"{self.folder}: holds results of other weights; delete it or choose another {option}")
+    def _entry(self, stage: str) -> dict[str, Any]:
+        entry = self._part("stages").get(stage)
+        return entry if isinstance(entry, dict) else {}
 
-    def note(self, facts: Mapping[str, Any]) -> None:
-        """Adds or replaces entries, and writes the file."""
-        self.content |= facts
-        if self.writes:
+    def _update(self, facts: Mapping[str, Any], stages: Mapping[str, Any]) -> None:
+        """Merges into what `run.json` holds now, under the folder's lock."""
+        if self.rank:
+            self.content |= dict(facts)
+            return
+        with locked(self.folder):
+            self.content = self._read() | dict(facts)
+            if stages:
+                self.content["stages"] = self._part("stages") | dict(stages)
             write_json(self.folder / NAME, self.content)
 
-    def is_done(self, stage: str, made_from: Mapping[str, Any], files: Iterable[Path]) -> bool:
-        """Whether `stage` was finished from just these inputs and settings, and its files are still there."""
-        done = self.content.get("stages", {}).get(stage, {})
-        return done.get("made_from") == dict(made_from) and all(file.is_file() for file in files)
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Adds or replaces facts about the run as a whole."""
+        self._update(facts, {})
 
-    def keep_apart(self, what: str, settings: Mapping[str, Any]) -> None:
-        """Writes down how `what` is made, before the first file of it. Raises InputError when it was otherwise."""
-        known = self.content.get("settings", {}).get(what, dict(settings))
-        changed = [name for name in settings if known.get(name) != settings[name]]
+    def belongs_to(
+        self, weights_sha256: str | None, model: Mapping[str, Any] | None = None, option: str = "--output"
+    ) -> None:
+        """Raises InputError when the folder holds results of another network: they must not be mixed.
+
+        weights_sha256: None for weights that are yet to be made. model: its facts; those of IDENTITY are compared.
+        option: the name of the option that chooses the folder.
+        """
+        way_out = f"delete it or choose another {option}"
+        known = self._part("weights").get("sha256")
+        if known not in (None, weights_sha256):
+            raise InputError(f"{place(self.folder)}: holds results of other weights; {way_out}")
+        of_folder = self._part("model")
+        for name in IDENTITY if model is not None else ():
+            ours = (model or {}).get(name)
+            if name in of_folder and ours is not None and _plain(ours) != of_folder[name]:
+                values = "other " + name if isinstance(ours, (list, tuple)) else f"{name} {quoted(of_folder[name])}"
+                raise InputError(
+                    f"{place(self.folder)}: holds results of these weights as another network ({values}); {way_out}"
+                )
+
+    def is_complete(
+        self, stage: str, *, inputs: Mapping[str, Any], options: Mapping[str, Any], outputs: Iterable[Path]
+    ) -> bool:
+        """Whether `stage` was finished from just these inputs and options, and all `outputs` hold what it wrote."""
+        entry = self._entry(stage)
+        if entry.get("fingerprint") != _fingerprint(inputs, options) or entry.get("done") != entry.get("expected"):
+            return False
+        return Stage(self, stage, inputs, options).holds(*outputs)
+
+    def unfinished(self, start: str = "") -> list[str]:
+        """Names of the stages, of those that begin with `start`, that were begun and not finished."""
+        names = [name for name in self._part("stages") if name.startswith(start)]
+        return [name for name in names if self._entry(name).get("done") != self._entry(name).get("expected")]
+
+    def outputs(self, stage: str) -> dict[str, FileState]:
+        """Path below the folder -> state, of the files that a stage wrote."""
+        outputs = self._entry(stage).get("outputs")
+        states = {name: FileState.parsed(text) for name, text in outputs.items()} if isinstance(outputs, dict) else {}
+        return {name: state for name, state in states.items() if state is not None}
+
+    def outputs_fingerprint(self, stage: str) -> str:
+        """One digest over all that a stage wrote, as an input of stages that read it."""
+        return combined(self.outputs(stage).items())
+
+    def require_whole(self, stage: str, what: str, way_out: str) -> None:
+        """Raises InputError when a stage was begun and not finished, or a file that it wrote is missing or changed.
+
+        what, way_out: for the message. A folder without such a stage passes: its files are somebody else's.
+        """
+        if stage in self.unfinished():
+            raise InputError(f"{place(self.folder)}: its {what} are not complete; {way_out}")
+        outputs = self.outputs(stage)
+        broken = [name for name, state in outputs.items() if state.now(self.folder / name) is None]
+        if broken:
+            count = f"{len(broken)} of {len(outputs)} files, {quoted(broken[0])} the first"
+            raise InputError(f"{place(self.folder)}: its {what} are missing or changed ({count}); {way_out}")
+
+    def check_unchanged(self, path: Path) -> None:
+        """Raises InputError when a stage wrote `path`, and it now holds something else. Unrecorded files pass."""
+        name = os.path.relpath(path, self.folder)
+        for stage in self._part("stages"):
+            state = self.outputs(stage).get(name)
+            if state is not None and Path(path).is_file() and state.now(path) is None:
+                raise InputError(
+                    f"{place(path)}: changed since it was made ({NAME}, {quoted(stage)}); "
+                    "delete it and make it again, or take a folder without that record"
+                )
+
+    def check_options(self, stage: str, options: Mapping[str, Any], what: str) -> None:
+        """Raises InputError when `what` was made with other options and making it again would throw hours away."""
+        known = self._entry(stage).get("options")
+        changed = [
+            name for name, value in _plain(options).items() if isinstance(known, dict) and known.get(name) != value
+        ]
         if changed:
             raise InputError(
-                f"{self.folder}: its {what} were made with other settings ({', '.join(changed)}); "
+                f"{place(self.folder)}: its {what} were made with other settings ({', '.join(changed)}); "
                 "delete it or choose another --output"
             )
-        self.note({"settings": self.content.get("settings", {}) | {what: dict(settings)}})
+
+    def _remove_stale(self, stage: str, fingerprint: str) -> None:
+        """Removes what the stage wrote from other inputs, unless it lies outside the folder or was changed since."""
+        if self._entry(stage).get("fingerprint") == fingerprint:
+            return
+        for name, state in self.outputs(stage).items():
+            inside = not os.path.isabs(name) and ".." not in Path(name).parts
+            if inside and state.now(self.folder / name) is not None:
+                (self.folder / name).unlink()
 
     @contextmanager
-    def stage(self, name: str, made_from: Mapping[str, Any]) -> Iterator[None]:
-        """Records the stage and its seconds when the block ends without an exception."""
+    def stage(
+        self, name: str, *, inputs: Mapping[str, Any], options: Mapping[str, Any], outputs: Iterable[Path]
+    ) -> Iterator[Stage]:
+        """Yields a Stage, and records it with its seconds when the block ends without an exception.
+
+        inputs, options: of plain json values. outputs: the files of this run; those that an earlier run made from the
+        same inputs and options stay in the record beside them. Several processes that work together enter together,
+        and wait for each other before the first one leaves.
+        """
         started = time.monotonic()
-        yield
-        seconds = round(time.monotonic() - started, 2)
-        stages = self.content.get("stages", {}) | {name: {"made_from": dict(made_from), "seconds": seconds}}
-        self.note({"stages": stages})
+        wanted = list(dict.fromkeys(Path(path) for path in outputs))
+        stage = Stage(self, name, inputs, options)
+        earlier = stage.seconds
+        if self.rank == 0:
+            self._remove_stale(name, stage.fingerprint)
+            self._update({}, {name: stage.entry(wanted, earlier, finished=False)})
+        yield stage
+        if self.rank == 0:
+            stage.read_journals()
+            seconds = round(earlier + time.monotonic() - started, 2)
+            self._update(stage.facts_beside(self._read()), {name: stage.entry(wanted, seconds, finished=True)})
+            stage.remove_journals()
+
+
+class Stage:
+    """One stage at work: which files hold, which were written, and facts to be recorded with them."""
+
+    def __init__(self, record: RunRecord, name: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        self.folder, self.name, self.rank = record.folder, name, record.rank
+        self.inputs, self.options = _plain(inputs), _plain(options)
+        self.fingerprint = _fingerprint(inputs, options)
+        entry = record._entry(name)
+        same = entry.get("fingerprint") == self.fingerprint
+        self._states = record.outputs(name) if same else {}
+        self._journal: Path | None = None
+        self._facts: dict[str, Any] = {}
+        seconds = entry.get("seconds") if same and name in record.unfinished() else None
+        self.seconds = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+        self.read_journals()
+
+    def holds(self, *paths: Path) -> bool:
+        """Whether all files are there with the content that was written from these inputs and options."""
+        return all(self._holds(path) for path in paths)
+
+    def _holds(self, path: Path) -> bool:
+        name = self._relative(path)
+        state = self._states.get(name)
+        now = state.now(path) if state is not None else None
+        if now is None:
+            return False
+        self._states[name] = now
+        return True
+
+    def wrote(self, *paths: Path) -> None:
+        """Notes files that were just written, at once and for good."""
+        lines = []
+        for path in paths:
+            state = self._states[self._relative(path)] = FileState.of(path)
+            lines.append(json.dumps([self._relative(path), str(state)]) + "\n")
+        with open(self._own_journal(), "a", encoding="ascii") as handle:
+            handle.write("".join(lines))
+
+    def _own_journal(self) -> Path:
+        """The journal of this process, which begins with the fingerprint and ends with a whole line."""
+        journal = self.folder / f"{_journal_start(self.name)}{self.rank}.journal"
+        if self._journal != journal:
+            kept = _lines(journal, self.fingerprint) if journal.is_file() else []
+            write_text(journal, "".join(line + "\n" for line in kept or [self.fingerprint]))
+            self._journal = journal
+        return journal
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Facts about the run that are written together with the stage; a dict adds to the dict of that name."""
+        self._facts |= _plain(facts)
+
+    def facts_beside(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The noted facts, dicts merged with those that `content` holds under their name."""
+        known = {name: content[name] for name in self._facts if isinstance(content.get(name), dict)}
+        return {
+            name: known[name] | value if name in known and isinstance(value, dict) else value
+            for name, value in self._facts.items()
+        }
+
+    def entry(self, wanted: Iterable[Path], seconds: float, finished: bool) -> dict[str, Any]:
+        """As `run.json` keeps it. A stage that has just begun is not done, even when all its files are there."""
+        paths = list(wanted)
+        done = sum(self.holds(path) for path in paths)
+        others = {name: state for name, state in self._states.items() if state.now(self.folder / name) is not None}
+        return {
+            "command": shlex.join(sys.orig_argv),
+            "fingerprint": self.fingerprint,
+            "inputs": self.inputs,
+            "options": self.options,
+            "expected": len(paths),
+            "done": done if finished else None,
+            "seconds": seconds,
+            "outputs": {name: str(state) for name, state in sorted(others.items())},
+        }
+
+    def read_journals(self) -> None:
+        """Takes up what processes of this stage wrote, of an earlier run or beside this one."""
+        for journal in self._journals():
+            for line in _lines(journal, self.fingerprint)[1:]:
+                name, state = _parsed(line)
+                if state is not None:
+                    self._states[name] = state
+
+    def remove_journals(self) -> None:
+        for journal in self._journals():
+            journal.unlink(missing_ok=True)
+
+    def _journals(self) -> list[Path]:
+        start = _journal_start(self.name)
+        return sorted(path for path in self.folder.glob(".run.*.journal") if path.name.startswith(start))
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path, self.folder)
+
+
+def _journal_start(stage: str) -> str:
+    """Of a file's name: a stage may be called anything."""
+    return f".run.{re.sub(r'[^A-Za-z0-9_+-]', '-', stage)[:80]}.{hashlib.sha256(stage.encode()).hexdigest()[:8]}."
+
+
+def _lines(journal: Path, fingerprint: str) -> list[str]:
+    """The whole lines of a journal of this fingerprint, itself the first; of another one, none."""
+    lines = journal.read_text(encoding="ascii", errors="replace").split("\n")[:-1]
+    return lines if lines[:1] == [fingerprint] else []
+
+
+def _parsed(line: str) -> tuple[str, FileState | None]:
+    try:
+        name, text = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return "", None
+    return (name, FileState.parsed(text)) if isinstance(name, str) else ("", None)
+
+
+def _plain(value: Any) -> Any:
+    """As json gives it back."""
+    return json.loads(json.dumps(value))
+
+
+def _fingerprint(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    content = json.dumps([inputs, options], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -7,19 +7,24 @@ written with `'` before it, which reading takes off again.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cxr.files import InputError, place, quoted, read_utf8, write_text
+from cxr.files import InputError, decoded, place, printable, quoted, read_bytes, write_text
 
-_FORMULA = re.compile(r"(?!-$)'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""A lone `-` is text to every spreadsheet, and stands in the tables for "no threshold rule"."""
-_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+LARGEST_UNPACKED = 2**31
+"""Bytes of a table, unpacked."""
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_HARMLESS = re.compile(r"-((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)?")  # a number; a lone dash, which is a text everywhere
 
 
 def write_csv(target: Path, table: pd.DataFrame) -> None:
@@ -36,7 +41,7 @@ def write_csv(target: Path, table: pd.DataFrame) -> None:
 
 
 def _defused(value: Any) -> Any:
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and _FORMULA.match(value) and not _HARMLESS.fullmatch(value):
         return f"'{value}"
     return value
 
@@ -46,7 +51,7 @@ def _restored(text: str) -> str:
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a CSV file as strings, and checks that `columns` are there.
+    """Reads a CSV file (also as `.csv.gz`, or alone in a `.zip`) as strings, and checks that `columns` are there.
 
     Blanks around names and values are taken off; rows without any value and columns without a name are left out.
     `line_of` gives the line of a row in the file. Raises InputError with the line when the file is missing, empty or
@@ -54,7 +59,7 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     more or fewer fields than the header), when a column is there twice, lacks, or there are no rows.
     """
     path = Path(path)
-    text = read_utf8(path, "CSV")
+    text = decoded(path, _content(path), "CSV")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{place(path, line)}: not a readable CSV file: NUL bytes; is it damaged, or a binary file?")
@@ -75,14 +80,31 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def line_of(table: pd.DataFrame | pd.Series, row: int) -> int:
-    """The line of the file on which a row of a table from `read_csv` starts; row: its index, from 0."""
+    """The line of the file on which a row of a table from `read_csv` starts; row: its index, from 0.
+
+    Of a table that was not read from a file, the line that it would have without blank lines.
+    """
     lines = table.attrs.get("lines")
     return lines.numbers[row] if isinstance(lines, _Lines) else row + 2
 
 
-def csv_row(index: int) -> int:
-    """The line of data row `index` (from 0) of a file without blank lines; `line_of` where there may be some."""
-    return index + 2
+def _content(path: Path) -> bytes:
+    """The file's bytes; of a `.gz`, and of a `.zip` that holds one file, what is packed in it."""
+    data = read_bytes(path)
+    try:
+        if path.suffix == ".gz":
+            data = gzip.open(io.BytesIO(data)).read(LARGEST_UNPACKED + 1)
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                names = archive.namelist()
+                if len(names) != 1:
+                    raise InputError(f"{place(path)}: holds {len(names)} files; expected one CSV file")
+                data = archive.open(names[0]).read(LARGEST_UNPACKED + 1)
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{place(path)}: damaged ({printable(str(error))}); download it again") from None
+    if len(data) > LARGEST_UNPACKED:
+        raise InputError(f"{place(path)}: larger than {LARGEST_UNPACKED} bytes")
+    return data
 
 
 class _Lines:

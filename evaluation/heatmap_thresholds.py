@@ -21,7 +21,7 @@ import torch
 from cxr.files import InputError, place, quoted
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
-from cxr.tables import csv_row, read_csv, write_csv
+from cxr.tables import line_of, read_csv, write_csv
 from evaluation.map_pool import over_maps
 from evaluation.scored_tasks import scored_entries, with_kinds
 from evaluation.segmentation import check_film_size, resize_to_film, value_range
@@ -218,7 +218,7 @@ def _numbers_per_task(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[in
     """(line, task, values of `columns`) of every row."""
     table = read_csv(path, (*columns, "task"))
     for row, task in enumerate(table["task"]):
-        line = csv_row(row)
+        line = line_of(table, row)
         yield line, task, tuple(_finite(table[column][row], place(path, line, column)) for column in columns)
 
 

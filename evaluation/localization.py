@@ -257,6 +257,15 @@ def paired_differences(
     return table.rename_axis("name").reset_index()
 
 
+RESULT_KINDS = ("results_per_cxr", "bootstrap_results_per_cxr", "summary_results")
+"""CheXlocalize's three files, after their prefix."""
+
+
+def result_files(folder: Path, prefix: str) -> list[Path]:
+    """What `write_results` writes."""
+    return [folder / f"{prefix}_{kind}.csv" for kind in RESULT_KINDS]
+
+
 def write_results(
     folder: Path,
     prefix: str,
@@ -273,7 +282,7 @@ def write_results(
     """
     resampled = bootstrap(per_film, resamples=resamples, seed=seed)
     summary = with_kinds(summarise(resampled), "name", kinds or {})
-    write_csv(folder / f"{prefix}_results_per_cxr.csv", per_film.assign(img_id=per_film.index))
-    write_csv(folder / f"{prefix}_bootstrap_results_per_cxr.csv", resampled)
-    write_csv(folder / f"{prefix}_summary_results.csv", summary)
+    tables = (per_film.assign(img_id=per_film.index), resampled, summary)
+    for path, table in zip(result_files(folder, prefix), tables, strict=True):
+        write_csv(path, table)
     return summary

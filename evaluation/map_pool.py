@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,6 +11,7 @@ from tqdm import tqdm
 
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
+from cxr.pool import in_processes
 
 Result = TypeVar("Result")
 Work = Callable[[HeatMap, GroundTruth], Result]
@@ -52,13 +51,7 @@ def _results(
                 result = work(source.load(*entry), truth)
             yield result
         return
-    with ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work, source, truth)) as pool:
-        try:
-            yield from pool.map(_run, entries, chunksize=_CHUNK)
-        except BrokenProcessPool:
-            raise OSError("a worker process died, most likely out of memory; take a smaller --workers") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from in_processes(_run, entries, workers, chunk=_CHUNK, set_up=_set_up, arguments=(work, source, truth))
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.files import InputError, read_json, replacing, write_csv, write_json
+from cxr.files import InputError, read_json, replacing, write_json
+from cxr.folder_lock import NAME as LOCK
+from cxr.folder_lock import locked
 from cxr.labels import TASKS, label_of
 from cxr.masks import encode_mask
+from cxr.pool import in_processes
+from cxr.tables import write_csv
 from preprocessing.phantom import cohort
 from preprocessing.phantom.cohort import Film
 from preprocessing.phantom.film import render
@@ -52,10 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_seed(parser)
     arguments = parser.parse_args(argv)
     _check(arguments.patients, arguments.workers)
-    _claim(arguments.output, arguments.patients, arguments.seed)
-    films = cohort.draw_cohort(arguments.patients, arguments.seed)
-    _write_films(arguments.output, films, arguments.seed, arguments.workers)
-    _write_tables(arguments.output, films, arguments.seed)
+    with locked(arguments.output):
+        _claim(arguments.output, arguments.patients, arguments.seed)
+        films = cohort.draw_cohort(arguments.patients, arguments.seed)
+        _write_films(arguments.output, films, arguments.seed, arguments.workers)
+        _write_tables(arguments.output, films, arguments.seed)
     print(_summary(arguments.output, films))
     return 0
 
@@ -79,7 +83,7 @@ def _claim(output: Path, patients: int, seed: int) -> None:
                 raise InputError(
                     f"{manifest}: made with {name} {there.get(name)}, not {value}; choose another --output"
                 )
-    elif output.is_dir() and any(output.iterdir()):
+    elif any(path.name != LOCK for path in output.iterdir()):
         raise InputError(f"{output}: not empty and without {MANIFEST}; choose another --output")
     else:
         write_json(manifest, wanted)
@@ -105,7 +109,7 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
     masks: dict[str, dict[str, Codes]] = {split: {} for split in unmasked}
     draw = partial(write_film, output, seed)
     for film, encoded in zip(
-        todo, tqdm(_spread(draw, todo, workers), "films", len(todo), disable=not todo), strict=True
+        todo, tqdm(in_processes(draw, todo, workers, chunk=4), "films", len(todo), disable=not todo), strict=True
     ):
         if film.split in unmasked and encoded:
             masks[film.split][film.image_id] = encoded
@@ -115,14 +119,6 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
 
 def _complete(output: Path, film: Film) -> bool:
     return all(file.exists() for file in film_files(output, film))
-
-
-def _spread(draw: partial, films: Sequence[Film], workers: int) -> Iterator[Codes]:
-    if workers == 1 or len(films) < 2:
-        yield from map(draw, films)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(draw, films, chunksize=4)
 
 
 def write_film(output: Path, seed: int, film: Film) -> Codes:

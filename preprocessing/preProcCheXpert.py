@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,12 +28,15 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.files import InputError, read_json, replacing, sha256, write_csv, write_json
+from cxr.files import InputError, read_json, replacing, sha256, write_json
+from cxr.folder_lock import locked
 from cxr.grey import PREPROCESSING, USAGE, Grey, recorded_grey
 from cxr.images import Crop, open_film
 from cxr.manifest import film_identity, read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
 from cxr.paths import FilmFinder, copy_path, inside_release
+from cxr.pool import in_processes
+from cxr.tables import write_csv
 
 EXAMPLES = """
 python preprocessing/preProcCheXpert.py --chexpert CheXpert-v1.0 --chexlocalize chexlocalize --output CheXpert-1024
@@ -85,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args.output)
 
     tables = _label_files(args.chexpert, args.chexlocalize)
+    with locked(args.output):
+        return _preprocess(tables, args)
+
+
+def _preprocess(tables: Sequence[tuple[Path, Path]], args: argparse.Namespace) -> int:
+    """Writes label files and films; returns the exit code."""
     rule, rules = _grey_rules([root for _, root in tables], Grey.parse(args.grey) if args.grey else None)
     _claim_output(args.output, args.size, args.packed, rule)
     jobs = [job for csv, root in tables for job in _jobs(csv, root, args.output, rules[root])]
@@ -181,11 +189,8 @@ def _pack_all(jobs: Sequence[Job], args: argparse.Namespace) -> Iterator[tuple[J
 
 
 def _in_parallel(function: Callable[[T], R], work: Sequence[T], workers: int, title: str) -> Iterator[tuple[T, R]]:
-    if not work:
-        return
-    with ProcessPoolExecutor(max(1, min(workers, len(work)))) as pool:
-        results = tqdm(pool.map(function, work, chunksize=8), total=len(work), unit="film", desc=title)
-        yield from zip(work, results, strict=True)
+    results = in_processes(function, work, workers, chunk=8)
+    yield from zip(work, tqdm(results, total=len(work), unit="film", desc=title, disable=not work), strict=True)
 
 
 def _square(job: Job, size: int) -> Image.Image:
@@ -208,8 +213,6 @@ def _copy(job: Job, size: int) -> str | None:
         square = _square(job, size)
     except InputError as error:
         return str(error)
-    for leftover in job.target.parent.glob(f".{job.target.name}.*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
     with replacing(job.target) as temporary:
         square.save(temporary, format="JPEG", quality=100, subsampling=0)
     return None

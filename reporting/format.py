@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.files import write_csv, write_text
+from cxr.files import write_text
+from cxr.tables import write_csv
 
 UNDEFINED = "–"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.files import InputError, place, quoted, read_csv
+from cxr.files import InputError, place, quoted
 from cxr.names import METHODS, PROTOCOLS, SPLITS, heat_map_folder, localization_folder, methods_of
+from cxr.tables import read_csv
 from reporting.numbers import Estimate, read_numbers, to_numbers
 
 HIT_RATE = "hit rate"

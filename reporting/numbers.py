@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, csv_row, place, quoted, read_csv
+from cxr.files import InputError, place, quoted
+from cxr.tables import line_of, read_csv
 
 
 class Estimate(NamedTuple):
@@ -41,7 +42,7 @@ def to_numbers(path: Path, column: pd.Series, *, low: float, high: float) -> pd.
     bad = np.flatnonzero(~blank & ~values.between(low, high))  # NaN is between nothing
     if len(bad):
         row = int(bad[0])
-        text, where = quoted(column.iloc[row]), place(path, csv_row(row), str(column.name))
+        text, where = quoted(column.iloc[row]), place(path, line_of(column, row), str(column.name))
         if math.isnan(values.iloc[row]):
             raise InputError(f"{where}: {text} is not a number; delete the file and make it again")
         raise InputError(f"{where}: {text} is not in [{low:g}, {high:g}]; delete the file and make it again")

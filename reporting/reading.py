@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.files import InputError, csv_row, printable, quoted, read_json
+from cxr.files import InputError, printable, quoted, read_json
 from cxr.labels import LabelSet
 from cxr.names import RUN_RECORD, predictions_file, table_file
-from cxr.paths import check_unique
 from cxr.predictions import Predictions, read_predictions
 from reporting.localization_results import read_localization
 from reporting.numbers import Estimate, read_numbers
@@ -95,7 +94,7 @@ def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
         command = f"python evalClassification.py --predictions {folder}" if predicted.exists() else "./runEval.sh"
         missing.append(f"{folder}: no {', '.join(absent)}; made by {command}")
     record = _record(folder)
-    predictions = _read_predictions(predicted) if predicted.exists() else None
+    predictions = read_predictions(predicted) if predicted.exists() else None
     scores = _read_scores(paths["classification"]) if paths["classification"].exists() else None
     return Model(
         folder,
@@ -107,12 +106,6 @@ def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
         read_numbers(paths["roc"], ("fpr", "tpr"), low=0, high=1) if paths["roc"].exists() else None,
         _read_calibration(paths["calibration"]) if paths["calibration"].exists() else None,
     )
-
-
-def _read_predictions(path: Path) -> Predictions:
-    predictions = read_predictions(path)
-    check_unique(predictions.ids, map(csv_row, range(len(predictions.ids))), path, "Path", "the film id")
-    return predictions
 
 
 def _tables(folder: Path) -> dict[str, Path]:

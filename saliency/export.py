@@ -47,6 +47,13 @@ class HeatMapExport:
     def evidence_path(self, film_id: str) -> Path:
         return evidence_folder(self.results, self.split) / f"{film_id}{SUFFIX}"
 
+    def files(self, film_id: str) -> list[Path]:
+        """Every file of a film."""
+        if not self.pickles:
+            return [self.evidence_path(film_id)]
+        kinds = [(protocol, method) for protocol in self.protocols for method in self.methods]
+        return [self.pickle_path(*kind, film_id, task) for kind in kinds for task in self.tasks.values()]
+
     def is_complete(self, film_id: str) -> bool:
         """Whether all files of a film are there; files appear whole.
 

@@ -92,7 +92,7 @@ def test_comparison_of_two_folders(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--predictions", "nowhere"], "no predictions_val.csv"),
+        (["--predictions", "nowhere"], "--predictions nowhere: no such folder"),
         ([], "one of the arguments"),
         (["--weights", "w.pt"], "--weights needs --data"),
         (["--weights", "w.pt", "--data", "nowhere"], "no such file"),

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cxr.files import InputError, naming, write_csv, write_text
+from cxr.files import InputError, naming, write_text
+from cxr.tables import write_csv
 
 if TYPE_CHECKING:
     from torch import Tensor

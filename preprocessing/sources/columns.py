@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted
 from cxr.splits import SPLITS
-from cxr.tables import csv_row
+from cxr.tables import line_of
 
 IDENTITY = ("Path", "Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 """The columns of films.csv before the labels."""
@@ -37,7 +37,7 @@ def film_table(
     The index of the result is (file, line): where each film stands in the release's table.
     """
     identity = dict(zip(IDENTITY, (path, film, patient, study, view, sex, age, split), strict=True))
-    lines = table.index + csv_row(0)
+    lines = [line_of(table, int(row)) for row in table.index]
     columns = {name: pd.Series(values, index=table.index, dtype="str") for name, values in identity.items()}
     for name in ("Path", "Film", "Patient", "Study"):
         columns[name] = columns[name].str.strip()
@@ -74,7 +74,7 @@ def translated(table: pd.DataFrame, column: str, value: Callable[[str], object])
         try:
             results.append(value(text))
         except ValueError as error:
-            line = csv_row(int(table.index[np.argmax(codes == code)]))
+            line = line_of(table, int(table.index[np.argmax(codes == code)]))
             raise InputError(f"{place(table.attrs['file'], line, column)}: {quoted(text)}: {error}") from None
     return pd.Series(pd.Series(results).to_numpy()[codes], index=table.index)
 
@@ -114,7 +114,7 @@ def joined(table: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str], values
     if twice.any():
         second = int(np.argmax(twice))
         first = int(np.argmax(index == index[second]))
-        lines = [csv_row(int(other.index[row])) for row in (second, first)]
+        lines = [line_of(other, int(other.index[row])) for row in (second, first)]
         where = place(other.attrs["file"], lines[0], " ".join(keys))
         raise InputError(f"{where}: {quoted(other[keys[-1]].iloc[second])} is in line {lines[1]} too; keep one of them")
     rows = index.get_indexer(pd.MultiIndex.from_frame(table[list(keys)]))  # (N,), -1: none

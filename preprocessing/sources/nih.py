@@ -16,7 +16,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
-from cxr.tables import csv_row
+from cxr.tables import line_of
 from preprocessing.sources.columns import film_table, listed, sexes, stems, views, years
 from preprocessing.sources.outlines import add_boxes, numbers
 from preprocessing.sources.source import Regions, Source, TableFile, Tables
@@ -66,7 +66,7 @@ def _split(table: pd.DataFrame, tables: Tables) -> pd.Series | str:
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         lists = "both" if train.iloc[row] else "neither"
-        where = place(table.attrs["file"], csv_row(int(table.index[row])), "Image Index")
+        where = place(table.attrs["file"], line_of(table, int(table.index[row])), "Image Index")
         raise InputError(f"{where}: {quoted(name.iloc[row])} is in {lists} of train_val_list.txt and test_list.txt")
     for key, listed_in in (("train_list", train), ("test_list", test)):
         if not listed_in.any():

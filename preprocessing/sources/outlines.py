@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr.dicom_header import is_dicom
 from cxr.files import InputError, place, quoted
-from cxr.tables import csv_row
+from cxr.tables import line_of
 from preprocessing.sources.source import Regions
 
 Size = tuple[int, int]
@@ -36,7 +36,7 @@ def add_boxes(
     InputError, with the line, for a box outside its film.
     """
     for row, (film, task, box) in enumerate(zip(films, tasks, boxes.tolist(), strict=True)):
-        where = place(table.attrs["file"], csv_row(int(table.index[row])))
+        where = place(table.attrs["file"], line_of(table, int(table.index[row])))
         size = sizes if isinstance(sizes, tuple) else size_of(film, sizes, where)
         if size is None:
             continue
@@ -77,7 +77,7 @@ def numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
         bad = ~np.isfinite(found)
         if bad.any():
             row = int(np.argmax(bad))
-            where = place(table.attrs["file"], csv_row(int(table.index[row])), column)
+            where = place(table.attrs["file"], line_of(table, int(table.index[row])), column)
             raise InputError(f"{where}: {quoted(table[column].iloc[row])} is not a number; expected pixels")
         values[:, position] = found
     return values

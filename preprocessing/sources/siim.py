@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxr.files import InputError, place
 from cxr.masks import encode_mask
-from cxr.tables import csv_row
+from cxr.tables import line_of
 from preprocessing.sources.columns import film_table
 from preprocessing.sources.outlines import relative_runs
 from preprocessing.sources.source import Regions, Source, TableFile, Tables
@@ -54,7 +54,7 @@ def _runs(table: pd.DataFrame, row: int) -> np.ndarray:
     try:
         return relative_runs(table["EncodedPixels"][row], SIZE)
     except ValueError as error:
-        raise InputError(f"{place(table.attrs['file'], csv_row(row), 'EncodedPixels')}: {error}") from None
+        raise InputError(f"{place(table.attrs['file'], line_of(table, row), 'EncodedPixels')}: {error}") from None
 
 
 SOURCE = Source(

@@ -64,6 +64,15 @@ def test_file_holds_each_number_once(tmp_path):
     assert np.array_equal(read_heat_map(path).map, classes[3].numpy())
 
 
+def test_the_same_map_is_the_same_bytes(tmp_path):
+    others = [torch.rand(1000) for _ in range(3)]  # so that memory is not laid out as before
+    first = write(tmp_path).read_bytes()
+    assert len(others) == 3 and write(tmp_path / "again").read_bytes() == first
+    content = pickle.loads(first)
+    assert content["cxr_img"].stride() == (0, 5, 1) and content["map"].is_contiguous()
+    assert torch.equal(torch.add(content["map"], 1), content["map"] + 1)
+
+
 def test_writing_refuses_what_reading_would(tmp_path):
     for changes in ({"map": np.ones((1, 2, 2))}, {"map": np.full((2, 2), np.nan)}, {"task": "a/b"}):
         with pytest.raises(ValueError):

@@ -90,7 +90,7 @@ def test_a_changed_label_file_and_an_array_that_is_cut_off_are_named(folder):
 
 def test_an_array_that_does_not_fit_its_manifest_is_refused(folder):
     np.save(folder / "train.npy", PIXELS[:2])
-    with pytest.raises(InputError, match=r"holds uint8 \(2, 8, 8\), where its manifest says uint8 \(4, 8, 8\)"):
+    with pytest.raises(InputError, match=r"another array, where its manifest says uint8 \(4, 8, 8\)"):
         open_packed(folder).pixels(FILMS[0])
     (folder / "train.npy").write_bytes(b"no array")
     with pytest.raises(InputError, match="not an array of packed films"):
@@ -142,3 +142,32 @@ def test_a_film_that_could_not_be_read_is_an_error_until_it_is_packed_again(tmp_
 
 def test_other_films_start_anew(folder):
     assert packing(folder, films=FILMS[::-1]).missing == [0, 1, 2, 3]
+
+
+def test_a_film_whose_pixels_changed_is_not_trained_on(folder):
+    write_row(folder / "train.npy", 1, PIXELS[1] ^ np.eye(SIZE, dtype=np.uint8))
+    packed = open_packed(folder)
+    assert np.array_equal(packed.pixels(FILMS[0]), PIXELS[0])
+    with pytest.raises(InputError, match=r"train.npy: 'train/patient00001.*': other pixels than were packed \(crc32\)"):
+        packed.pixels(FILMS[1])
+
+
+MANIFESTS = [{}, {"size": 8}, {"size": 8, "films": [], "labels": {}}, {"size": True, "films": {}, "labels": {}},
+             {"size": 10**9, "films": {"a": 1}, "labels": {}}, {"size": 8, "films": {"a": "1"}, "labels": {}},
+             {"size": 8, "films": {"a": -1}, "labels": {}}, {"size": 8, "films": {}, "labels": {"x": 3}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("manifest", range(len(MANIFESTS)))
+def test_odd_manifests_are_one_line(folder, manifest):
+    (folder / "train.json").write_text(json.dumps(MANIFESTS[manifest]))
+    with pytest.raises(InputError, match=r"train.json: not the manifest of packed films"):
+        open_packed(folder).pixels(FILMS[0])
+
+
+@pytest.mark.parametrize("line", ["x y", "9 1", "-1 1", "1", "1 2 3", "1" * 5000 + " 1", "\xe9 1"])
+def test_damaged_lines_of_a_journal_are_not_believed(tmp_path, line):
+    making = packing(tmp_path)
+    fill(making, [0])
+    with open(tmp_path / ".train.journal", "a", encoding="latin1") as journal:
+        journal.write(line + "\n")
+    assert packing(tmp_path).missing == [1, 2, 3]

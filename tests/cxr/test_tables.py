@@ -1,8 +1,10 @@
 """CSV files: what spreadsheets and people do to them is read right or named with its line."""
 
 import csv
+import gzip
 import io
 import random
+import zipfile
 
 import pandas as pd
 import pytest
@@ -132,3 +134,20 @@ def test_random_texts_survive_writing_and_reading(tmp_path):
     texts = [text for text in texts if text == text.strip()]
     write_csv(tmp_path / "t.csv", pd.DataFrame({"a": texts}))
     assert list(read_csv(tmp_path / "t.csv")["a"]) == texts
+
+
+def test_packed_tables(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a\n1\n"))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.csv", "a\n1\n")
+    for name in ("a.csv.gz", "a.zip"):
+        assert list(read_csv(tmp_path / name)["a"]) == ["1"]
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match="damaged"):
+            read_csv(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.csv", "a\n1\n")
+        archive.writestr("y.csv", "a\n1\n")
+    with pytest.raises(InputError, match="holds 2 files"):
+        read_csv(tmp_path / "a.zip")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import cli
+from cxr.files import host
 from preprocessing import preProcCheXpert
 from tests.films import alternating_labels, write_film, write_labels
 
@@ -100,7 +101,7 @@ def test_killed_and_started_again_gives_the_same_copies(release):
     for path in survived:
         with Image.open(path) as copy:
             copy.load()  # whole
-    (survived[0].parent / f".{survived[0].name}.abc.tmp").write_bytes(b"half")
+    (survived[0].parent / f".{survived[0].name}.{host()}_{process.pid}_01234567.tmp").write_bytes(b"half")
     survived[0].unlink()
     assert run(release, "--size", "1024") == 0
     assert len(list((release / "out").rglob("*.jpg"))) == COUNT + 2

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from cxr.files import write_csv, write_json
+from cxr.files import write_json
 from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from cxr.tables import write_csv
 
 MEANS = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
 METHODS = {"MedicalPatchNet": ("scaled", "raw"), "EfficientNetB0": ("gradcam", "gradcam++", "eigencam")}

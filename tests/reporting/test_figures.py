@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import norm
 
-from cxr.files import write_csv
 from cxr.labels import CHEXPERT
+from cxr.tables import write_csv
 from reporting.figures import (
     auroc_figure,
     reliability_figure,

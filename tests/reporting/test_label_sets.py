@@ -10,10 +10,11 @@ import pytest
 
 import makeReport
 from cxr import names
-from cxr.files import InputError, read_json, write_csv, write_json
+from cxr.files import InputError, read_json, write_json
 from cxr.labels import CHEXPERT, LabelSet
 from cxr.names import Method
 from cxr.predictions import Predictions
+from cxr.tables import write_csv
 from reporting.case_grid import choose_cases
 from reporting.label_tables import table1_per_label
 from reporting.label_words import marked, means, means_caption, ordered

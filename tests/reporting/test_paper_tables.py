@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.files import write_csv
 from cxr.labels import LABELS, TASKS
+from cxr.tables import write_csv
 from reporting.format import Block, Cell, Table, interval, number, plain, ranked, to_latex, to_markdown, write_table
 from reporting.label_tables import comparison_table, table1_per_label
 from reporting.paper import read_paper

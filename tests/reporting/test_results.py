@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.files import InputError, write_csv, write_json
+from cxr.files import InputError, write_json
 from cxr.labels import CHEXLOCALIZE_LABELS, CHEXPERT, LABELS, TASKS
 from cxr.names import METHODS
+from cxr.tables import write_csv
 from reporting.label_words import ordered
 from reporting.localization_results import HIT_RATE, MIOU_ALL, MIOU_TP
 from reporting.paper import read_paper

@@ -1,0 +1,171 @@
+"""A result that is said to be complete is the result of what is there now; nothing of another network is destroyed."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import cli
+import evalClassification
+import evalLocalization
+from cxr.files import write_json
+from cxr.folder_lock import locked
+from cxr.labels import CHEXPERT
+from cxr.masks import encode_mask
+from models.checkpoint import build_model, save_model
+from tests.films import alternating_labels, write_film, write_labels
+
+FILMS, WIDTH, HEIGHT = 2, 80, 64
+MAPS = "heatmaps/corrected/test"
+
+
+@pytest.fixture(scope="module")
+def chexlocalize(tmp_path_factory):
+    """Two films per split, in CheXlocalize's layout."""
+    root = tmp_path_factory.mktemp("chexlocalize")
+    for split, folder, prefix, first in (("val", "val", "CheXpert-v1.0/valid", 64541), ("test", "test", "test", 64741)):
+        masks, paths = {}, []
+        for i in range(FILMS):
+            inside = f"patient{first + i}/study1/view1_frontal"
+            write_film(root / "CheXpert" / folder / f"{inside}.jpg", WIDTH, HEIGHT, seed=i)
+            paths.append(f"{prefix}/{inside}.jpg")
+            mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+            mask[10 * i : 10 * i + 20, 20:50] = True
+            masks[inside.replace("/", "_")] = {task: encode_mask(mask) for task in CHEXPERT.tasks.values()}
+        write_labels(root / f"CheXpert/{split}_labels.csv", paths, alternating_labels(FILMS), split == "val")
+        write_json(root / f"CheXlocalize/gt_segmentations_{split}.json", masks)
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=CHEXPERT.names)
+    save_model(model, folder / "patch")
+    return folder / "patch"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, tiny_chexpert, chexlocalize, weights):
+    root = tmp_path_factory.mktemp("evaluated")
+    assert evaluate(weights, tiny_chexpert, chexlocalize, root / "patch") == 0
+    assert localize(root / "patch", chexlocalize) == 0
+    return root / "patch"
+
+
+@pytest.fixture
+def results(evaluated, tmp_path):
+    shutil.copytree(evaluated, tmp_path / "patch")
+    return tmp_path / "patch"
+
+
+def run(script, *arguments):
+    return cli.guarded(script.main, [str(argument) for argument in arguments])
+
+
+def evaluate(weights, data, chexlocalize, output, *more):
+    command = ["--weights", weights, "--data", data, "--chexlocalize", chexlocalize, "--output", output, "--workers", 0]
+    command += ["--steps-per-patch", 1, "--resamples", 20, "--heatmaps", "raw", "--protocols", "corrected"]
+    return run(evalClassification, *command, *more)
+
+
+def localize(results, chexlocalize):
+    return run(evalLocalization, results, "--chexlocalize", chexlocalize, "--resamples", 20, "--workers", 1)
+
+
+def contents(results):
+    return {
+        path.relative_to(results): path.read_bytes()
+        for path in results.rglob("*")
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+@pytest.mark.parametrize("harm", ["delete", "empty", "cut off", "same size"])
+def test_every_file_that_is_deleted_or_changed_is_made_again(
+    evaluated, results, tiny_chexpert, chexlocalize, weights, harm
+):
+    made = contents(evaluated)
+    for name in [*made][:: 7 if harm == "same size" else 5]:
+        if harm == "delete":
+            (results / name).unlink()
+        else:
+            whole = made[name]
+            changed = {"empty": b"", "cut off": whole[: len(whole) // 2], "same size": whole[:-1] + b"\0"}[harm]
+            (results / name).write_bytes(changed)
+    assert evaluate(weights, tiny_chexpert, chexlocalize, results) == 0
+    assert localize(results, chexlocalize) == 0
+    assert contents(results) == made
+
+
+def test_films_that_were_replaced_are_predicted_again(results, tiny_chexpert, chexlocalize, weights, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_chexpert, data)
+    before = (results / "predictions_test.csv").read_bytes()
+    film = next((data / "test").rglob("*.jpg"))
+    write_film(film, 64, 64, seed=999)
+    assert evaluate(weights, data, chexlocalize, results) == 0
+    assert (results / "predictions_test.csv").read_bytes() != before
+
+
+def test_maps_of_more_methods_are_added(results, tiny_chexpert, chexlocalize, weights):
+    raw = contents(results / MAPS / "raw")
+    assert evaluate(weights, tiny_chexpert, chexlocalize, results, "--heatmaps", "scaled") == 0
+    assert contents(results / MAPS / "raw") == raw and len(contents(results / MAPS / "scaled")) == len(raw)
+    stage = json.loads((results / "run.json").read_text())["stages"]["heat_maps_test"]
+    assert len(stage["outputs"]) == 2 * len(raw) and stage["done"] == stage["expected"] == len(raw)
+
+
+def test_unfinished_or_missing_maps_are_not_scored(results, chexlocalize, capsys):
+    shutil.rmtree(results / "localization")
+    record = json.loads((results / "run.json").read_text())
+    next((results / MAPS / "raw").iterdir()).unlink()
+    assert localize(results, chexlocalize) == 2
+    assert "its heat maps of test are missing or changed (1 of 20 files" in capsys.readouterr().err
+    record["stages"]["heat_maps_test"]["done"] = None
+    write_json(results / "run.json", record)
+    assert localize(results, chexlocalize) == 2
+    assert "its heat maps of test are not complete; run evalClassification.py again" in capsys.readouterr().err
+    assert not (results / "localization").exists()
+
+
+def test_the_same_weights_as_another_network_are_refused(
+    results, tiny_chexpert, chexlocalize, weights, tmp_path, capsys
+):
+    shutil.copytree(weights, tmp_path / "other")
+    config = json.loads((weights / "config.json").read_text())
+    write_json(tmp_path / "other/config.json", config | {"patch_size": 64})
+    before = contents(results)
+    assert evaluate(tmp_path / "other", tiny_chexpert, chexlocalize, results, "--heatmaps", "none") == 2
+    assert "holds results of these weights as another network (patch_size 32)" in capsys.readouterr().err
+    assert contents(results) == before
+
+
+def test_predictions_that_were_cut_are_not_evaluated(results, capsys):
+    path = results / "predictions_test.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    assert run(evalClassification, "--predictions", results, "--resamples", 20) == 2
+    assert "predictions_test.csv: changed since it was made" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_is_refused(results, tiny_chexpert, chexlocalize, weights, capsys):
+    holding, done = (os.pipe() for _ in range(2))
+    child = os.fork()
+    if not child:
+        with locked(results):
+            os.write(holding[1], b"x")
+            os.read(done[0], 1)
+        os._exit(0)
+    os.read(holding[0], 1)
+    try:
+        assert evaluate(weights, tiny_chexpert, chexlocalize, results) == 2
+        assert f"process {child} on " in capsys.readouterr().err
+        assert localize(results, chexlocalize) == 2
+        assert f"process {child} on " in capsys.readouterr().err
+    finally:
+        os.write(done[1], b"x")
+        os.waitpid(child, 0)
