@@ -64,7 +64,7 @@ def test_files_with_parts_left_out_are_read_by_any_name_and_found_in_folders(tmp
     path.write_bytes(content)
     np.testing.assert_allclose(shown(path), EXPECTED, atol=1e-5)
     (tmp_path / "notes.txt").write_text("\x08\x00 no film, but lines of text " * 10)
-    assert find_films([tmp_path], anonymous=False) == [path]
+    assert [film.path for film in find_films([tmp_path], anonymous=False).films] == [path]
     if left_out == "preamble and meta information" and syntax.is_little_endian:  # dcmtk cannot know more of others
         np.testing.assert_allclose(by_dcmtk(path, "--use-window", "1"), EXPECTED, atol=1.5 / 255)
 
