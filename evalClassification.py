@@ -22,10 +22,10 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from torch import Tensor
 
     from cxr.dataset import FilmDataset
-    from cxr.grey import Grey
     from cxr.labels import LabelSet
     from cxr.manifest import Films
-    from cxr.run_record import RunRecord, Stage
+    from cxr.pixels.grey import Grey
+    from cxr.runs.run_record import RunRecord, Stage
     from models.patch_net import MedicalPatchNet
     from saliency.export import HeatMapExport
     from training.distributed import ProcessGroup
@@ -46,7 +46,7 @@ PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    from cxr.folder_lock import locked
+    from cxr.runs.folder_lock import locked
     from training.distributed import process_group
 
     device = cli.pick_device(args.device)
@@ -150,7 +150,7 @@ def _open_network(
     """The network, and the record of the results folder, which must not be another network's."""
     import torch
 
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
     from models.checkpoint import load_model
     from models.hub import resolve_weights
     from models.weights_folder import config_of, weights_file
@@ -167,7 +167,7 @@ def _open_network(
 
 def _inputs(model: MedicalPatchNet, films: Films, record: RunRecord) -> dict[str, Any]:
     """Fingerprints of the network, the table and the films that a stage is made from."""
-    from cxr.fingerprints import file_fingerprint, films_fingerprint
+    from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
 
     network = {name: record.content[name] for name in ("model", "label_set")}
     return {
@@ -306,8 +306,8 @@ def _heat_maps(
 
     data: the same films as copies, which record the grey rule of the data set.
     """
-    from cxr.grey import Grey, recorded_grey
     from cxr.manifest import has_split
+    from cxr.pixels.grey import Grey, recorded_grey
     from saliency.export import HeatMapExport
 
     grey = recorded_grey(data) or Grey.STORED
@@ -376,7 +376,7 @@ def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
 
 def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
     """Thresholds, metrics and curves of the predictions in `folder`."""
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
     from evaluation.result_tables import read_saved, saved_predictions, shared_patients, table_files, write_tables
 
     record = RunRecord(folder)
@@ -419,7 +419,7 @@ def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> Non
     """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films and the labels that both have."""
     from cxr.names import THRESHOLDS
     from cxr.predictions import read_predictions
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
     from cxr.tables import write_csv
     from cxr.thresholds import read_thresholds
     from evaluation.comparison import compare

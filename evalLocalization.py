@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
     from cxr.heat_maps import HeatMapSource
     from cxr.masks import GroundTruth
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
 
 EXAMPLES = """
 python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         counting = {"true_pos_only": args.true_pos_only == "True"}
         _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
         return 0
-    from cxr.folder_lock import locked
+    from cxr.runs.folder_lock import locked
 
     outlines = {split: _outlines(args.chexlocalize, split) for split in SPLITS}
     for folder in args.results:
@@ -136,9 +136,9 @@ def _score_folder(
     drawing: Mapping[str, int],
 ) -> None:
     """CheXlocalize's three files of one folder of maps, or of radiologists' points."""
-    from cxr.folder_lock import locked
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
+    from cxr.runs.folder_lock import locked
     from evaluation.localization import human_hits, read_human_points, write_results
 
     truth = read_ground_truth(gt_path)
@@ -225,7 +225,7 @@ def _localize(
     workers: int,
 ) -> None:
     """Thresholds, IoU under both countings, and hits of one method, unless they are complete."""
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
 
     record = RunRecord(folder)
     target = localization_folder(folder, protocol, method)
@@ -264,8 +264,8 @@ def _result_files(target: Path) -> list[Path]:
 
 def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -> dict[str, Any]:
     """Fingerprint of the maps of a split. Raises InputError when they are not complete, or were changed since."""
-    from cxr.fingerprints import films_fingerprint
     from cxr.names import evidence_folder, heat_map_folder
+    from cxr.runs.fingerprints import films_fingerprint
 
     record.require_whole(f"heat_maps_{split}", f"heat maps of {split}", "run evalClassification.py again")
     folder = heat_map_folder(record.folder, protocol, split, method)

@@ -24,9 +24,9 @@ from PIL import Image
 from cxr.dataset import network_input
 from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
-from cxr.grey import Grey
 from cxr.images import open_film, resize, to_unit
 from cxr.labels import positions
+from cxr.pixels.grey import Grey
 from models.checkpoint import load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet

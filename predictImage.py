@@ -56,7 +56,7 @@ class Prediction:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from cxr.film_folder import FilmFolder, find_films
-    from cxr.folder_lock import locked
+    from cxr.runs.folder_lock import locked
     from reporting.film_predictions import OVERLAYS
     from training.workers import plain_failures
 
@@ -113,7 +113,7 @@ def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str]
     """The network, the facts about it for predictions.json, and the rule of grey values."""
     import medicalpatchnet
     from cxr.files import sha256
-    from cxr.grey import Grey
+    from cxr.pixels.grey import Grey
     from models.checkpoint import config_of, weights_file
     from models.hub import resolve_weights
 

@@ -54,8 +54,8 @@ GONE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args, recipe, settings = parse_args(argv)
-    from cxr.folder_lock import locked
-    from cxr.grey import Grey, recorded_grey
+    from cxr.pixels.grey import Grey, recorded_grey
+    from cxr.runs.folder_lock import locked
     from models.checkpoint import build_model, save_model
     from training.checkpoints import Checkpoints, is_finished
     from training.distributed import process_group
@@ -218,7 +218,7 @@ def _saved_state(
     checkpoints: Checkpoints, settings: dict[str, Any], resume: str, results: Path | None
 ) -> dict[str, Any] | None:
     """The state to continue from; None for a fresh start, for which `results` must hold no other network's results."""
-    from cxr.run_record import RunRecord
+    from cxr.runs.run_record import RunRecord
     from training.checkpoints import refuse_other_settings
 
     state = checkpoints.load() if resume == "auto" else None

@@ -49,9 +49,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, search: str, workers: int) -> None:
     """Writes the thresholds and their curves, and prints the thresholds."""
-    from cxr.folder_lock import locked
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
+    from cxr.runs.folder_lock import locked
     from evaluation.heatmap_thresholds import TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
     from evaluation.scored_tasks import unscored_lines
     from reporting.curves import draw_miou_curves

@@ -17,8 +17,8 @@ import pandas as pd
 
 import cli
 from benchmarks.measure import Timer, load, machine, report
-from cxr.fingerprints import films_fingerprint
-from cxr.run_record import RunRecord
+from cxr.runs.fingerprints import films_fingerprint
+from cxr.runs.run_record import RunRecord
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Files in and out: written whole or not at all, read with errors that name file and line; one writer per folder.
 
-CSV files are in `cxr.tables`; `locked` is in `cxr.folder_lock`.
+CSV files are in `cxr.tables`; `locked` is in `cxr.runs.folder_lock`.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cxr.dataset import network_input
-from cxr.dicom_header import is_dicom
+from cxr.dicom.header import is_dicom
 from cxr.files import InputError, place, printable
-from cxr.film_warnings import film_warnings
-from cxr.grey import Grey
 from cxr.images import Crop, open_film, read_stored
 from cxr.paths import FILM_ENDINGS, film_id, study_of
+from cxr.pixels.film_warnings import film_warnings
+from cxr.pixels.grey import Grey
 
 LONGEST_NAME = 150
 """Bytes of a film's name in results; the names of its pictures add a label."""

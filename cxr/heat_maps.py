@@ -18,9 +18,9 @@ import torch
 
 from cxr.files import InputError, place, quoted, replacing
 from cxr.labels import CHEXPERT, is_label_name
-from cxr.pickled_tensors import PickledTensor, TensorPickler, read_tensor_pickle
-from cxr.pixel_limit import check_size
-from cxr.plain_pickle import Damaged, Refused
+from cxr.pickles.pickled_tensors import PickledTensor, TensorPickler, read_tensor_pickle
+from cxr.pickles.plain_pickle import Damaged, Refused
+from cxr.pixels.pixel_limit import check_size
 
 SUFFIX = "_map.pkl"
 

@@ -16,11 +16,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from cxr.bit_depth import declared_grey, unsupported_tiff
-from cxr.dicom_header import is_dicom
+from cxr.dicom.header import is_dicom
 from cxr.files import InputError, place, printable
-from cxr.grey import Grey, scaled
-from cxr.pixel_limit import check_size
+from cxr.pixels.bit_depth import declared_grey, unsupported_tiff
+from cxr.pixels.grey import Grey, scaled
+from cxr.pixels.pixel_limit import check_size
 
 logging.getLogger("PIL").setLevel(logging.INFO)  # below, Pillow quotes what a file says in words
 
@@ -93,12 +93,12 @@ def open_film(path: Path, grey: Grey = Grey.STORED) -> Image.Image:
 
 
 def read_stored(path: Path) -> StoredFilm:
-    """A film as stored, upright; of DICOM, the image that `cxr.dicom.read_dicom` returns.
+    """A film as stored, upright; of DICOM, the image that `cxr.dicom.reader.read_dicom` returns.
 
     Raises InputError as `open_film` does, and for a file of several pages or frames.
     """
     if is_dicom(path):
-        from cxr.dicom import read_dicom  # here, for pydicom takes a while and most films are not DICOM
+        from cxr.dicom.reader import read_dicom  # here, for pydicom takes a while and most films are not DICOM
 
         image = read_dicom(path)
         return StoredFilm(path, image, 65535 if image.mode == "I;16" else 255, dicom=True)

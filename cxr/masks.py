@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 
 from cxr.files import InputError, place, quoted, read_json
 from cxr.labels import CHEXPERT, is_label_name
-from cxr.pixel_limit import check_size
+from cxr.pixels.pixel_limit import check_size
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
-from cxr.pool import in_processes
+from cxr.runs.pool import in_processes
 
 Result = TypeVar("Result")
 Work = Callable[[HeatMap, GroundTruth], Result]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cxr.files import InputError, printable, quoted
-from cxr.grey import Grey
+from cxr.pixels.grey import Grey
 
 Details = dict[str, Any]
 

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, read_json, replacing, write_json
-from cxr.folder_lock import NAME as LOCK
-from cxr.folder_lock import locked
 from cxr.labels import TASKS, label_of
 from cxr.masks import encode_mask
-from cxr.pool import in_processes
+from cxr.runs.folder_lock import NAME as LOCK
+from cxr.runs.folder_lock import locked
+from cxr.runs.pool import in_processes
 from cxr.tables import write_csv
 from preprocessing.phantom import cohort
 from preprocessing.phantom.cohort import Film

@@ -24,14 +24,14 @@ import cli
 from cxr.files import InputError, place, quoted, sha256
 from cxr.manifest import REGIONS
 from cxr.splits import SPLITS
-from preprocessing.sources.checks import check_films, check_regions
-from preprocessing.sources.film_files import files_below, find_films
-from preprocessing.sources.manifest_files import counts, write_manifest
-from preprocessing.sources.outlines import SizesOnDisk
+from preprocessing.manifests.checks import check_films, check_regions
+from preprocessing.manifests.film_files import files_below, find_films
+from preprocessing.manifests.manifest_files import counts, write_manifest
+from preprocessing.manifests.outlines import SizesOnDisk
+from preprocessing.manifests.release import read_tables
+from preprocessing.manifests.source import Regions, Source
+from preprocessing.manifests.splitting import complete_split
 from preprocessing.sources.registry import SOURCES
-from preprocessing.sources.release import read_tables
-from preprocessing.sources.source import Regions, Source
-from preprocessing.sources.splitting import complete_split
 
 EXAMPLES = """
 python preprocessing/makeManifest.py --source nih ChestX-ray14 --output manifests/nih

@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, read_json, replacing, sha256, write_json
-from cxr.folder_lock import locked
-from cxr.grey import PREPROCESSING, USAGE, Grey, recorded_grey
 from cxr.images import Crop, open_film
 from cxr.manifest import film_identity, read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
 from cxr.paths import FilmFinder, copy_path, inside_release
-from cxr.pool import in_processes
+from cxr.pixels.grey import PREPROCESSING, USAGE, Grey, recorded_grey
+from cxr.runs.folder_lock import locked
+from cxr.runs.pool import in_processes
 from cxr.tables import write_csv
 
 EXAMPLES = """

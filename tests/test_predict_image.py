@@ -587,7 +587,7 @@ def test_a_terminal_of_another_encoding_loses_nothing(weights, tmp_path):
 def test_two_runs_in_one_folder_are_one_run_and_one_refusal(weights, tmp_path, capsys):
     """The lock is held by another process while this one tries."""
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
-    program = "import sys, time\nfrom cxr.folder_lock import locked\n"
+    program = "import sys, time\nfrom cxr.runs.folder_lock import locked\n"
     program += "with locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", program, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:

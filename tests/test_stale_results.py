@@ -12,9 +12,9 @@ import cli
 import evalClassification
 import evalLocalization
 from cxr.files import write_json
-from cxr.folder_lock import locked
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
+from cxr.runs.folder_lock import locked
 from models.checkpoint import build_model, save_model
 from tests.films import alternating_labels, write_film, write_labels
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth
+from preprocessing.manifests.source import Regions, Source, TableFile, Tables
 from preprocessing.sources import chexpert
-from preprocessing.sources.source import Regions, Source, TableFile, Tables
 
 SPLITS = ("val", "test")
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr.labels import CHEXPERT
-from preprocessing.sources.columns import film_table, label_values, sexes, views, years
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, label_values, sexes, views, years
+from preprocessing.manifests.source import Source, TableFile, Tables
 
 SPLIT_OF_TABLE = {"train": "train", "valid": "val", "test": "test"}
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, sexes, splits, stems, translated, views, years
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, sexes, splits, stems, translated, views, years
+from preprocessing.manifests.source import Source, TableFile, Tables
 
 FINDINGS = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
 ANSWERS = {"YES": 1.0, "NO": 0.0, "": float("nan")}

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, sexes, views, years
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, sexes, views, years
+from preprocessing.manifests.source import Source, TableFile, Tables
 
 
 def films(tables: Tables) -> pd.DataFrame:

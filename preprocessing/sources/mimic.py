@@ -15,8 +15,8 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr.labels import CHEXPERT
-from preprocessing.sources.columns import film_table, joined, joined_splits, label_values, views
-from preprocessing.sources.source import Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, joined, joined_splits, label_values, views
+from preprocessing.manifests.source import Source, TableFile, Tables
 
 STUDY = ("subject_id", "study_id")
 

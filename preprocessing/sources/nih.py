@@ -17,9 +17,9 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted
 from cxr.tables import line_of
-from preprocessing.sources.columns import film_table, listed, sexes, stems, views, years
-from preprocessing.sources.outlines import add_boxes, numbers
-from preprocessing.sources.source import Regions, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, listed, sexes, stems, views, years
+from preprocessing.manifests.outlines import add_boxes, numbers
+from preprocessing.manifests.source import Regions, Source, TableFile, Tables
 
 SIDE = 1024
 """Pixels of the release's square films."""

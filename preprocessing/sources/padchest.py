@@ -20,8 +20,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, listed, sexes, stems, views, years
-from preprocessing.sources.source import PERCENTILE, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, listed, sexes, stems, views, years
+from preprocessing.manifests.source import PERCENTILE, Source, TableFile, Tables
 
 INCOMPLETE = ("exclude", "suboptimal study", "unchanged")
 """Words that make the list of findings an incomplete one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preprocessing.manifests.source import Source
 from preprocessing.sources import (
     brax,
     chexlocalize,
@@ -16,7 +17,6 @@ from preprocessing.sources import (
     taix,
     vindr,
 )
-from preprocessing.sources.source import Source
 
 SOURCES: dict[str, Source] = {
     "chexpert": chexpert.SOURCE,

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, joined, label_values, sexes, views, years
-from preprocessing.sources.outlines import add_boxes, numbers
-from preprocessing.sources.source import Regions, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, joined, label_values, sexes, views, years
+from preprocessing.manifests.outlines import add_boxes, numbers
+from preprocessing.manifests.source import Regions, Source, TableFile, Tables
 
 SIDE = 1024
 BOX = ("x", "y", "width", "height")

@@ -17,9 +17,9 @@ import pandas as pd
 from cxr.files import InputError, place
 from cxr.masks import encode_mask
 from cxr.tables import line_of
-from preprocessing.sources.columns import film_table
-from preprocessing.sources.outlines import relative_runs
-from preprocessing.sources.source import Regions, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table
+from preprocessing.manifests.outlines import relative_runs
+from preprocessing.manifests.source import Regions, Source, TableFile, Tables
 
 SIZE = (1024, 1024)
 LABEL = "Pneumothorax"

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, joined_splits, sexes, translated, years
-from preprocessing.sources.source import PERCENTILE, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, joined_splits, sexes, translated, years
+from preprocessing.manifests.source import PERCENTILE, Source, TableFile, Tables
 
 FINDINGS = (
     "HeartSize",

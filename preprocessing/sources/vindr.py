@@ -19,9 +19,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from preprocessing.sources.columns import film_table, label_values, listed
-from preprocessing.sources.outlines import Size, add_boxes, numbers
-from preprocessing.sources.source import Regions, Source, TableFile, Tables
+from preprocessing.manifests.columns import film_table, label_values, listed
+from preprocessing.manifests.outlines import Size, add_boxes, numbers
+from preprocessing.manifests.source import Regions, Source, TableFile, Tables
 
 VOTES = 2
 """Of three readers."""

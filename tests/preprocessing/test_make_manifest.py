@@ -19,8 +19,8 @@ from cxr.labels import CHEXPERT
 from cxr.manifest import read_dataset, read_films
 from cxr.splits import drawn_split
 from preprocessing import makeManifest
-from preprocessing.sources.checks import check_films
-from preprocessing.sources.columns import film_table
+from preprocessing.manifests.checks import check_films
+from preprocessing.manifests.columns import film_table
 from tests.preprocessing.sources import releases
 from tests.preprocessing.sources.manifests import content, make, rows
 

@@ -28,7 +28,7 @@ from cxr.manifest import read_films
 from cxr.masks import encode_mask, read_ground_truth
 from cxr.packed import damaged_films, open_packed
 from cxr.predictions import Predictions, read_predictions, write_predictions
-from cxr.run_record import RunRecord
+from cxr.runs.run_record import RunRecord
 from cxr.tables import read_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
 from models.checkpoint import build_model, load_model, save_model

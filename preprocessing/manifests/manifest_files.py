@@ -14,8 +14,8 @@ from cxr.labels import LabelSet
 from cxr.manifest import DATASET, REGIONS
 from cxr.splits import FILMS
 from cxr.tables import write_csv
-from preprocessing.sources.columns import IDENTITY, label_names
-from preprocessing.sources.source import Regions, Source
+from preprocessing.manifests.columns import IDENTITY, label_names
+from preprocessing.manifests.source import Regions, Source
 
 
 def write_manifest(

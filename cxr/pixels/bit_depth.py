@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from cxr.files import InputError, place
-from cxr.grey import SMALL_PART, quantiles
+from cxr.pixels.grey import SMALL_PART, quantiles
 
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339
 _SIGNED = 2

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.dicom_header import is_dicom
+from cxr.dicom.header import is_dicom
 from cxr.files import InputError, place, quoted
 from cxr.tables import line_of
-from preprocessing.sources.source import Regions
+from preprocessing.manifests.source import Regions
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cxr.files import InputError
-from cxr.pool import in_processes
+from cxr.runs.pool import in_processes
 
 
 def square(number):
@@ -57,7 +57,7 @@ def test_a_worker_that_dies_is_one_line():
 
 PARENT = """
 import os, sys, time
-from cxr.pool import in_processes
+from cxr.runs.pool import in_processes
 def work(number):
     os.write(1, str(os.getpid()).encode() + bytes([10]))
     time.sleep(60)

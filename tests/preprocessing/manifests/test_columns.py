@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cxr.files import InputError
-from preprocessing.sources.columns import joined, listed, sexes, splits, stems, views, years
+from preprocessing.manifests.columns import joined, listed, sexes, splits, stems, views, years
 
 
 def text(*values):

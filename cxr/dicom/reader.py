@@ -1,4 +1,4 @@
-"""Radiographs in DICOM: the file, its checks and its pixels. `cxr.dicom_grey` says how the pixels are shown.
+"""Radiographs in DICOM: the file, its checks and its pixels. `cxr.dicom.grey_values` says how the pixels are shown.
 
 No message repeats anything that a file says in words: its elements name the patient.
 """
@@ -29,10 +29,10 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
-from cxr.dicom_grey import DamagedElement, shown
-from cxr.dicom_header import frame_size, has_dicom_header, meta_information
+from cxr.dicom.grey_values import DamagedElement, shown
+from cxr.dicom.header import frame_size, has_dicom_header, meta_information
 from cxr.files import InputError, place
-from cxr.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
+from cxr.pixels.pixel_limit import LIMIT_VARIABLE, check_size, most_pixels
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cxr.files import InputError, place, quoted, read_json, write_json, write_text
-from cxr.fingerprints import FileState, combined
-from cxr.folder_lock import locked
+from cxr.runs.fingerprints import FileState, combined
+from cxr.runs.folder_lock import locked
 
 NAME = "run.json"
 

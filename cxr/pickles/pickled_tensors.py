@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cxr.files import quoted
-from cxr.plain_pickle import Builder, Damaged, Global, Refused, read_pickle
+from cxr.pickles.plain_pickle import Builder, Damaged, Global, Refused, read_pickle
 
 LARGEST_DIMENSIONS = 8
 LARGEST_COUNT = 2**31

@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
 from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from cxr.dicom import read_dicom
-from cxr.dicom_grey import windowed
+from cxr.dicom.grey_values import windowed
+from cxr.dicom.reader import read_dicom
 from cxr.files import InputError
 from cxr.images import open_film, read_stored
 from tests.dicom_films import CANARY, set_canaries, write_dicom

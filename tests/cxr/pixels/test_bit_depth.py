@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cxr.files import InputError
-from cxr.grey import Grey
 from cxr.images import open_film
+from cxr.pixels.grey import Grey
 from tests.films import film_pixels
 
 FILM = film_pixels(96, 128).astype(float) / 255  # (rows, columns) in [0, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from cxr.grey import quantiles
+from cxr.pixels.grey import quantiles
 
 SMALLEST_SIDE = 256
 """Pixels; below it the network sees an enlarged picture."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted
 from cxr.paths import relative_path
-from preprocessing.sources.source import Regions
+from preprocessing.manifests.source import Regions
 
 
 def check_films(films: pd.DataFrame) -> None:

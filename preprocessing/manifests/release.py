@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cxr.files import InputError, place, read_json, read_utf8
-from preprocessing.sources.source import Source, TableFile
+from preprocessing.manifests.source import Source, TableFile
 
 
 def read_tables(source: Source, root: Path) -> tuple[dict[str, Any], list[Path]]:

@@ -20,15 +20,15 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxr.dicom import read_dicom
-from cxr.dicom_header import frame_size, is_dicom, meta_information
+from cxr.dicom.header import frame_size, is_dicom, meta_information
+from cxr.dicom.reader import read_dicom
 from cxr.files import InputError
 from cxr.film_folder import find_films
 from cxr.images import open_film
 from tests.dcmtk import by_dcmtk
 from tests.dicom_films import lookup_table, write_dicom
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
 WINDOW = {"WindowCenter": 1000, "WindowWidth": 1500, "VOILUTFunction": "LINEAR_EXACT"}
 EXPECTED = np.clip((RAMP - 1000.0) / 1500 + 0.5, 0, 1)
@@ -151,7 +151,7 @@ def test_a_small_file_that_unpacks_to_much_is_refused_before_it_is_allocated(tmp
     assert path.stat().st_size < 600_000
     script = (
         "import resource; from pathlib import Path\n"
-        "from cxr.files import InputError; from cxr.dicom import read_dicom\n"
+        "from cxr.files import InputError; from cxr.dicom.reader import read_dicom\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"try: read_dicom(Path({str(path)!r}))\n"
         "except InputError as error: print(error)\n"
@@ -202,7 +202,7 @@ def test_a_frame_much_larger_than_its_film_is_not_decoded(tmp_path, monkeypatch,
     film["PixelData"].is_undefined_length = True
     film.file_meta.TransferSyntaxUID = syntax
     film.save_as(tmp_path / "f.dcm")
-    monkeypatch.setattr("cxr.dicom.pixel_array", lambda dataset: pytest.fail("decoded"))
+    monkeypatch.setattr("cxr.dicom.reader.pixel_array", lambda dataset: pytest.fail("decoded"))
     assert "is damaged or cannot be decoded" in refused(tmp_path / "f.dcm")
 
 

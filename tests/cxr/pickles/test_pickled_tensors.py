@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from cxr.pickled_tensors import PickledTensor, read_tensor_pickle
-from cxr.plain_pickle import Damaged, Refused
+from cxr.pickles.pickled_tensors import PickledTensor, read_tensor_pickle
+from cxr.pickles.plain_pickle import Damaged, Refused
 
 MUTANTS = int(os.environ.get("PICKLE_MUTANTS", 2000))
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cxr.grey import PERCENTILES, Grey
 from cxr.labels import LabelSet
+from cxr.pixels.grey import PERCENTILES, Grey
 
 Tables = Mapping[str, Any]
 """Key of a `TableFile` -> its DataFrame of strings (blank: `""`), or the content of a json file. A key whose optional

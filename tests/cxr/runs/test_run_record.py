@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cxr.files import InputError, write_json
-from cxr.fingerprints import FileState, films_fingerprint
-from cxr.run_record import RunRecord
+from cxr.runs.fingerprints import FileState, films_fingerprint
+from cxr.runs.run_record import RunRecord
 
 MADE_FROM = {"inputs": {"table": "a"}, "options": {"seed": 0}}
 
@@ -87,7 +87,7 @@ def test_a_stage_that_fails_is_begun_and_not_complete_and_goes_on_with_what_is_m
 KILLED = """
 import os, sys
 from pathlib import Path
-from cxr.run_record import RunRecord
+from cxr.runs.run_record import RunRecord
 folder = Path(sys.argv[1])
 with RunRecord(folder).stage("predict", inputs={"table": "a"}, options={"seed": 0}, outputs=[folder / "a"]) as stage:
     (folder / "a").write_text("made")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.grey import Grey, quantiles, recorded_grey
 from cxr.images import open_film
 from cxr.manifest import read_films
+from cxr.pixels.grey import Grey, quantiles, recorded_grey
 from tests.films import alternating_labels, film_pixels, write_labels
 
 FILM = film_pixels(96, 128).astype(float) / 255  # (rows, columns) in [0, 1]

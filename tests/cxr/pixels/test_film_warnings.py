@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.film_warnings import chest_likeness, film_warnings
+from cxr.pixels.film_warnings import chest_likeness, film_warnings
 from preprocessing.phantom.cohort import draw_cohort
 from preprocessing.phantom.film import render
 from tests.films import film_pixels
 
-REAL_FILMS = Path(__file__).resolve().parents[3] / "shared/real_films/png"
+REAL_FILMS = Path(__file__).resolve().parents[4] / "shared/real_films/png"
 
 
 def warnings_of(pixels: np.ndarray) -> list[str]:

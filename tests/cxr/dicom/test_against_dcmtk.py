@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from cxr.dicom import read_dicom
+from cxr.dicom.reader import read_dicom
 from cxr.files import InputError
 from tests.dcmtk import by_dcmtk
 

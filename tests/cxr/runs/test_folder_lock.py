@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from cxr import folder_lock
+from cxr.runs import folder_lock
 from cxr.files import InputError, replacing
-from cxr.folder_lock import locked
+from cxr.runs.folder_lock import locked
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from cxr.folder_lock import locked
+from cxr.runs.folder_lock import locked
 from cxr.files import replacing
 with locked(Path(sys.argv[1])):
     with replacing(Path(sys.argv[1], "x.txt")) as temporary:
@@ -30,7 +30,7 @@ RACER = """
 import sys, time
 from pathlib import Path
 from cxr.files import InputError
-from cxr.folder_lock import locked
+from cxr.runs.folder_lock import locked
 try:
     with locked(Path(sys.argv[1], "out")):
         open(sys.argv[2], "a").write("begin\\n")

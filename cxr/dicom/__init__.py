@@ -1,0 +1,1 @@
+"""Radiographs in DICOM: header, pixels, and what a viewer shows of them."""

@@ -1,0 +1,1 @@
+"""Grey values: declared depths, rules, limits, and what makes a picture doubtful."""

@@ -1,0 +1,1 @@
+"""Running scripts: records of stages, locks of folders, worker processes."""
