@@ -55,7 +55,8 @@ GREYS = f"""which stored values are black and white: {USAGE}; stored is the defa
 RULE = {"crop": "centred square", "resampling": "Lanczos"}
 ERRORS = "preprocessing_errors.csv"
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
