@@ -202,6 +202,7 @@ def _read_films(data: Path, uncertain: UncertainPolicy, frontal_only: bool, frac
 def _fingerprints(films: Films, validation: Films) -> dict[str, Any]:
     """The part of the data that decides about the weights: tables, facts of the data set, labels, packed pixels."""
     from cxr.manifest import DATASET
+    from cxr.paths import inside_release
 
     facts = films.table.with_name(DATASET)
     return {
@@ -210,7 +211,7 @@ def _fingerprints(films: Films, validation: Films) -> dict[str, Any]:
         "validation_sha256": sha256(validation.table),
         "dataset_sha256": sha256(facts) if facts.is_file() else None,
         "label_set": list(films.label_set.names),
-        "packed_films": None if films.packed is None else films.packed.fingerprint("train"),
+        "packed_films": None if films.packed is None else films.packed.fingerprint(map(inside_release, films.paths)),
     }
 
 
