@@ -209,7 +209,8 @@ def _predict(
     model: MedicalPatchNet, data: Path, record: RunRecord, group: ProcessGroup, *, batch_size: int, workers: int
 ) -> None:
     """The predictions file of every split that is there."""
-    from cxr.manifest import check_apart, has_split
+    from cxr.leakage import check_apart
+    from cxr.manifest import has_split
     from cxr.splits import split_table
 
     tables = {split: split_table(data, split) for split in SPLITS if has_split(split_table(data, split), split)}

@@ -1,4 +1,4 @@
-"""Trains MedicalPatchNet, or with patch size = image size its baseline, on CheXpert; then evaluates it.
+"""Trains MedicalPatchNet, or with patch size = image size its baseline, on CheXpert or any manifest; then evaluates it.
 
 AdamW, OneCycle, binary cross entropy, as published. The last weights are written after every epoch into the output
 folder, those of the best validation AUROC into its `best/`. At the end the last weights (the published choice) are
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,14 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import InputError, place, sha256
+from cxr.files import quoted, sha256
 from training.history import SERVICES
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
     import numpy as np
     from torch import Tensor
 
-    from cxr.manifest import Films, UncertainPolicy
     from training.checkpoints import Checkpoints
     from training.trainer import Trainer
 
@@ -38,8 +38,12 @@ python trainClassification.py --data CheXpert-1024 --output savedModels/MedicalP
 python trainClassification.py --data CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
 python trainClassification.py --data demo/data/CheXpert-256 --output savedModels/tiny --init random \\
     --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --device cpu
+python trainClassification.py --data films-512 --init savedModels/MedicalPatchNet --output savedModels/tuned
 torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --output savedModels/MedicalPatchNet
 """
+
+INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
+    hf://owner/repo, or a timm state dict; labels known there by name keep their row of the head"""
 
 GONE = {
     "-wb": "--track wandb",
@@ -57,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from cxr.pixels.grey import Grey, recorded_grey
     from cxr.runs.folder_lock import locked
     from models.checkpoint import build_model, save_model
+    from models.initial import start_from
     from training.checkpoints import Checkpoints, is_finished
     from training.distributed import process_group
     from training.engine import Precision
+    from training.split_films import fingerprints, one_sided_labels, read_splits
     from training.trainer import Trainer, TrainingOptions
 
     device = cli.pick_device(args.device)
@@ -67,15 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoints = Checkpoints(args.output, args.keep_checkpoints)
     with process_group(device) as group, locked(args.output) if group.is_main else nullcontext():
         parts = options.parts_per_step(group.world_size)
-        films, validation = _read_films(args.data, args.uncertain, args.frontal_only, args.fraction)
+        chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
+        films, validation = read_splits(args.data, **chosen)
+        init, of_init = _initial_weights(args.init)
+        recipe |= of_init
         settings |= {"precision": Precision(device, args.precision).name, "parts_per_step": parts}
-        settings |= _fingerprints(films, validation)
+        settings |= of_init | fingerprints(films, validation)
         group.require_equal(f"--data {args.data}: options and label files", settings)
         if args.resume == "auto" and group.broadcast(is_finished(args.output, settings)):
             group.print(f"{args.output}: training is complete")
         else:
             sizes = f"{len(films)} films for training, {len(validation)} for validation"
             group.print(f"training labels: {films.table.name}; {sizes}")
+            if warning := one_sided_labels(films):
+                group.print(f"warning: {warning}")
             results = None if args.no_evaluation else args.results
             state = _saved_state(checkpoints, settings, args.resume, results) if group.is_main else None
             state = group.broadcast(state)
@@ -84,9 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args.backbone,
                 patch_size=args.patch_size,
                 image_size=args.image_size,
-                labels=films.label_set.names,
-                init=args.init if state is None else "random",
+                labels=films.label_set,
+                init="imagenet" if args.init == "imagenet" and state is None else "random",
             )
+            if init is not None and state is None:
+                for line in start_from(model, init):
+                    group.print(f"--init {args.init}: {line}")
             model.details["grey"] = (recorded_grey(args.data) or Grey.STORED).to_json()
             model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
             trainer = Trainer(
@@ -132,7 +146,7 @@ def _add_files(add: Callable[..., argparse.Action]) -> None:
         "--data",
         type=cli.existing_folder,
         required=True,
-        help="preprocessed CheXpert: train.csv, valid.csv, train/, valid/, ...",
+        help="what preprocessing wrote: train.csv, valid.csv, train/, valid/, ..., or a manifest's films.csv",
     )
     add(
         "--output",
@@ -151,12 +165,19 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
         add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="meaning of the label -1"),
         add("--frontal-only", action="store_true", help="leave lateral films out of training"),
         add("--fraction", type=cli.number(0, 1, above=True), default=1.0, help="share of the training patients to use"),
-        add("--init", choices=("imagenet", "random"), default="imagenet", help="initial weights"),
+        add("--init", type=_init, default="imagenet", metavar="WEIGHTS", help=INITS),
         add("--epochs", "-ep", type=cli.whole_number(1, 10**6), default=20, help="passes over the training films"),
         add("--batch-size", "-bs", type=cli.whole_number(1, 10**6), default=16, help="films per step, all processes"),
         add("--lr", "-lr", type=cli.number(0, above=True), default=1e-4, help="highest rate of the OneCycle schedule"),
         cli.add_seed(to),
     ]
+
+
+def _init(text: str) -> str:
+    """Type of --init. A file that is not there is found before anything is read."""
+    if text not in ("imagenet", "random") and not text.startswith("hf:") and not os.path.exists(cli.path(text)):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not imagenet, random, or a file or folder of weights")
+    return text
 
 
 def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
@@ -185,33 +206,15 @@ def _add_running(to: argparse._ActionsContainer) -> None:
     cli.add_device(to)
 
 
-def _read_films(data: Path, uncertain: UncertainPolicy, frontal_only: bool, fraction: float) -> tuple[Films, Films]:
-    """Films for training and for validation, with the same labels."""
-    from cxr.manifest import read_films
-    from cxr.splits import split_table
+def _initial_weights(init: str) -> tuple[Path | None, dict[str, Any]]:
+    """The file or folder that training starts from, if any; and what says in settings and model card which it is."""
+    from models.hub import resolve_weights, weights_name
+    from models.weights_folder import weights_file
 
-    tables = [split_table(data, split) for split in ("train", "val")]
-    for table in tables:
-        if not table.is_file():
-            raise InputError(f"--data {place(data)}: no {table.name} in this folder; is it what preprocessing wrote?")
-    chosen = {"uncertain": uncertain, "frontal_only": frontal_only, "fraction": fraction}
-    films = read_films(tables[0], data, split="train", **chosen)
-    return films, read_films(tables[1], data, split="val", label_set=films.label_set)
-
-
-def _fingerprints(films: Films, validation: Films) -> dict[str, Any]:
-    """The part of the data that decides about the weights: tables, facts of the data set, labels, packed pixels."""
-    from cxr.manifest import DATASET
-
-    facts = films.table.with_name(DATASET)
-    return {
-        "labels": films.table.name,
-        "labels_sha256": sha256(films.table),
-        "validation_sha256": sha256(validation.table),
-        "dataset_sha256": sha256(facts) if facts.is_file() else None,
-        "label_set": list(films.label_set.names),
-        "packed_films": None if films.packed is None else films.packed.fingerprint("train"),
-    }
+    if init in ("imagenet", "random"):
+        return None, {"init": init}
+    path = resolve_weights(init)
+    return path, {"init": weights_name(init), "init_sha256": sha256(weights_file(path))}
 
 
 def _saved_state(

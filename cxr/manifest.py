@@ -7,7 +7,6 @@ and `test_labels.csv`; so is the `metadata.csv` of a Hugging Face ImageFolder. C
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -296,36 +295,6 @@ def _label_set(content: pd.DataFrame, table: Path, dataset: DataSet) -> LabelSet
     if not names or not all(map(is_label_name, names)):
         raise InputError(f"{table}: no column of labels; its header has: {', '.join(map(quoted, content.columns))}")
     return LabelSet.of(names)
-
-
-def check_apart(a: Films, b: Films) -> None:
-    """Raises InputError, naming both rows, when two splits share a patient, or a film of the same content."""
-    lines = dict(zip(reversed(a.patients), reversed(a.lines), strict=True))
-    for patient, line in zip(b.patients, b.lines, strict=True):
-        if patient and patient in lines:
-            other = place(a.table, lines[patient])
-            raise InputError(f"{place(b.table, line)}: patient {quoted(patient)} is also in {other}; keep splits apart")
-    twin = _same_content(a, b)
-    if twin is not None:
-        first, second = twin
-        raise InputError(f"{b.where(second)}: the same film as {a.where(first)}; keep splits apart")
-
-
-def _same_content(a: Films, b: Films) -> tuple[int, int] | None:
-    """Indices of two films with the same bytes; only files of one size are read."""
-    if a.packed is not None or b.packed is not None:
-        return None
-    sizes: dict[int, list[int]] = {}
-    for index, file in enumerate(b.files):
-        sizes.setdefault(file.stat().st_size, []).append(index)
-    digests: dict[int, bytes] = {}
-    for first, file in enumerate(a.files):
-        for second in sizes.get(file.stat().st_size, ()):
-            if second not in digests:
-                digests[second] = hashlib.sha256(b.files[second].read_bytes()).digest()
-            if hashlib.sha256(file.read_bytes()).digest() == digests[second]:
-                return first, second
-    return None
 
 
 def _chosen_patients(identity: pd.DataFrame, patients: slice, fraction: float, among: np.ndarray) -> np.ndarray:

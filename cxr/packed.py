@@ -2,7 +2,8 @@
 
 `train.npy` holds the pixels, `train.json` says what they are: `size`, `count`, how they were made, the sha256 of the
 label files, and under `films` the crc32 of every film in the order of the rows (null: it could not be read). A film is
-found by its path, so every label file that lists it can be used, whatever its order.
+found by its path, so every label file that lists it can be used, whatever its order. CheXpert's arrays are named after
+the first folder of its paths, those of a manifest after its splits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -28,7 +29,7 @@ HEADER_BYTES = 128
 
 _JOURNAL_LINE = re.compile(r"(\d{1,9}) (\d{1,10})", re.ASCII)
 
-AGAIN = "run preProcCheXpert.py --packed again"
+AGAIN = "run the preprocessing with --packed again"
 
 
 def split_of(film: str) -> str:
@@ -49,31 +50,50 @@ class PackedFilms:
         self._splits: dict[str, _Split] = {}
 
     def __contains__(self, film: str) -> bool:
-        return film in self._split(film).rows
+        return self._holder(film) is not None
 
     def array(self, film: str) -> Path:
-        """The file that holds the film, or would hold it."""
-        return self.folder / f"{split_of(film)}.npy"
+        """The file that holds the film, or would hold it; the folder where no array is named after its path."""
+        holder, own = self._holder(film), self.folder / f"{split_of(film)}.npy"
+        return holder.array if holder else own if own.is_file() else self.folder
 
     def pixels(self, film: str) -> np.ndarray:
         """(S, S) uint8, checked by its crc32 (0.3 ms for 1024 x 1024, a tenth of augmenting it).
 
         Raises InputError for a film that is not there, was not readable, is cut off, or holds other pixels.
         """
-        split = self._split(film)
-        if film not in split.rows:
-            raise InputError(f"{place(split.array)}: no film {quoted(film)}; {AGAIN}")
+        split = self._holder(film)
+        if split is None:
+            raise InputError(f"{place(self.array(film))}: no film {quoted(film)}; {AGAIN}")
         reason, pixels = split.checked(film)
         if pixels is None:
             raise InputError(f"{place(split.array)}: {quoted(film)}: {reason}; {AGAIN}, with --verify")
         return pixels
 
-    def fingerprint(self, split: str) -> str:
-        """Changes with any pixel of the split, by its films' crc32."""
-        return hashlib.sha256(json.dumps(self._split(split).films).encode()).hexdigest()
+    def crc(self, film: str) -> int | None:
+        """The crc32 of the film's pixels; None for a film that is not there, or was not readable when packed."""
+        split = self._holder(film)
+        return None if split is None else split.films[film]
 
-    def _split(self, film: str) -> _Split:
-        name = split_of(film)
+    def fingerprint(self, films: Iterable[str]) -> str:
+        """One digest over the paths and crc32 of films, which changes with any of their pixels."""
+        return hashlib.sha256(json.dumps({film: self.crc(film) for film in films}).encode()).hexdigest()
+
+    def _holder(self, film: str) -> _Split | None:
+        """The array with the film: the one named after its path's first folder, as CheXpert has them, else any."""
+        own = split_of(film)
+        for name in (own, *self._arrays):
+            if name in self._arrays or name in self._splits or (self.folder / f"{name}.json").is_file():
+                split = self._split(name)
+                if film in split.rows:
+                    return split
+        return None
+
+    @cached_property
+    def _arrays(self) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in self.folder.glob("*.npy")))
+
+    def _split(self, name: str) -> _Split:
         if name not in self._splits:
             self._splits[name] = _Split(self.folder, name)
         return self._splits[name]

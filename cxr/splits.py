@@ -45,13 +45,9 @@ def in_split(identity: pd.DataFrame, table: Path, split: str, shares: Mapping[st
     identity: as `cxr.manifest.film_identity` gives it. Raises InputError for an unknown split, a patient in two splits,
     and where splits must be drawn and a film's patient is unknown.
     """
-    if table.stem not in _MANIFESTS:
+    if not holds_splits(table):
         return np.ones(len(identity), dtype=bool)
-    splits = identity["Split"].str.lower().replace({"valid": "val", "validation": "val", "validate": "val"})
-    unknown = np.flatnonzero(~splits.isin([*SPLITS, ""]))
-    if len(unknown):
-        line, text = identity["line"].iloc[unknown[0]], identity["Split"].iloc[unknown[0]]
-        raise InputError(f"{place(table, line, 'Split')}: {quoted(text)}; expected train, val or test, or blank")
+    splits = given_splits(identity, table)
     if (splits == "").all():
         if (identity["Patient"] == "").any():
             line = identity["line"].iloc[int(np.argmax(identity["Patient"] == ""))]
@@ -60,6 +56,21 @@ def in_split(identity: pd.DataFrame, table: Path, split: str, shares: Mapping[st
         splits = identity["Patient"].map(lambda patient: drawn_split(patient, shares, seed))
     check_patients_in_one_split(identity["Patient"], splits, identity["line"], table)
     return (splits == split).to_numpy()
+
+
+def holds_splits(table: Path) -> bool:
+    """Whether a table is a manifest's, which lists the films of all splits."""
+    return table.stem in _MANIFESTS
+
+
+def given_splits(identity: pd.DataFrame, table: Path) -> pd.Series:
+    """(N,) train, val, test, or blank, of the column Split. Raises InputError for another word."""
+    splits = identity["Split"].str.lower().replace({"valid": "val", "validation": "val", "validate": "val"})
+    unknown = np.flatnonzero(~splits.isin([*SPLITS, ""]))
+    if len(unknown):
+        line, text = identity["line"].iloc[unknown[0]], identity["Split"].iloc[unknown[0]]
+        raise InputError(f"{place(table, line, 'Split')}: {quoted(text)}; expected train, val or test, or blank")
+    return splits
 
 
 def drawn_split(patient: str, shares: Mapping[str, float], seed: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 
 from cxr.files import InputError
 from cxr.labels import CHEXPERT, LabelSet
-from cxr.manifest import check_apart, read_films
+from cxr.manifest import read_films
 from cxr.paths import FilmFinder, copy_path, film_id, inside_release, relative_path
 from cxr.splits import drawn_split, split_table
 from tests.films import alternating_labels, write_film, write_labels
@@ -301,23 +300,6 @@ def test_choosing_patients_needs_patients(tmp_path):
     table = manifest(tmp_path, [{"Path": f"ward{i % 2}/{i}.png", "L": "1"} for i in range(6)])
     with pytest.raises(InputError, match="no patient is known, so none can be chosen"):
         read_films(table, tmp_path, fraction=0.5)
-
-
-def test_splits_that_share_a_patient_or_a_film_are_refused(tmp_path):
-    paths = {"train": [f"train/patient0000{i}/study1/view1_frontal.jpg" for i in range(3)]}
-    paths["valid"] = [f"valid/patient6454{i}/study1/view1_frontal.jpg" for i in range(3)]
-    for split, listed in paths.items():
-        for number, path in enumerate(listed):
-            write_film(tmp_path / path, seed=number + 10 * (split == "valid"))
-        write_labels(tmp_path / f"{split}.csv", listed, alternating_labels(3))
-    train, valid = (read_films(tmp_path / f"{split}.csv", tmp_path) for split in paths)
-    check_apart(train, valid)
-    shared = replace(valid, patients=("patient00001", *valid.patients[1:]))
-    with pytest.raises(InputError, match=r"valid\.csv, line 2: patient 'patient00001' is also in .*train\.csv, line 3"):
-        check_apart(train, shared)
-    (tmp_path / paths["valid"][2]).write_bytes((tmp_path / paths["train"][1]).read_bytes())
-    with pytest.raises(InputError, match=r"valid\.csv, line 4: the same film as .*train\.csv, line 3"):
-        check_apart(train, valid)
 
 
 def test_an_imagefolder_of_hugging_face_is_a_manifest(tmp_path):

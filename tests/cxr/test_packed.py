@@ -59,8 +59,8 @@ def test_the_fingerprint_changes_with_a_pixel(folder, tmp_path_factory):
     fill(making, range(3))
     making.done(3, write_row(making.part, 3, PIXELS[3] ^ np.eye(SIZE, dtype=np.uint8)))
     making.finish()
-    assert PackedFilms(folder).fingerprint("train") == PackedFilms(folder).fingerprint("train")
-    assert PackedFilms(folder).fingerprint("train") != PackedFilms(other).fingerprint("train")
+    assert PackedFilms(folder).fingerprint(FILMS) == PackedFilms(folder).fingerprint(FILMS)
+    assert PackedFilms(folder).fingerprint(FILMS) != PackedFilms(other).fingerprint(FILMS)
 
 
 def test_every_damaged_film_is_named_and_mended(folder):
