@@ -4,9 +4,10 @@
     python -m benchmarks.bench_real_films
     python -m benchmarks.bench_real_films --seeds 0 --epochs 1 --output /tmp/quick --out /tmp/quick.csv
 
-The 243 films of Hannover Medical School (CC BY 3.0, doi 10.6084/m9.figshare.12275009), labels AP, ICU and Male, split by
-patient with three seeds. It runs the commands of the README, which it prints; what is complete is not done again. The
-table has the AUROC of the test films with 95% intervals, patients resampled. Maps and page lie in `OUTPUT/seed*/`.
+The 243 films of Hannover Medical School (CC BY 3.0, doi 10.6084/m9.figshare.12275009), labels AP, ICU and Male,
+split by patient with three seeds. It runs the commands of the README, which it prints; what is complete is not done
+again. The table has the AUROC of the test films with 95% intervals, patients resampled. Maps and page lie in
+`OUTPUT/seed*/`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, place
-from cxr.grey import Grey
+from cxr.pixels.grey import Grey
 from preprocessing.square_options import add_square_options
 
 EXAMPLES = """

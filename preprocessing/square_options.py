@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 import cli
-from cxr.grey import USAGE
+from cxr.pixels.grey import USAGE
 
 _SIZES = """side of the square copies in pixels: 1024 as published; at 640 a network of 512 px sees the smallest
     training crops (0.61 of the side) enlarged 1.3 times, at 512 1.6 times, and finer detail is lost"""

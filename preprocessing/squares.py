@@ -19,13 +19,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from cxr.files import InputError, place, read_json, replacing, sha256, write_json
-from cxr.folder_lock import locked
-from cxr.grey import PREPROCESSING, Grey, recorded_grey
 from cxr.images import Crop, open_film
 from cxr.manifest import film_identity, read_dataset, read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
 from cxr.paths import FilmFinder, copy_path, inside_release
-from cxr.pool import in_processes
+from cxr.pixels.grey import PREPROCESSING, Grey, recorded_grey
+from cxr.runs.folder_lock import locked
+from cxr.runs.pool import in_processes
 from cxr.splits import SPLITS, given_splits, holds_splits, in_split
 from cxr.tables import write_csv
 
@@ -36,7 +36,8 @@ NO_SPLIT = "films"
 _RULE = {"crop": "centred square", "resampling": "Lanczos"}
 _SMALLEST = 32
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from cxr.runs import folder_lock
 from cxr.files import InputError, replacing
+from cxr.runs import folder_lock
 from cxr.runs.folder_lock import locked
 
 HOLDER = """
