@@ -21,7 +21,7 @@ import pandas as pd
 
 import cli
 from benchmarks.measure import Timer, load, machine, report
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from cxr.predictions import Predictions
 from evaluation.classification import Thresholds, classification_table, youden_thresholds
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours = time_ours(predictions, thresholds, arguments.resamples)
     published = time_published(predictions, thresholds, arguments.sample)
 
-    calls = len(LABELS) * arguments.resamples
+    calls = len(CHEXPERT.names) * arguments.resamples
     published["calls"] = calls
     published[["seconds", "cpu_seconds"]] *= calls
     total = published[["calls", "seconds", "cpu_seconds"]].sum().to_dict()
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def simulated(films: int) -> Predictions:
     """Predictions with CheXpert's prevalences and AUROCs around 0.87."""
     rng = np.random.default_rng(0)
-    labels = np.zeros((films, len(LABELS)), np.int8)
+    labels = np.zeros((films, len(CHEXPERT.names)), np.int8)
     for i, positives in enumerate(POSITIVES_OF_668):
         labels[rng.permutation(films)[: max(1, round(positives * films / 668))], i] = 1
     probabilities = 1 / (1 + np.exp(1.5 - 1.6 * labels - rng.normal(size=labels.shape)))
@@ -96,7 +96,7 @@ def time_published(predictions: Predictions, thresholds: Thresholds, sample: int
     for name in PUBLISHED_METRICS:
         metric = getattr(functional, name)
         for rule in ("-",) if name == "auroc" else ("0.5", "youden"):
-            options = [{"threshold": thresholds[label]} if rule == "youden" else {} for label in LABELS]
+            options = [{"threshold": thresholds[label]} if rule == "youden" else {} for label in CHEXPERT.names]
             jobs = list(islice(cycle(enumerate(options)), sample))
             call(metric, *jobs[0])  # the first call of a metric sets things up
             timer = Timer()

@@ -25,7 +25,7 @@ import cli
 from benchmarks.measure import load, machine, report
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film, to_unit
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.manifest import read_films
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
@@ -106,7 +106,8 @@ Make = Callable[[EvidenceFolder, str, str], Tensor]
 def scores(results: Path, method: str, make: Make, truth: dict[str, GroundTruth], workers: int) -> dict[str, float]:
     """Mean hit rate and mIoU of true positives on test, at thresholds from validation."""
     folders = {
-        s: EvidenceFolder(results / f"evidence/{s}", method=method, protocol="corrected", tasks=TASKS) for s in truth
+        s: EvidenceFolder(results / f"evidence/{s}", method=method, protocol="corrected", tasks=CHEXPERT.task_names)
+        for s in truth
     }
     maps = {split: RemadeMaps(folder, make) for split, folder in folders.items()}
     tuned = tune(miou_curves(maps["val"], truth["val"], true_pos_only=True, workers=workers))

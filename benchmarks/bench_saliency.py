@@ -31,7 +31,7 @@ from torch import Tensor
 import cli
 from benchmarks.measure import Timer, load, machine, memory_mib, report
 from benchmarks.published_maps import BATCH, evidence_map, package_cam, shift_logits, shifts_of
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from cxr.names import methods_of
 from models.checkpoint import build_model
 from models.patch_net import MedicalPatchNet
@@ -106,8 +106,8 @@ def cam_rows(backbone: str, image_size: int, labels: int) -> list[dict[str, Any]
 
     package(1)
     ours()
-    rows = compare(partial(package, labels), ours, relative=False, times=len(LABELS) / labels)
-    rows[0]["how"] = f"extrapolated from {labels} of {len(LABELS)} labels"
+    rows = compare(partial(package, labels), ours, relative=False, times=len(CHEXPERT.names) / labels)
+    rows[0]["how"] = f"extrapolated from {labels} of {len(CHEXPERT.names)} labels"
     return [{"what": "three class activation maps", "backbone": backbone} | row for row in rows]
 
 
@@ -148,7 +148,7 @@ def network(backbone: str, patch_size: int, image_size: int) -> tuple[MedicalPat
     torch.manual_seed(0)
     shapes = F.interpolate(torch.rand(1, 1, 9, 9), (image_size, image_size), mode="bicubic")
     film = (0.7 * shapes + 0.3 * torch.rand_like(shapes)).clamp(0, 1)
-    model = build_model(backbone, patch_size=patch_size, image_size=image_size, labels=LABELS)
+    model = build_model(backbone, patch_size=patch_size, image_size=image_size, labels=CHEXPERT.names)
     calibrate(model, film)
     return model, film
 
@@ -193,7 +193,7 @@ class Enough(Exception):
 
 def maps_memory(image_size: int) -> float:
     """MiB on top of the finest grid at most held while raw and scaled maps of all labels are made from it."""
-    grid = torch.randn(len(LABELS), *[image_size * FINEST_STEPS // 64] * 2)
+    grid = torch.randn(len(CHEXPERT.names), *[image_size * FINEST_STEPS // 64] * 2)
     before = memory_mib("VmRSS")
     maps_from_grid(grid, patch_size=64, steps_per_patch=FINEST_STEPS, protocol="corrected", image_size=image_size)
     return memory_mib("VmHWM") - before

@@ -26,7 +26,7 @@ import cli
 from benchmarks.measure import Timer, load, machine, report
 from cxr.film_folder import find_films
 from cxr.images import read_square, resize
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet, split_patches
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def untrained(film: Path) -> MedicalPatchNet:
     torch.manual_seed(0)
-    network = build_model("efficientnet_b0", patch_size=64, image_size=512, labels=LABELS)
+    network = build_model("efficientnet_b0", patch_size=64, image_size=512, labels=CHEXPERT.names)
     image = resize(read_square(film)[0], network.image_size)[None]  # (1, 1, S, S)
     calibrate(network, split_patches(image, network.patch_size))
     return network

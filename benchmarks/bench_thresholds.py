@@ -28,7 +28,7 @@ from torch.nn.functional import interpolate
 import cli
 from benchmarks.measure import Timer, load, machine, report
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
-from cxr.labels import TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation.heatmap_thresholds import STEPS, miou_curves, tune
 
@@ -61,8 +61,11 @@ def simulate(folder: Path, films: int, positive: int, size: tuple[int, int]) -> 
     rng = np.random.default_rng(0)
     y, x = np.ogrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
     codes: dict[str, dict[str, Any]] = {}
-    for number in range(films * len(TASKS)):
-        film, task = f"patient{number // len(TASKS) + 1}_study1_view1_frontal", TASKS[number % len(TASKS)]
+    for number in range(films * len(CHEXPERT.task_names)):
+        film, task = (
+            f"patient{number // len(CHEXPERT.task_names) + 1}_study1_view1_frontal",
+            CHEXPERT.task_names[number % len(CHEXPERT.task_names)],
+        )
         has_mask = number < films * positive
         centre, radii = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.1, 0.4, 2)
         inside = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < has_mask
@@ -90,12 +93,13 @@ def compare(folder: Path, codes: dict[str, dict[str, Any]], true_pos_only: bool,
     ours = timer.seconds()
     timer = Timer()
     searched = {
-        task: published_search(sorted(folder.glob(f"*_{task}_map.pkl")), codes, true_pos_only) for task in TASKS
+        task: published_search(sorted(folder.glob(f"*_{task}_map.pkl")), codes, true_pos_only)
+        for task in CHEXPERT.task_names
     }
     published = timer.seconds()
     assert searched == dict(tune(curves, "ternary")[["task", "threshold"]].itertuples(index=False, name=None))
-    found = np.mean([curves[task][int(searched[task] * STEPS)] for task in TASKS])
-    shared = {"case": case, "true_pos_only": true_pos_only, "maps": len(codes) * len(TASKS)}
+    found = np.mean([curves[task][int(searched[task] * STEPS)] for task in CHEXPERT.task_names])
+    shared = {"case": case, "true_pos_only": true_pos_only, "maps": len(codes) * len(CHEXPERT.task_names)}
     return [
         shared | {"way": "published", **published, "mean_miou": found},
         shared

@@ -38,7 +38,7 @@ from benchmarks.measure import load, machine, report
 from benchmarks.training_films import JPEGS, draw_films
 from benchmarks.training_loops import LOOPS, Idle, Loop, PublishedSet, copy_bandwidth, synchronisations, timed
 from cxr.dataset import FilmDataset
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from cxr.manifest import Films
 from models.checkpoint import build_model
 from training.loader import Batch, PartSampler, TrainingSet, collate
@@ -201,7 +201,7 @@ class Bench:
 
     def loop(self, case: Case) -> Loop:
         torch.manual_seed(0)
-        net = build_model(case.backbone, patch_size=64, image_size=self.args.image_size, labels=LABELS)
+        net = build_model(case.backbone, patch_size=64, image_size=self.args.image_size, labels=CHEXPERT.names)
         ours = case.way == "ours"
         torch.backends.cudnn.deterministic = ours and case.mode != ANY_CUDNN
         torch.backends.cudnn.benchmark = case.mode == ANY_CUDNN
@@ -212,7 +212,7 @@ class Bench:
     def resident(self, way: str, count: int) -> Any:
         """A batch of noise that stays on the device."""
         size, device = self.args.image_size, self.args.device
-        labels = torch.randint(0, 2, (count, len(LABELS)), device=device).float()
+        labels = torch.randint(0, 2, (count, len(CHEXPERT.names)), device=device).float()
         images = torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8, device=device)
         if way == "published":
             return images / 255, labels

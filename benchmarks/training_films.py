@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from cxr.manifest import Films, read_films
 from preprocessing import preProcCheXpert
 
@@ -41,8 +41,8 @@ def write_jpegs(folder: Path, count: int, size: int) -> None:
         (folder / path).parent.mkdir(parents=True)
         pixels = np.roll(drawn[number % len(drawn)], 8 * number, axis=(0, 1))
         Image.fromarray(pixels).save(folder / path, format="JPEG", quality=100, subsampling=0)
-    labels = np.random.default_rng(0).integers(0, 2, (count, len(LABELS)))
-    table = pd.DataFrame(labels.astype(float), columns=list(LABELS))
+    labels = np.random.default_rng(0).integers(0, 2, (count, len(CHEXPERT.names)))
+    table = pd.DataFrame(labels.astype(float), columns=list(CHEXPERT.names))
     table.insert(0, "Path", [f"CheXpert-v1.0/{path}" for path in paths])
     table.to_csv(folder / "train.csv", index=False)
 

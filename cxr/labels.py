@@ -230,10 +230,3 @@ CHEXPERT = LabelSet(
 """The 14 labels in the order of CheXpert's `train.csv`, which is also that of the published heads' outputs; the 10 that
 CheXlocalize outlines are a group, and `Lung Opacity` is called `Airspace Opacity` there. CheXpert's own files,
 VisualCheXbert's and CheXlocalize's order their columns differently."""
-
-# To be removed once nothing reads them any more.
-LABELS = CHEXPERT.names
-TASKS = CHEXPERT.task_names
-CHEXLOCALIZE_LABELS = CHEXPERT.groups["CheXlocalize"]
-task_of = CHEXPERT.task_of
-label_of = CHEXPERT.label_of

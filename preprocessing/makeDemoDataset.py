@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, read_json, replacing, write_json
-from cxr.labels import TASKS, label_of
+from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from cxr.runs.folder_lock import NAME as LOCK
 from cxr.runs.folder_lock import locked
@@ -129,10 +129,10 @@ def write_film(output: Path, seed: int, film: Film) -> Codes:
         Image.fromarray(drawn.image).save(temporary, "JPEG", quality=QUALITY)
     for copy in copies:
         _same_film(target, copy)
-    if film.split == "train" or not any(label_of(task) in drawn.masks for task in TASKS):
+    if film.split == "train" or not any(CHEXPERT.label_of(task) in drawn.masks for task in CHEXPERT.task_names):
         return {}
     nothing = np.zeros(drawn.image.shape, bool)
-    return {task: encode_mask(drawn.masks.get(label_of(task), nothing)) for task in TASKS}
+    return {task: encode_mask(drawn.masks.get(CHEXPERT.label_of(task), nothing)) for task in CHEXPERT.task_names}
 
 
 def _same_film(source: Path, target: Path) -> None:

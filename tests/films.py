@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 
 
 def write_film(path: Path, width: int = 40, height: int = 32, seed: int = 0) -> None:
@@ -23,7 +23,7 @@ def write_labels(csv: Path, paths: list[str], labels: np.ndarray, demographics: 
         for name, value in (("Sex", "Male"), ("Age", "73"), ("AP/PA", "AP")):
             table[name] = value
         table["Frontal/Lateral"] = ["Lateral" if "lateral" in path else "Frontal" for path in paths]
-    for column, label in enumerate(LABELS):
+    for column, label in enumerate(CHEXPERT.names):
         table[label] = [f"{value:.1f}" for value in labels[:, column]]
     csv.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(csv, index=False)
@@ -31,7 +31,7 @@ def write_labels(csv: Path, paths: list[str], labels: np.ndarray, demographics: 
 
 def alternating_labels(count: int) -> np.ndarray:
     """(count, 14) of 0 and 1 in which every label has both."""
-    return (np.arange(count)[:, None] + np.arange(len(LABELS)) % 2) % 2
+    return (np.arange(count)[:, None] + np.arange(len(CHEXPERT.names)) % 2) % 2
 
 
 def film_pixels(height: int = 288, width: int = 384, seed: int = 0) -> np.ndarray:

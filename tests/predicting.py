@@ -10,17 +10,17 @@ import torch
 
 import cli
 import predictImage
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, save_model
 from tests.networks import calibrate
 
-THRESHOLDS = {label: 0.1 + 0.05 * place for place, label in enumerate(LABELS)} | {"Edema": None}
+THRESHOLDS = {label: 0.1 + 0.05 * place for place, label in enumerate(CHEXPERT.names)} | {"Edema": None}
 
 
 def save_patch_network(folder: Path) -> Path:
     """A random network for films of 64 px in 4 x 4 patches, with thresholds for all labels but one."""
     torch.manual_seed(0)
-    model = build_model("timm/test_efficientnet", patch_size=16, image_size=64, labels=LABELS)
+    model = build_model("timm/test_efficientnet", patch_size=16, image_size=64, labels=CHEXPERT.names)
     calibrate(model, torch.rand(4, 1, 64, 64))
     model.details["thresholds"] = THRESHOLDS
     save_model(model, folder)

@@ -12,7 +12,7 @@ from PIL import Image
 import medicalpatchnet
 from cxr.files import InputError
 from cxr.images import Crop
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, save_model
 from reporting.overlays import overlay
 from saliency.film_maps import to_film_frame
@@ -43,7 +43,7 @@ def test_an_explanation_is_what_the_network_says(model):
     image = crop_of(pixels)
     with torch.inference_mode():
         logits, patch_logits = model(image)[0], model.patch_logits(image)[0]  # (C,), (P, C)
-    assert list(explanation.probabilities) == list(LABELS) == list(explanation.maps)
+    assert list(explanation.probabilities) == list(CHEXPERT.names) == list(explanation.maps)
     np.testing.assert_allclose(list(explanation.probabilities.values()), logits.sigmoid(), atol=1e-5)
     np.testing.assert_allclose(explanation.contributions, patch_logits / 16, atol=1e-5)
     np.testing.assert_allclose(explanation.contributions.sum(axis=0), logits, atol=1e-5)
@@ -54,7 +54,7 @@ def test_an_explanation_is_what_the_network_says(model):
     expected = to_film_frame(raw, Crop.centred(384, 288), "corrected")  # (14, 64, 85)
     assert explanation.maps["Edema"].shape == (64, 85)
     for label, heat in enumerate(expected):
-        np.testing.assert_allclose(explanation.maps[LABELS[label]], heat, atol=1e-6)
+        np.testing.assert_allclose(explanation.maps[CHEXPERT.names[label]], heat, atol=1e-6)
 
 
 def test_a_film_is_the_same_in_every_form(model, tmp_path):
@@ -121,7 +121,7 @@ def test_an_overlay_colours_what_the_network_saw_and_nothing_else(model):
     for outside in (np.s_[:, :48], np.s_[:, 336:]):
         np.testing.assert_array_equal(drawn[outside], np.repeat(pixels[outside][..., None], 3, axis=2))
     centres = np.s_[36::72, 48 + 36 : 336 : 72]  # the middles of the 4 x 4 patches
-    evidence = explanation.contributions[:, LABELS.index("Edema")].reshape(4, 4) * 16
+    evidence = explanation.contributions[:, CHEXPERT.names.index("Edema")].reshape(4, 4) * 16
     heat = logits_to_unit(torch.from_numpy(evidence)).float().numpy()
     np.testing.assert_allclose(drawn[centres], overlay(pixels[centres] / 255, heat, signed=True), atol=3)
     full = explanation.overlay_facts("Edema")["full_colour_at_logit"]
@@ -132,7 +132,9 @@ def test_an_overlay_colours_what_the_network_saw_and_nothing_else(model):
 
 def test_a_baseline_is_explained_by_grad_cam(tmp_path):
     torch.manual_seed(0)
-    save_model(build_model("timm/test_efficientnet", patch_size=64, image_size=64, labels=LABELS), tmp_path / "b")
+    save_model(
+        build_model("timm/test_efficientnet", patch_size=64, image_size=64, labels=CHEXPERT.names), tmp_path / "b"
+    )
     explanation = medicalpatchnet.explain(medicalpatchnet.load(tmp_path / "b"), film_pixels())
     assert explanation.method == "gradcam" and explanation.grid is None
     assert explanation.contributions.shape == (1, 14)
@@ -154,10 +156,10 @@ def test_an_explanation_is_saved_and_draws_what_predictimage_draws(model, weight
         assert drawn.read_bytes() == expected.read_bytes()
         assert ours == entry["overlay"]
     with np.load(tmp_path / "saved/arrays.npz") as arrays:
-        assert list(arrays["labels"]) == list(LABELS)
+        assert list(arrays["labels"]) == list(CHEXPERT.names)
         np.testing.assert_array_equal(arrays["contributions"], explanation.contributions)
-        np.testing.assert_array_equal(arrays["maps"][5], explanation.maps[LABELS[5]])
-    assert len(list((tmp_path / "saved").iterdir())) == 2 + len(LABELS)
+        np.testing.assert_array_equal(arrays["maps"][5], explanation.maps[CHEXPERT.names[5]])
+    assert len(list((tmp_path / "saved").iterdir())) == 2 + len(CHEXPERT.names)
 
 
 def test_progress_counts_every_patch(model):

@@ -20,7 +20,7 @@ import cli
 import medicalpatchnet
 import predictImage
 from cxr.film_folder import FilmFolder
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, load_model, save_model
 from saliency.contributions import Contributions
 from tests.dicom_films import write_dicom
@@ -39,7 +39,7 @@ def weights(tmp_path_factory) -> Path:
 def baseline(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights") / "baseline"
-    save_model(build_model("timm/test_efficientnet", patch_size=64, image_size=64, labels=LABELS), folder)
+    save_model(build_model("timm/test_efficientnet", patch_size=64, image_size=64, labels=CHEXPERT.names), folder)
     return folder
 
 
@@ -63,7 +63,7 @@ def test_every_format_gives_the_networks_own_prediction(weights, tmp_path):
         expected = load_model(weights)(image)[0].sigmoid().double().numpy()
     assert expected.std() > 0.01  # the network tells labels apart
     for film, rows in table.groupby("film"):
-        assert list(rows["label"]) == list(LABELS)
+        assert list(rows["label"]) == list(CHEXPERT.names)
         np.testing.assert_allclose(rows["probability"], expected, atol=2e-3 if film == "jpg" else 2e-5)
     for film in told["films"]:
         assert (film["width"], film["height"], film["warnings"]) == (384, 288, [])
@@ -73,7 +73,7 @@ def test_decisions_follow_the_thresholds_that_travel_with_the_weights(weights, t
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     assert predict(weights, tmp_path / "out", tmp_path / "a.png", "--overlays", "none") == 0
     table, told = results(tmp_path / "out")
-    expected = [0.5 if THRESHOLDS[label] is None else THRESHOLDS[label] for label in LABELS]
+    expected = [0.5 if THRESHOLDS[label] is None else THRESHOLDS[label] for label in CHEXPERT.names]
     np.testing.assert_allclose(table["threshold"], expected)
     assert (table["positive"] == (table["probability"] >= table["threshold"])).all()
     assert told["thresholds"] == "0.5 for 1 of 14 labels, for which the weights carry none"
@@ -150,7 +150,7 @@ def test_overlays_lie_in_the_films_frame_and_show_for_and_against(weights, tmp_p
     arguments = [tmp_path / "a.png", "--weights", weights, "--output", out, *options, "--device", "cpu"]
     assert predictImage.main([str(argument) for argument in arguments]) == 0
     entries = results(out)[1]["films"][0]["labels"]
-    assert {path.name for path in (out / "overlays").iterdir()} == {f"a_{label}.png" for label in LABELS}
+    assert {path.name for path in (out / "overlays").iterdir()} == {f"a_{label}.png" for label in CHEXPERT.names}
 
     square = torch.from_numpy(pixels[:, 48 : 48 + 288] / np.float32(255))[None, None]
     image = torch.nn.functional.interpolate(square, (64, 64), mode="bilinear", antialias=True, align_corners=False)
@@ -175,11 +175,11 @@ def test_positive_labels_are_drawn_or_the_most_probable_one(weights, tmp_path):
     assert predict(weights, tmp_path / "out", tmp_path / "a.png") == 0
     table, _ = results(tmp_path / "out")
     positive = set(table["label"][table["positive"]])
-    assert 0 < len(positive) < len(LABELS)
+    assert 0 < len(positive) < len(CHEXPERT.names)
     assert {path.name for path in (tmp_path / "out/overlays").iterdir()} == {f"a_{label}.png" for label in positive}
 
     model = load_model(weights)
-    model.details["thresholds"] = dict.fromkeys(LABELS, 1.0)
+    model.details["thresholds"] = dict.fromkeys(CHEXPERT.names, 1.0)
     save_model(model, tmp_path / "strict")
     assert predict(tmp_path / "strict", tmp_path / "none", tmp_path / "a.png") == 0
     best = table["label"][table["probability"].argmax()]
@@ -303,7 +303,7 @@ def test_a_film_that_is_gone_before_it_is_drawn_keeps_its_prediction(weights, tm
     assert predict(weights, tmp_path / "out", film, "--anonymous") == 2
     told = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert told == ["error: film-1: not a readable film (without --anonymous the reason is given)"]
-    assert len(results(tmp_path / "out")[0]) == len(LABELS)
+    assert len(results(tmp_path / "out")[0]) == len(CHEXPERT.names)
 
 
 draw_all = predictImage._draw_all
@@ -353,14 +353,19 @@ def test_the_wide_table_has_a_row_per_film(weights, tmp_path):
     predict(weights, tmp_path / "out", tmp_path, "--overlays", "none")
     wide = pd.read_csv(tmp_path / "out/predictions_wide.csv")
     table, _ = results(tmp_path / "out")
-    names = ["film", "error", "warnings", *(f"{kind} {label}" for kind in ("prob", "positive") for label in LABELS)]
+    names = [
+        "film",
+        "error",
+        "warnings",
+        *(f"{kind} {label}" for kind in ("prob", "positive") for label in CHEXPERT.names),
+    ]
     assert list(wide.columns) == names
     assert list(wide["film"].str.lstrip("'")) == ["=b", "a", "bad"]
     assert not wide["film"].str.startswith("=").any()  # which a spreadsheet would run
     assert wide["error"].tolist()[2] == "not a readable image (of no format that is known)"
     assert wide["error"].isna().tolist() == [True, True, False]
-    assert wide[[f"prob {label}" for label in LABELS]].isna().all(axis=1).tolist() == [False, False, True]
-    for label in LABELS:
+    assert wide[[f"prob {label}" for label in CHEXPERT.names]].isna().all(axis=1).tolist() == [False, False, True]
+    for label in CHEXPERT.names:
         of_label = table[table["label"] == label]
         np.testing.assert_allclose(wide[f"prob {label}"][:2], of_label["probability"])
         assert wide[f"positive {label}"][:2].astype(str).tolist() == of_label["positive"].astype(str).tolist()
@@ -373,7 +378,7 @@ def test_films_are_named_by_their_path_below_the_folder(weights, tmp_path):
     assert predict(weights, tmp_path / "out", tmp_path / "films", "--overlays", "all") == 0
     assert list(results(tmp_path / "out")[0]["film"].unique()) == ["p1_a", "p2_a"]
     assert {path.name for path in (tmp_path / "out/overlays").iterdir()} == {
-        f"{patient}_a_{label}.png" for patient in ("p1", "p2") for label in LABELS
+        f"{patient}_a_{label}.png" for patient in ("p1", "p2") for label in CHEXPERT.names
     }
 
 
@@ -388,10 +393,10 @@ def test_odd_file_names_lose_nothing(weights, tmp_path, name, capfdbinary):
     printed = capfdbinary.readouterr().out.decode()
     table, told = results(tmp_path / "out")
     film = told["films"][0]["film"]
-    assert film.isprintable() and printed.splitlines()[0] == film and len(table) == len(LABELS)
+    assert film.isprintable() and printed.splitlines()[0] == film and len(table) == len(CHEXPERT.names)
     drawn = {label["overlay"]["file"] for label in told["films"][0]["labels"]}
     assert drawn == {f"overlays/{path.name}" for path in (tmp_path / "out/overlays").iterdir()}
-    assert len(drawn) == len(LABELS)
+    assert len(drawn) == len(CHEXPERT.names)
 
 
 def test_pictures_of_two_films_never_share_a_file(tmp_path):
@@ -427,7 +432,7 @@ def test_an_earlier_run_is_replaced_as_a_whole(weights, tmp_path):
         Image.fromarray(film_pixels(seed=seed)).save(tmp_path / f"{name}.png")
     out = tmp_path / "out"
     assert predict(weights, out, tmp_path / "a.png", tmp_path / "b.png", "--overlays", "all") == 0
-    assert len(list((out / "overlays").iterdir())) == 2 * len(LABELS)
+    assert len(list((out / "overlays").iterdir())) == 2 * len(CHEXPERT.names)
     assert predict(weights, out, tmp_path / "b.png", "--anonymous", "--overlays", "positive") == 0
     table, told = results(out)
     expected = {f"film-1_{label}.png" for label in table["label"][table["positive"]]}
@@ -450,10 +455,10 @@ def test_a_run_that_was_killed_between_two_pictures_is_replaced_too(weights, tmp
     monkeypatch.setattr(medicalpatchnet, "save_picture", save_or_die)
     out, films = tmp_path / "out", (tmp_path / "a.png", tmp_path / "b.png")
     assert predict(weights, out, *films, "--overlays", "all") == 130
-    assert len(list((out / "overlays").iterdir())) == len(LABELS)
+    assert len(list((out / "overlays").iterdir())) == len(CHEXPERT.names)
     monkeypatch.undo()
     assert predict(weights, out, tmp_path / "b.png", "--overlays", "all") == 0
-    assert {path.name for path in (out / "overlays").iterdir()} == {f"b_{label}.png" for label in LABELS}
+    assert {path.name for path in (out / "overlays").iterdir()} == {f"b_{label}.png" for label in CHEXPERT.names}
 
 
 def test_results_of_the_older_version_are_replaced(weights, tmp_path):
@@ -538,7 +543,7 @@ def test_a_reading_process_that_hangs_is_one_line(weights, tmp_path, capsys, mon
 def test_sums_of_an_aggregation_with_a_link_are_its_logits(tmp_path):
     torch.manual_seed(0)
     network = build_model(
-        "timm/test_efficientnet", patch_size=16, image_size=64, labels=LABELS[:3], aggregation="noisy_or"
+        "timm/test_efficientnet", patch_size=16, image_size=64, labels=CHEXPERT.names[:3], aggregation="noisy_or"
     )
     save_model(network, tmp_path / "weights")
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from tests.dicom_films import CANARY, set_canaries, write_dicom
 from tests.films import film_pixels
 from tests.predicting import predict, results, save_patch_network
@@ -66,7 +66,7 @@ def test_nothing_that_a_film_says_comes_out(weights, tmp_path, capfd, caplog, re
     assert (len(told["films"]), len(told["unreadable"])) == (READABLE, UNREADABLE)
     printed = "".join(capfd.readouterr())
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 3 + READABLE * len(LABELS)
+    assert len(files) == 3 + READABLE * len(CHEXPERT.names)
     said = [
         printed,
         caplog.text,

@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 
-FINDINGS: tuple[str, ...] = LABELS[1:]
+FINDINGS: tuple[str, ...] = CHEXPERT.names[1:]
 """The 13 labels that show something; No Finding is their absence."""
 
 FIRST_PATIENT = {"train": 1, "valid": 64541, "test": 64741}
@@ -207,7 +207,7 @@ def visual_table(films: Sequence[Film], prefix: str) -> pd.DataFrame:
 
 def table_without_people(films: Sequence[Film]) -> pd.DataFrame:
     """CheXlocalize's `test_labels.csv`: path and labels, no demographics."""
-    return label_table(films, "")[["Path", *LABELS]]
+    return label_table(films, "")[["Path", *CHEXPERT.names]]
 
 
 def report_table(films: Sequence[Film], prefix: str, seed: int) -> pd.DataFrame:

@@ -1,22 +1,22 @@
 """The names, against CheXpert's and CheXlocalize's own files."""
 
-from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS, label_of, task_of
+from cxr.labels import CHEXPERT
 
 
 def test_tasks_and_labels_name_each_other():
-    assert task_of("Lung Opacity") == "Airspace Opacity"
-    assert label_of("Airspace Opacity") == "Lung Opacity"
-    assert {task_of(label) for label in CHEXLOCALIZE_LABELS} == set(TASKS)
-    assert [label_of(task_of(label)) for label in LABELS] == list(LABELS)
-    assert len(set(LABELS)) == 14
-    assert len(set(CHEXLOCALIZE_LABELS)) == 10
+    assert CHEXPERT.task_of("Lung Opacity") == "Airspace Opacity"
+    assert CHEXPERT.label_of("Airspace Opacity") == "Lung Opacity"
+    assert {CHEXPERT.task_of(label) for label in CHEXPERT.groups["CheXlocalize"]} == set(CHEXPERT.task_names)
+    assert [CHEXPERT.label_of(CHEXPERT.task_of(label)) for label in CHEXPERT.names] == list(CHEXPERT.names)
+    assert len(set(CHEXPERT.names)) == 14
+    assert len(set(CHEXPERT.groups["CheXlocalize"])) == 10
 
 
 def test_order_is_that_of_chexperts_own_header(sample):
     header = (sample / "valid.csv").read_text().splitlines()[0].split(",")
-    assert tuple(header[5:]) == LABELS
+    assert tuple(header[5:]) == CHEXPERT.names
 
 
 def test_tasks_are_those_of_chexlocalizes_results(sample):
     header = (sample / "expected" / "hitmiss.csv").read_text().splitlines()[0].split(",")
-    assert tuple(header[:-1]) == TASKS
+    assert tuple(header[:-1]) == CHEXPERT.task_names

@@ -9,7 +9,7 @@ import torch
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from cxr.manifest import read_films
 from cxr.paths import film_id, patient_of
 from cxr.splits import split_table
@@ -72,7 +72,7 @@ def test_visualchexbert_with_no_finding_last_and_test_csv_without_demographics(r
 def test_uncertain_policies_and_blank(root, policy, expected):
     csv = edit(root, set_value(1, "Edema", "-1.0"))
     csv = edit(root, set_value(2, "Edema", ""))
-    labels = read_films(csv, root, uncertain=policy).labels[:, LABELS.index("Edema")]
+    labels = read_films(csv, root, uncertain=policy).labels[:, CHEXPERT.names.index("Edema")]
     np.testing.assert_array_equal(labels[1], expected)
     assert labels[2] == 0
 

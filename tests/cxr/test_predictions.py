@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr.files import InputError
-from cxr.labels import CHEXPERT, LABELS, LabelSet
+from cxr.labels import CHEXPERT, LabelSet
 from cxr.predictions import Predictions, read_predictions, write_predictions
 
 
@@ -27,7 +27,7 @@ def test_round_trip_keeps_nine_significant_digits(predictions, tmp_path):
     predictions = Predictions(predictions.paths, tiny, predictions.labels, CHEXPERT)
     write_predictions(tmp_path / "one.csv", predictions)
     again = read_predictions(tmp_path / "one.csv")
-    assert again.paths == predictions.paths and again.names == LABELS
+    assert again.paths == predictions.paths and again.names == CHEXPERT.names
     np.testing.assert_allclose(again.probabilities, predictions.probabilities, rtol=5e-9, atol=0)
     assert again.probabilities[0, 0] == 1.23456789e-7
     np.testing.assert_array_equal(again.labels, predictions.labels)
@@ -45,7 +45,11 @@ def test_what_was_read_is_written_and_read_unchanged(predictions, tmp_path):
 def test_file_format(predictions, tmp_path):
     write_predictions(tmp_path / "one.csv", predictions)
     header, first, *_ = (tmp_path / "one.csv").read_text().splitlines()
-    assert header.split(",") == ["Path", *(f"prob {name}" for name in LABELS), *(f"label {name}" for name in LABELS)]
+    assert header.split(",") == [
+        "Path",
+        *(f"prob {name}" for name in CHEXPERT.names),
+        *(f"label {name}" for name in CHEXPERT.names),
+    ]
     assert first.split(",")[1] == f"{predictions.probabilities[0, 0]:.9g}"
     assert first.split(",")[15] == str(int(predictions.labels[0, 0]))
 
@@ -129,7 +133,7 @@ def test_missing_columns_rows_and_files_are_refused(table, tmp_path):
 
 def test_a_diverged_model_is_refused_before_it_is_written(predictions):
     diverged = predictions.probabilities.copy()
-    diverged[1, LABELS.index("Edema")] = np.nan
+    diverged[1, CHEXPERT.names.index("Edema")] = np.nan
     with pytest.raises(InputError, match="patient64542.*Edema.*nan"):
         Predictions(predictions.paths, diverged, predictions.labels, CHEXPERT)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import cli
-from cxr.labels import LABELS, TASKS, label_of
+from cxr.labels import CHEXPERT
 from cxr.masks import decode_mask
 from preprocessing import makeDemoDataset
 
@@ -59,28 +59,28 @@ def test_validation_films_lie_in_both_releases(release):
 def test_labels_of_both_training_tables_are_of_the_same_films(release):
     reports = pd.read_csv(release / "CheXpert-v1.0/train.csv")
     visual = pd.read_csv(release / "CheXpert-v1.0/train_visualCheXbert.csv")
-    assert list(reports.columns[5:]) == list(LABELS)
-    assert list(visual.columns[5:]) == [*LABELS[1:], "No Finding"]
+    assert list(reports.columns[5:]) == list(CHEXPERT.names)
+    assert list(visual.columns[5:]) == [*CHEXPERT.names[1:], "No Finding"]
     assert list(reports["Path"]) == list(visual["Path"])
-    assert set(np.unique(visual[list(LABELS)])) <= {0.0, 1.0}
+    assert set(np.unique(visual[list(CHEXPERT.names)])) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize(("split", "csv"), [("val", "CheXpert/val_labels.csv"), ("test", "CheXpert/test_labels.csv")])
 def test_masks_are_those_of_the_positive_labels(release, split, csv):
     table = pd.read_csv(release / "CheXlocalize" / csv)
     codes = json.loads((release / f"CheXlocalize/CheXlocalize/gt_segmentations_{split}.json").read_text())
-    positive = table[table[[label_of(task) for task in TASKS]].any(axis=1)]
+    positive = table[table[[CHEXPERT.label_of(task) for task in CHEXPERT.task_names]].any(axis=1)]
     assert set(codes) == {"_".join(path.removesuffix(".jpg").split("/")[-3:]) for path in positive["Path"]}
     for row in positive.to_dict("records"):
         *_, patient, study, view = row["Path"].split("/")
         masks = codes[f"{patient}_{study}_{view.removesuffix('.jpg')}"]
-        assert set(masks) == set(TASKS)
+        assert set(masks) == set(CHEXPERT.task_names)
         film = release / "CheXlocalize/CheXpert" / split / patient / study / view
         with Image.open(film) as image:
             size = image.size[::-1]
         for task, code in masks.items():
             assert decode_mask(code).shape == size
-            assert decode_mask(code).any() == (row[label_of(task)] == 1)
+            assert decode_mask(code).any() == (row[CHEXPERT.label_of(task)] == 1)
 
 
 def test_same_bytes_whatever_the_worker_count(release, tmp_path):

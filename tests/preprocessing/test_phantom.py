@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from preprocessing.phantom.canvas import Canvas, points
 from preprocessing.phantom.cohort import (
     FINDINGS,
@@ -68,7 +68,7 @@ def test_paths_are_unique_and_in_chexperts_form(cohort):
 def test_prevalence_in_every_split(seed):
     films = draw_cohort(400, seed)
     for split in ("train", "valid", "test"):
-        table = label_table(by_split(films, split), "")[list(LABELS)].astype(float)
+        table = label_table(by_split(films, split), "")[list(CHEXPERT.names)].astype(float)
         positives = table.sum()
         assert (positives >= 3).all() and (len(table) - positives >= 3).all(), (split, positives)
         share = table.mean()
@@ -102,18 +102,18 @@ def test_a_patient_is_the_same_in_a_cohort_of_another_size(cohort):
 def test_tables_have_the_columns_of_the_releases(cohort):
     people = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
     films = cohort[:20]
-    assert list(report_table(films, "CheXpert-v1.0/", 3).columns) == [*people, *LABELS]
-    assert list(label_table(films, "CheXpert-v1.0/").columns) == [*people, *LABELS]
+    assert list(report_table(films, "CheXpert-v1.0/", 3).columns) == [*people, *CHEXPERT.names]
+    assert list(label_table(films, "CheXpert-v1.0/").columns) == [*people, *CHEXPERT.names]
     assert list(visual_table(films, "CheXpert-v1.0/").columns) == [*people, *FINDINGS, "No Finding"]
-    assert list(table_without_people(films).columns) == ["Path", *LABELS]
+    assert list(table_without_people(films).columns) == ["Path", *CHEXPERT.names]
     assert label_table(films, "CheXpert-v1.0/")["Path"][0] == f"CheXpert-v1.0/{films[0].path}"
     assert table_without_people(films)["Path"][0] == films[0].path
 
 
 def test_reports_leave_blanks_and_doubts_but_seldom_lie(cohort):
     films = by_split(cohort, "train")
-    reported = report_table(films, "", 3)[list(LABELS)]
-    truth = label_table(films, "")[list(LABELS)]
+    reported = report_table(films, "", 3)[list(CHEXPERT.names)]
+    truth = label_table(films, "")[list(CHEXPERT.names)]
     assert set(np.unique(reported)) == {"", "-1.0", "0.0", "1.0"}
     assert set(reported["No Finding"]) == {"", "1.0"}
     for label in FINDINGS:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 
 EVIL = """<script>alert("1")</script><img src=x onerror='alert(2)'>"""
 """A path may hold it: its last three parts are the film's name, as ever."""
@@ -81,5 +81,5 @@ def pixels(page, selector="#film"):
 
 def choose(page, film, label):
     page.locator("#choose-film").select_option(str(film))
-    page.locator("#choose-label").select_option(str(LABELS.index(label)))
+    page.locator("#choose-label").select_option(str(CHEXPERT.names.index(label)))
     drawn(page)

@@ -7,7 +7,7 @@ import torch
 
 from cxr.files import write_json
 from cxr.images import Crop
-from cxr.labels import LABELS, TASKS, label_of
+from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from cxr.names import methods_of
 from cxr.paths import film_id
@@ -26,23 +26,27 @@ def write_case_files(folder, *, image_size=64, patch_size=16, steps_per_patch=4,
     masks = {}
     for row, path in enumerate(predictions.paths):
         name = film_id(path)
-        truth = [int(predictions.labels[row, LABELS.index(label_of(task))]) for task in TASKS]
+        truth = [
+            int(predictions.labels[row, CHEXPERT.names.index(CHEXPERT.label_of(task))]) for task in CHEXPERT.task_names
+        ]
         height, width = ((1.0, 1.25), (1.2, 1.0), (1.0, 1.0))[row % 3]
         crop = Crop.centred(round(2 * width * image_size), round(2 * height * image_size))
         film = torch.from_numpy(film_of(rng, round(height * image_size), round(width * image_size)))
         grid, mask = grid_and_mask(rng, truth, image_size * steps_per_patch // patch_size, crop)
-        masks[name] = {task: encode_mask(mask & bool(present)) for task, present in zip(TASKS, truth, strict=True)}
+        masks[name] = {
+            task: encode_mask(mask & bool(present)) for task, present in zip(CHEXPERT.task_names, truth, strict=True)
+        }
         cams = {
-            method: torch.from_numpy(rng.random((len(TASKS), 8, 8), dtype=np.float32))
+            method: torch.from_numpy(rng.random((len(CHEXPERT.task_names), 8, 8), dtype=np.float32))
             for method in methods_of("baseline")
         }
-        cams["eigencam"] = cams["eigencam"][:1].expand(len(TASKS), -1, -1)
-        labels = FilmLabels(name, TASKS, [0.5] * len(TASKS), truth)
+        cams["eigencam"] = cams["eigencam"][:1].expand(len(CHEXPERT.task_names), -1, -1)
+        labels = FilmLabels(name, CHEXPERT.task_names, [0.5] * len(CHEXPERT.task_names), truth)
         for model, of_model in (("MedicalPatchNet", (grid, {})), ("EfficientNetB0", (None, cams))):
             evidence = Evidence(crop, patch_size, steps_per_patch, image_size, *of_model)
             write_evidence(folder / model / "evidence" / "test" / f"{name}.npz", evidence, labels, film)
     for model in ("MedicalPatchNet", "EfficientNetB0"):
-        thresholds = {label: {"threshold": 0.4, "reason": None} for label in LABELS}
+        thresholds = {label: {"threshold": 0.4, "reason": None} for label in CHEXPERT.names}
         write_json(folder / model / "thresholds.json", thresholds)
     write_json(folder / "gt_segmentations_test.json", masks)
     return folder / "gt_segmentations_test.json"

@@ -7,10 +7,10 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cxr.files import write_json
-from cxr.labels import CHEXLOCALIZE_LABELS, LABELS, TASKS
+from cxr.labels import CHEXPERT
 from cxr.tables import write_csv
 
-MEANS = {"Mean (CheXlocalize 10)": CHEXLOCALIZE_LABELS, "Mean (14)": LABELS}
+MEANS = {"Mean (CheXlocalize 10)": CHEXPERT.groups["CheXlocalize"], "Mean (14)": CHEXPERT.names}
 METHODS = {"MedicalPatchNet": ("scaled", "raw"), "EfficientNetB0": ("gradcam", "gradcam++", "eigencam")}
 MODEL = {
     "MedicalPatchNet": {"backbone": "efficientnet_b0", "patch_size": 64, "image_size": 512},
@@ -22,8 +22,8 @@ PROTOCOLS = ("corrected", "published")
 def write_results(folder, *, films=300, without_positives=(), seed=0):
     """Both models, complete. Labels in `without_positives` have no positive film: their AUROC is undefined."""
     rng = np.random.default_rng(seed)
-    truth = (rng.random((films, len(LABELS))) < np.linspace(0.05, 0.45, len(LABELS))).astype(int)
-    truth[:, [LABELS.index(label) for label in without_positives]] = 0
+    truth = (rng.random((films, len(CHEXPERT.names))) < np.linspace(0.05, 0.45, len(CHEXPERT.names))).astype(int)
+    truth[:, [CHEXPERT.names.index(label) for label in without_positives]] = 0
     for name, separation in (("MedicalPatchNet", 1.8), ("EfficientNetB0", 2.0)):
         noise = rng.normal(size=truth.shape)
         write_model(folder / name, truth, 1 / (1 + np.exp(-(noise + separation * truth - separation))))
@@ -37,8 +37,8 @@ def write_model(folder, truth, probability):
     write_json(folder / "run.json", {"model": MODEL[folder.name]})
     paths = [f"CheXpert-v1.0/test/patient{64741 + film}/study1/view1_frontal.jpg" for film in range(len(truth))]
     predictions = {"Path": paths}
-    predictions |= {f"prob {label}": probability[:, i] for i, label in enumerate(LABELS)}
-    predictions |= {f"label {label}": truth[:, i] for i, label in enumerate(LABELS)}
+    predictions |= {f"prob {label}": probability[:, i] for i, label in enumerate(CHEXPERT.names)}
+    predictions |= {f"label {label}": truth[:, i] for i, label in enumerate(CHEXPERT.names)}
     write_csv(folder / "predictions_test.csv", pd.DataFrame(predictions))
     write_csv(folder / "classification_test.csv", classification(truth, probability))
     write_csv(folder / "roc_test.csv", roc(truth, probability))
@@ -47,7 +47,7 @@ def write_model(folder, truth, probability):
 
 def classification(truth, probability):
     values = {}
-    for i, label in enumerate(LABELS):
+    for i, label in enumerate(CHEXPERT.names):
         positive, called = truth[:, i] == 1, probability[:, i] >= 0.4
         defined = positive.any()
         values[label, "auroc", "-"] = roc_auc_score(positive, probability[:, i]) if defined else np.nan
@@ -68,7 +68,7 @@ def classification(truth, probability):
 
 def roc(truth, probability):
     curves = []
-    for i, label in enumerate(LABELS):
+    for i, label in enumerate(CHEXPERT.names):
         if truth[:, i].any():
             fpr, tpr, threshold = roc_curve(truth[:, i], probability[:, i])
             curves.append(pd.DataFrame({"label": label, "fpr": fpr, "tpr": tpr, "threshold": threshold}))
@@ -77,7 +77,7 @@ def roc(truth, probability):
 
 def calibration(truth, probability, bins=10):
     rows = []
-    for i, label in enumerate(LABELS):
+    for i, label in enumerate(CHEXPERT.names):
         place = np.minimum((probability[:, i] * bins).astype(int), bins - 1)
         for k in range(bins):
             inside = place == k
@@ -89,9 +89,11 @@ def calibration(truth, probability, bins=10):
 
 
 def write_localization(folder, rng, films):
-    hits = pd.DataFrame(rng.integers(0, 2, (films, len(TASKS))), columns=list(TASKS)).astype(float)
-    hits[np.tile((np.arange(films) % 3 != 0)[:, None], len(TASKS))] = np.nan
-    ious = pd.DataFrame(rng.random((films, len(TASKS))) ** 3, columns=list(TASKS))
+    hits = pd.DataFrame(
+        rng.integers(0, 2, (films, len(CHEXPERT.task_names))), columns=list(CHEXPERT.task_names)
+    ).astype(float)
+    hits[np.tile((np.arange(films) % 3 != 0)[:, None], len(CHEXPERT.task_names))] = np.nan
+    ious = pd.DataFrame(rng.random((films, len(CHEXPERT.task_names))) ** 3, columns=list(CHEXPERT.task_names))
     write_measure(folder, "hitmiss", hits)
     write_measure(folder, "iou", ious)
     write_measure(folder / "tp_fp_fn", "iou", ious / 2)

@@ -11,7 +11,7 @@ from PIL import Image
 import makeReport
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.images import Crop
-from cxr.labels import CHEXPERT, LABELS, TASKS, label_of
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.paths import film_id
 from cxr.predictions import read_predictions
@@ -69,10 +69,10 @@ def test_a_cam_is_stored_once_and_eigencam_once_for_all_labels(sources, name):
     pictures = film_pictures(name, sources, CHEXPERT)
     maps = pictures["maps"]
     assert maps["corrected gradcam"] == maps["published gradcam"]
-    assert len({tuple(place) for place in maps["published gradcam"].values()}) == len(TASKS)
+    assert len({tuple(place) for place in maps["published gradcam"].values()}) == len(CHEXPERT.task_names)
     assert len({tuple(place) for place in maps["corrected eigencam"].values()}) == 1
     used = {place[0] for of_method in maps.values() for place in of_method.values()}
-    assert used == set(range(len(TASKS) * 6 + 1))
+    assert used == set(range(len(CHEXPERT.task_names) * 6 + 1))
     heat = sources.maps["published", "gradcam++"].load(name, "Edema").map
     small = np.asarray(Image.fromarray(heat).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(tile(pictures, maps["corrected gradcam++"]["Edema"][0]) / 255, small, atol=0.003)
@@ -90,7 +90,7 @@ def test_film_and_crop(sources, name):
 
 def test_patch_logits_average_to_the_logit_of_the_unshifted_grid(sources, name, folder):
     patches = film_pictures(name, sources, CHEXPERT)["patches"]
-    assert set(patches) == {label_of(task) for task in TASKS}
+    assert set(patches) == {CHEXPERT.label_of(task) for task in CHEXPERT.task_names}
     with np.load(folder / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz") as content:
         grid = content["grid Airspace Opacity"]  # 16 starts per axis, 4 per patch, 2 of them before the film
     np.testing.assert_allclose(patches["Lung Opacity"], grid[2::4, 2::4], rtol=1e-4)
@@ -106,7 +106,7 @@ def test_outlines_enclose_the_mask(sources, folder, name):
     mask = np.zeros((120, 200), bool)
     mask[30:60, 50:150] = True
     mask[100:, 180:] = True  # reaches two borders
-    masks = {task: encode_mask(mask if task == "Edema" else np.zeros_like(mask)) for task in TASKS}
+    masks = {task: encode_mask(mask if task == "Edema" else np.zeros_like(mask)) for task in CHEXPERT.task_names}
     pictures = film_pictures(name, MapSources(sources.maps, None, GroundTruth({name: masks})), CHEXPERT)
     assert list(pictures["masks"]) == ["Edema"] and pictures["patches"] == {}
     large, small = sorted(pictures["masks"]["Edema"], key=area, reverse=True)
@@ -125,7 +125,7 @@ def test_published_pickles_alone_show_the_square(tmp_path, name):
     )  # fmt: skip
     mask = np.zeros((16, 32), bool)
     mask[:, :16] = True  # the left half: of the square, too
-    truth = GroundTruth({name: {task: encode_mask(mask) for task in TASKS}})
+    truth = GroundTruth({name: {task: encode_mask(mask) for task in CHEXPERT.task_names}})
     pictures = film_pictures(name, MapSources({("published", "raw"): HeatMapFolder(tmp_path)}, None, truth), CHEXPERT)
     assert not pictures["whole"] and pictures["crop"] == [0, 0, 1, 1] and pictures["shape"] == [384, 384]
     assert list(pictures["maps"]) == ["published raw"]
@@ -135,10 +135,12 @@ def test_published_pickles_alone_show_the_square(tmp_path, name):
 
 def cases(probabilities, truth, threshold=0.5):
     """A list of one label, Edema, that matters: all others are negative, with probability 0."""
-    p, y = np.zeros((len(truth), len(LABELS))), np.zeros((len(truth), len(LABELS)), int)
-    p[:, LABELS.index("Edema")], y[:, LABELS.index("Edema")] = probabilities, truth
+    p, y = np.zeros((len(truth), len(CHEXPERT.names))), np.zeros((len(truth), len(CHEXPERT.names)), int)
+    p[:, CHEXPERT.names.index("Edema")], y[:, CHEXPERT.names.index("Edema")] = probabilities, truth
     names = tuple(f"film{i}" for i in range(len(truth)))
-    return CaseList(names, names, CHEXPERT, TASKS, y, {"M": p}, {"M": np.full(len(LABELS), threshold)}, {}, ())
+    return CaseList(
+        names, names, CHEXPERT, CHEXPERT.task_names, y, {"M": p}, {"M": np.full(len(CHEXPERT.names), threshold)}, {}, ()
+    )
 
 
 class TestPriority:

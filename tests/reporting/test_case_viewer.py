@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.labels import LABELS, TASKS, task_of
+from cxr.labels import CHEXPERT
 from cxr.paths import film_id
 from reporting.overlays import SIGNED, evidence_scale
 from saliency.evidence_files import EvidenceFolder
@@ -32,7 +32,10 @@ def test_slider_mixes_film_and_colours(page):
 @pytest.mark.parametrize("method", ["raw", "scaled"])
 def test_colours_are_those_of_the_stored_map_in_its_place(page, paged_results, method, film):
     source = EvidenceFolder(
-        paged_results / "MedicalPatchNet" / "evidence" / "test", method=method, protocol="corrected", tasks=TASKS
+        paged_results / "MedicalPatchNet" / "evidence" / "test",
+        method=method,
+        protocol="corrected",
+        tasks=CHEXPERT.task_names,
     )
     name = film_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
     heat = source.load(name, "Edema").map
@@ -78,8 +81,8 @@ def test_mask_is_outlined_where_it_lies(page, paged_results):
     masks = pd.read_json(paged_results / "gt_segmentations_test.json", typ="series")
     page.locator("#filter-outcome").select_option("TP")
     film, label = page.evaluate("list.rows.find(([f, l]) => content.tasks.includes(content.labels[l]))")
-    choose(page, film, LABELS[label])
-    assert masks.iloc[film][task_of(LABELS[label])]["counts"]
+    choose(page, film, CHEXPERT.names[label])
+    assert masks.iloc[film][CHEXPERT.task_of(CHEXPERT.names[label])]["counts"]
     assert page.locator("#outline .over").get_attribute("d").startswith("M")
     page.locator("#show-mask").uncheck()
     assert state(page, "mask") == "false" and page.locator("#outline .over").get_attribute("d") == ""
@@ -91,7 +94,7 @@ def patch_logits(paged_results, film, label):
     """(4, 4) off the evidence grid: patches that start at whole multiples of their size."""
     name = film_id(pd.read_csv(paged_results / "MedicalPatchNet" / "predictions_test.csv")["Path"][film])
     with np.load(paged_results / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz") as content:
-        grid = content[f"grid {task_of(label)}"]
+        grid = content[f"grid {CHEXPERT.task_of(label)}"]
     steps = len(grid) // PATCHES
     starts = (np.arange(len(grid)) - steps // 2) / steps  # in patches from the film's first pixel
     whole = np.flatnonzero(starts % 1 == 0)

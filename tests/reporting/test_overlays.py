@@ -5,7 +5,7 @@ import pytest
 
 from cxr.files import write_json
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
-from cxr.labels import CHEXPERT, LABELS, TASKS
+from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.predictions import Predictions, write_predictions
 from reporting.case_grid import case_figure, choose_cases, in_crop, resized
@@ -51,8 +51,8 @@ class TestOverlay:
 
 def films(probabilities, truth, task="Pleural Effusion"):
     """Predictions of one task: film i is patient i; the other labels are negative with probability 0."""
-    p, y = np.zeros((len(truth), len(LABELS))), np.zeros((len(truth), len(LABELS)), np.int8)
-    p[:, LABELS.index(task)], y[:, LABELS.index(task)] = probabilities, truth
+    p, y = np.zeros((len(truth), len(CHEXPERT.names))), np.zeros((len(truth), len(CHEXPERT.names)), np.int8)
+    p[:, CHEXPERT.names.index(task)], y[:, CHEXPERT.names.index(task)] = probabilities, truth
     return Predictions(tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(len(truth))), p, y, CHEXPERT)
 
 
@@ -83,7 +83,7 @@ class TestChoice:
 
     def test_no_film_twice_while_there_is_another(self):
         predictions = films([0.9, 0.5], [1, 1])
-        both = LABELS.index("Pneumothorax")
+        both = CHEXPERT.names.index("Pneumothorax")
         predictions.probabilities[:, both], predictions.labels[:, both] = [0.9, 0.6], 1
         available = {(name(i), task) for i in range(2) for task in ("Pleural Effusion", "Pneumothorax")}
         assert [film for _, film in choose_cases(predictions, CHEXPERT, available)] == [name(0), name(1)]
@@ -144,7 +144,7 @@ def heatmaps(tmp_path):
 def ground_truth():
     mask = np.zeros((16, 32), bool)
     mask[4:8, 12:16] = True  # in the 8 x 8 crop: rows 2-3, columns 2-3
-    return GroundTruth({name(0): {task: encode_mask(mask) for task in TASKS}})
+    return GroundTruth({name(0): {task: encode_mask(mask) for task in CHEXPERT.task_names}})
 
 
 def sources(root, protocol):

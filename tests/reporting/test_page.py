@@ -10,7 +10,7 @@ import pytest
 
 import makeReport
 from cxr.files import InputError, write_json
-from cxr.labels import LABELS
+from cxr.labels import CHEXPERT
 from reporting.label_tables import table1_per_label
 from reporting.page import page as page_module
 from reporting.page.case_list import read_case_list
@@ -63,11 +63,11 @@ class TestBesideThePaper:
         results = read_results(folder)
         table = beside_paper(table1(results, PAPER), results, PAPER)
         ours = results.baseline.scores.get("Mean (14)", "accuracy", "youden").value
-        theirs = PAPER.mean("baseline", "accuracy", LABELS)
+        theirs = PAPER.mean("baseline", "accuracy", CHEXPERT.names)
         shown = cells(table, 2, "EfficientNet-B0")[table.columns.index("Accuracy (All)") - 1]
         assert shown == f"{ours - theirs:+.3f}" and table.blocks[2].heading == "This run − paper"
         both = [model.scores.get("Mean (14)", "accuracy", "youden").value for model in results.models]
-        difference = both[0] - both[1] - PAPER.mean("difference", "accuracy", LABELS)
+        difference = both[0] - both[1] - PAPER.mean("difference", "accuracy", CHEXPERT.names)
         assert cells(table, 2, "Difference")[3] == f"{difference:+.3f}"
 
     def test_a_model_alone(self, folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.labels import LABELS, label_of
+from cxr.labels import CHEXPERT
 from cxr.paths import film_id
 from tests.reporting.browser import EVIL, choose, drawn, open_page, state
 
@@ -20,7 +20,7 @@ def predictions(paged_results):
     rows = [
         (film_id(film.Path), label, film[f"prob {label}"], film[f"label {label}"])
         for _, film in table.iterrows()
-        for label in LABELS
+        for label in CHEXPERT.names
     ]
     cases = pd.DataFrame(rows, columns=["film", "label", "p", "truth"])
     called = cases["p"] >= 0.4
@@ -60,7 +60,7 @@ def test_prediction_against_truth(page, predictions):
     names = {"TP": "true positive", "FP": "false positive", "FN": "false negative", "TN": "true negative"}
     for place in range(0, len(predictions), 41):
         case = predictions.iloc[place]
-        choose(page, place // len(LABELS), case["label"])
+        choose(page, place // len(CHEXPERT.names), case["label"])
         text = page.locator("#verdict").inner_text()
         assert f"Truth: {'present' if case['truth'] else 'absent'}" in text
         assert f"MedicalPatchNet: {names[case['outcome']]}" in text and f"probability {case['p']:.3f}" in text
@@ -73,7 +73,7 @@ def test_filters(page, predictions):
         assert count(page) == (predictions["outcome"] == outcome).sum()
         assert set(column(page, 5)) <= {outcome}
     page.locator("#filter-outcome").select_option("")
-    page.locator("#filter-label").select_option(str(LABELS.index("Edema")))
+    page.locator("#filter-label").select_option(str(CHEXPERT.names.index("Edema")))
     assert count(page) == FILMS and set(column(page, 2)) == {"Edema"}
     page.locator("#filter-label").select_option("")
     page.locator("#filter-text").fill("64743 lung")
@@ -102,7 +102,7 @@ def test_hits_come_from_the_method_on_show(page, paged_results):
     )
     page.keyboard.press("3")
     page.keyboard.press("p")
-    page.locator("#filter-label").select_option(str(LABELS.index("Edema")))
+    page.locator("#filter-label").select_option(str(CHEXPERT.names.index("Edema")))
     page.locator("#list-head th:nth-child(1) button").click()
     expected = [{1.0: "hit", 0.0: "miss"}.get(value, "–") for value in scored["Edema"]]
     page.locator("#filter-model").select_option("1")
@@ -115,7 +115,7 @@ def test_a_row_is_about_one_network(page, paged_results):
     scored = pd.read_csv(place / "hitmiss_results_per_cxr.csv")["Edema"]
     page.keyboard.press("3")
     page.keyboard.press("p")
-    page.locator("#filter-label").select_option(str(LABELS.index("Edema")))
+    page.locator("#filter-label").select_option(str(CHEXPERT.names.index("Edema")))
     page.locator("#list-head th:nth-child(1) button").click()
     assert column(page, 6) == [{1.0: "hit", 0.0: "miss"}.get(value, "–") for value in scored]
     words = page.locator("#list-scores").inner_text()
@@ -208,7 +208,7 @@ def test_headings_names_and_text_alternatives(page):
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
     assert page.evaluate("[...document.images].every(image => image.alt.length > 20)")
-    choose(page, 0, label_of("Airspace Opacity"))
+    choose(page, 0, CHEXPERT.label_of("Airspace Opacity"))
     spoken = page.locator("#film").get_attribute("aria-label")
     assert "Lung Opacity" in spoken and "(Raw) map of the corrected protocol" in spoken
     unnamed = page.evaluate(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.labels import LABELS, TASKS
+from cxr.labels import CHEXPERT
 from cxr.tables import write_csv
 from reporting.format import Block, Cell, Table, interval, number, plain, ranked, to_latex, to_markdown, write_table
 from reporting.label_tables import comparison_table, table1_per_label
@@ -160,13 +160,13 @@ class TestPerLabel:
         assert [cell.text for cell in auroc["Fracture"]] == ["–", "–", "–", "0.832", "0.839"]
         assert "– AUROC undefined, no positives: Fracture." in table.notes
         assert [block.heading for block in table.blocks] == ["AUROC", "Accuracy", "Sensitivity", "Specificity"]
-        assert len(table.data) == 4 * (len(LABELS) + 2)
+        assert len(table.data) == 4 * (len(CHEXPERT.names) + 2)
 
 
 class TestLocalizationTables:
     def put(self, folder, name, method, hits):
         """hits: task -> list of 1, 0, NaN; the other tasks are never hit."""
-        films = pd.DataFrame({task: hits.get(task, [0.0, 0.0, 0.0, 0.0]) for task in TASKS}, dtype=float)
+        films = pd.DataFrame({task: hits.get(task, [0.0, 0.0, 0.0, 0.0]) for task in CHEXPERT.task_names}, dtype=float)
         write_measure(folder / name / "localization/corrected" / method, "hitmiss", films)
 
     def test_values_marks_and_mean(self, folder):
@@ -208,7 +208,7 @@ class TestLocalizationTables:
         assert "– not scored: Eigen-CAM." in table.notes
 
     def test_table3_rows_are_means_over_tasks_of_task_means(self, folder):
-        ious = pd.DataFrame({task: [0.2, 0.4, math.nan] for task in TASKS})
+        ious = pd.DataFrame({task: [0.2, 0.4, math.nan] for task in CHEXPERT.task_names})
         ious["Edema"] = [0.9, math.nan, math.nan]
         place = folder / "MedicalPatchNet/localization/published/raw"
         write_measure(place, "iou", ious)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr.files import InputError, write_json
-from cxr.labels import CHEXLOCALIZE_LABELS, CHEXPERT, LABELS, TASKS
+from cxr.labels import CHEXPERT
 from cxr.names import METHODS
 from cxr.tables import write_csv
 from reporting.label_words import ordered
@@ -56,7 +56,7 @@ def test_a_second_patch_model_is_left_out_and_said_so(folder):
 
 def test_task_value_is_the_mean_of_the_defined_films_and_bounds_come_from_the_summary(folder):
     place = folder / "MedicalPatchNet" / "localization" / "corrected" / "raw"
-    films = pd.DataFrame({task: [1.0, 0.0, 0.0, np.nan] for task in TASKS})
+    films = pd.DataFrame({task: [1.0, 0.0, 0.0, np.nan] for task in CHEXPERT.task_names})
     films["Edema"] = np.nan
     films["Pneumothorax"] = [1.0, np.nan, 1.0, np.nan]
     write_measure(place, "hitmiss", films)
@@ -131,7 +131,7 @@ def test_a_model_s_own_folder_and_an_empty_one_are_refused(folder, tmp_path):
 
 def test_label_order_is_the_figure_s():
     order = ordered(CHEXPERT)
-    assert order[:10] == tuple(sorted(CHEXLOCALIZE_LABELS)) and set(order) == set(LABELS)
+    assert order[:10] == tuple(sorted(CHEXPERT.groups["CheXlocalize"])) and set(order) == set(CHEXPERT.names)
     assert order[10:] == ("Fracture", "No Finding", "Pleural Other", "Pneumonia")
 
 
@@ -142,10 +142,10 @@ class TestPaper:
     def test_figure_1_averages_to_table_1(self, role):
         """The 14 numbers printed in Figure 1 and the two means of Table 1 are two readings of the same thing."""
         by_label = {label: values[role] for label, values in self.paper["figure1"].items()}
-        assert set(by_label) == set(LABELS)
+        assert set(by_label) == set(CHEXPERT.names)
         auroc = self.paper["table1"][role]["auroc"]
         assert np.mean(list(by_label.values())) == pytest.approx(auroc["Mean (14)"], abs=0.001)
-        ten = np.mean([by_label[label] for label in CHEXLOCALIZE_LABELS])
+        ten = np.mean([by_label[label] for label in CHEXPERT.groups["CheXlocalize"]])
         assert ten == pytest.approx(auroc["Mean (CheXlocalize 10)"], abs=0.001)
 
     def test_differences_are_those_of_the_models_up_to_rounding(self):
@@ -158,6 +158,8 @@ class TestPaper:
 
     def test_table_2_means_are_those_of_its_rows(self):
         rows = self.paper["table2"]
-        assert set(rows) == {*TASKS, "Mean"}
+        assert set(rows) == {*CHEXPERT.task_names, "Mean"}
         for method in METHODS:
-            assert np.mean([rows[task][method] for task in TASKS]) == pytest.approx(rows["Mean"][method], abs=0.0006)
+            assert np.mean([rows[task][method] for task in CHEXPERT.task_names]) == pytest.approx(
+                rows["Mean"][method], abs=0.0006
+            )
