@@ -63,9 +63,37 @@ def test_every_command_runs_as_written(copy):
     assert {"results/report/table1.md", "results/report/report.html", "predicted/predictions.csv"} <= made
 
 
-def test_the_file_tree_names_what_is_there():
-    tree = README.split("## What lies where", 1)[1].split("```", 2)[1]
-    names = [line.split()[0] for line in tree.splitlines()[1:] if line and not line.startswith(" ")]
-    assert len(names) > 15
-    missing = [name for name in names if not (ROOT / name).exists()]
-    assert not missing
+def tree_files() -> set[str]:
+    """Paths of the files that the README's tree names."""
+    tree = README.split("## What lies where", 1)[1].split("```text", 1)[1].split("```", 1)[0]
+    folders: list[str] = []
+    found = set()
+    for line in filter(str.strip, tree.splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.findall(r"[\w./-]+\.(?:py|sh|txt|yml)\b", line) if line.count(".py") > 1 else line.split()[:1]
+        folders = folders[:depth]
+        if names[0].endswith("/"):
+            folders.append(names[0])
+        else:
+            found |= {"".join(folders) + name for name in names}
+    return found
+
+
+def test_the_file_tree_names_every_module_and_nothing_else():
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True)
+    apart = ("tests/", "benchmarks/")
+    modules = {
+        name for name in listed.stdout.split() if not name.startswith(apart) and not name.endswith("__init__.py")
+    }
+    named = tree_files()
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+    assert modules - named == set()
+
+
+def test_the_python_of_the_readme_runs(copy):
+    block = README.split("```python", 1)[1].split("```", 1)[0]
+    done = subprocess.run([sys.executable, "-c", block], cwd=copy, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    probability, shape = done.stdout.splitlines()
+    assert 0 <= float(probability) <= 1 and shape == "(16, 14)"
+    assert (copy / "demo/effusion.png").is_file() and any((copy / "demo/explained").iterdir())
