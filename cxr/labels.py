@@ -173,9 +173,11 @@ def is_label_name(name: object) -> bool:
 
 
 def _each_once(what: str, names: Sequence[str]) -> None:
-    repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if repeated is not None:
-        raise ValueError(f"{what}: {quoted(repeated)} is there twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what}: {quoted(name)} is there twice")
+        seen.add(name)
 
 
 def _is_text(value: object) -> bool:

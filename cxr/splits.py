@@ -25,6 +25,11 @@ _MANIFESTS = ("films", "metadata")
 """Stems of the tables that hold all splits."""
 
 
+def table_folders(root: Path) -> list[Path]:
+    """Where CheXpert's tables may lie: the data folder, and the batches of the official download in it."""
+    return [root, *sorted(folder for folder in root.glob("CheXpert-v1.0 batch*") if folder.is_dir())]
+
+
 def split_table(root: Path, split: str) -> Path:
     """The table that lists a split's films: `films.csv` of a manifest, else CheXpert's.
 
@@ -34,8 +39,7 @@ def split_table(root: Path, split: str) -> Path:
     for name in (FILMS, "films.parquet", "metadata.csv"):
         if (root / name).is_file():
             return root / name
-    folders = [root, *sorted(root.glob("CheXpert-v1.0 batch*"))]
-    found = (folder / name for name in _TABLES[split] for folder in folders if (folder / name).is_file())
+    found = (folder / name for name in _TABLES[split] for folder in table_folders(root) if (folder / name).is_file())
     return next(found, root / _TABLES[split][-1])
 
 

@@ -50,13 +50,13 @@ def _restored(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_csv(path: Path, columns: Sequence[str] = (), *, may_be_empty: bool = False) -> pd.DataFrame:
     """Reads a CSV file (also as `.csv.gz`, or alone in a `.zip`) as strings, and checks that `columns` are there.
 
     Blanks around names and values are taken off; rows without any value and columns without a name are left out.
     `line_of` gives the line of a row in the file. Raises InputError with the line when the file is missing, empty or
     not a CSV file (separated by something else, of other encodings, with quotes that do not close, NUL bytes, rows with
-    more or fewer fields than the header), when a column is there twice, lacks, or there are no rows.
+    more or fewer fields than the header), when a column is there twice, lacks, or there are no rows and there must be.
     """
     path = Path(path)
     text = decoded(path, _content(path), "CSV")
@@ -71,9 +71,10 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise InputError(f"{place(path, line)}: {_wrong_length(row, header)}")
-    if not rows:
+    if not rows and not may_be_empty:
         raise InputError(f"{place(path)}: no rows below the header")
-    kept = {name: values for name, values in zip(header, zip(*rows, strict=True), strict=True) if name}
+    columns_of_rows = zip(*rows, strict=True) if rows else ((),) * len(header)
+    kept = {name: values for name, values in zip(header, columns_of_rows, strict=True) if name}
     table = pd.DataFrame(kept, dtype="str")
     table.attrs["lines"] = _Lines(lines)
     return table

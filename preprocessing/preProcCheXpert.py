@@ -2,7 +2,8 @@
 
     python preprocessing/preProcCheXpert.py --chexpert CheXpert-v1.0 --chexlocalize chexlocalize --output CheXpert-1024
 
-Training and validation films come from CheXpert, test films from CheXlocalize. Killed at any moment it can be started
+Training and validation films come from CheXpert, also as the official download unpacks (`CheXpert-v1.0 batch 2 (train
+1)/...`), test films from CheXlocalize. Killed at any moment it can be started
 again and goes on with the films that are missing. Films that cannot be read are listed in `preprocessing_errors.csv`.
 
 With `--packed` the squares go into one uint8 array per split instead, which is read many times faster and takes
@@ -19,8 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.files import InputError
+from cxr.files import InputError, place
 from cxr.pixels.grey import Grey
+from cxr.splits import table_folders
 from preprocessing.square_options import add_square_options
 
 EXAMPLES = """
@@ -53,14 +55,14 @@ def _label_files(chexpert: Path | None, chexlocalize: Path | None) -> list[tuple
     tables = []
     if chexpert is not None:
         names = ("train.csv", "train_visualCheXbert.csv", "valid.csv", "test_labels.csv")  # the last in copies only
-        found = [(chexpert / name, chexpert) for name in names if (chexpert / name).is_file()]
+        found = [file for name in names for folder in table_folders(chexpert) if (file := folder / name).is_file()]
         if not found:
-            raise InputError(f"--chexpert {chexpert}: none of {', '.join(names)} is in this folder")
-        tables += found
+            raise InputError(f"--chexpert {place(chexpert)}: none of {', '.join(names)} is in this folder")
+        tables += [(file, chexpert) for file in found]
     if chexlocalize is not None:
         root = chexlocalize / "CheXpert"
         if not (root / "test_labels.csv").is_file():
-            raise InputError(f"--chexlocalize {chexlocalize}: no CheXpert/test_labels.csv in this folder")
+            raise InputError(f"--chexlocalize {place(chexlocalize)}: no CheXpert/test_labels.csv in this folder")
         tables.append((root / "test_labels.csv", root))
     if not tables:
         raise InputError("nothing to do: give --chexpert, --chexlocalize or both")

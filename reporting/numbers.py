@@ -23,13 +23,19 @@ class Estimate(NamedTuple):
 
 
 def read_numbers(
-    path: Path, columns: Sequence[str], text: Sequence[str] = ("label",), *, low: float = -1e9, high: float = 1e9
+    path: Path,
+    columns: Sequence[str],
+    text: Sequence[str] = ("label",),
+    *,
+    low: float = -1e9,
+    high: float = 1e9,
+    may_be_empty: bool = False,
 ) -> pd.DataFrame:
     """The file with `columns` as float64, blanks as NaN; the columns `text` must be there too.
 
     Raises InputError with line and column for a value that is not a number in [low, high].
     """
-    table = read_csv(path, [*text, *columns])
+    table = read_csv(path, [*text, *columns], may_be_empty=may_be_empty)
     for column in columns:
         table[column] = to_numbers(path, table[column], low=low, high=high)
     return table

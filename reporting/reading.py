@@ -103,7 +103,7 @@ def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
         _label_set(record, predictions, scores, folder),
         predictions,
         scores,
-        read_numbers(paths["roc"], ("fpr", "tpr"), low=0, high=1) if paths["roc"].exists() else None,
+        _read_roc(paths["roc"]) if paths["roc"].exists() else None,
         _read_calibration(paths["calibration"]) if paths["calibration"].exists() else None,
     )
 
@@ -139,6 +139,11 @@ def _read_scores(path: Path) -> Scores:
             raise InputError(f"{path}: {metric} of {quoted(label)} is not in [0, 1]; delete the file and make it again")
     notes = table["note"] if "note" in table else [""] * len(keys)
     return Scores(estimates, dict(zip(keys, notes, strict=True)))
+
+
+def _read_roc(path: Path) -> pd.DataFrame:
+    """No rows where no label has both positive and negative films."""
+    return read_numbers(path, ("fpr", "tpr"), low=0, high=1, may_be_empty=True)
 
 
 def _read_calibration(path: Path) -> pd.DataFrame:

@@ -130,3 +130,29 @@ def test_the_two_real_films(sample, tmp_path):
     with Image.open(sample / "valid/patient64541/study1/view1_frontal.jpg") as film:
         expected = film.crop((254, 0, 2574, 2320)).resize((1024, 1024), Image.Resampling.LANCZOS)
     assert np.abs(pixels - np.asarray(expected.convert("L"), dtype=float)).max() <= 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_official_download_is_preprocessed_as_it_unpacks(release, packed):
+    """Batches beside each other, the tables in the first; `train.csv` says CheXpert-v1.0/train/... all the same."""
+    expected = release / "expected"
+    more = ["--packed"] if packed else []
+    apart = ["--chexpert", str(release / "CheXpert-v1.0"), "--output", str(expected), "--size", "32", "--workers", "1"]
+    assert cli.guarded(preProcCheXpert.main, [*apart, *more]) == 0
+    download = release / "download"
+    first = download / "CheXpert-v1.0 batch 1 (validate & csv)"
+    first.mkdir(parents=True)
+    for name in ("train.csv", "train_visualCheXbert.csv"):
+        (release / "CheXpert-v1.0" / name).rename(first / name)
+    for number, patient in enumerate(sorted((release / "CheXpert-v1.0/train").iterdir())):
+        batch = download / f"CheXpert-v1.0 batch {2 + number % 3} (train {1 + number % 3})"
+        batch.mkdir(exist_ok=True)
+        patient.rename(batch / patient.name)
+    output = release / "out"
+    arguments = ["--chexpert", str(download), "--output", str(output), "--size", "32", "--workers", "1", *more]
+    assert cli.guarded(preProcCheXpert.main, arguments) == 0
+    made = {path.relative_to(expected): path for path in expected.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert any(path.suffix == (".npy" if packed else ".jpg") for path in made)
+    for name, path in made.items():
+        assert (output / name).read_bytes() == path.read_bytes(), name
+    assert len(list(output.glob("*.npy"))) == packed  # one array for the split, not one for each patient
