@@ -308,10 +308,9 @@ def _heat_maps(
     data: the same films as copies, which record the grey rule of the data set.
     """
     from cxr.manifest import has_split
-    from cxr.pixels.grey import Grey, recorded_grey
+    from cxr.pixels.grey import recorded_grey
     from saliency.export import HeatMapExport
 
-    grey = recorded_grey(data) or Grey.STORED
     for split in SPLITS:
         table = _heat_map_table(root, split)
         if not has_split(table, split):
@@ -323,7 +322,7 @@ def _heat_maps(
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
         export = HeatMapExport(record.folder, split, methods, tasks=tasks, **options)
-        _export_split(model, export, films, grey, record, group)
+        _export_split(model, export, films, recorded_grey(data) or films.grey, record, group)
 
 
 def _heat_map_table(root: Path, split: str) -> Path:

@@ -58,7 +58,7 @@ GONE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args, recipe, settings = parse_args(argv)
-    from cxr.pixels.grey import Grey, recorded_grey
+    from cxr.pixels.grey import recorded_grey
     from cxr.runs.folder_lock import locked
     from models.checkpoint import build_model, save_model
     from models.initial import start_from
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if init is not None and state is None:
                 for line in start_from(model, init):
                     group.print(f"--init {args.init}: {line}")
-            model.details["grey"] = (recorded_grey(args.data) or Grey.STORED).to_json()
+            model.details["grey"] = (recorded_grey(args.data) or films.grey).to_json()
             model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
             trainer = Trainer(
                 model, films, validation, options, checkpoints, settings, image_size=args.image_size,

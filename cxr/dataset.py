@@ -63,7 +63,7 @@ class FilmDataset(Dataset[tuple[Tensor, Tensor]]):
         """The whole film, or its square (side, side) uint8 where films are packed."""
         if self.films.packed is not None:
             return self.films.packed.pixels(inside_release(self.films.paths[index]))
-        return open_film(self.films.files[index])
+        return open_film(self.films.files[index], self.films.grey)
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:

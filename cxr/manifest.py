@@ -30,6 +30,7 @@ from cxr.paths import (
     study_of,
     view_of,
 )
+from cxr.pixels.grey import PREPROCESSING, Grey
 from cxr.splits import DRAWN_SHARES, in_split
 from cxr.tables import line_of, read_csv
 
@@ -62,7 +63,7 @@ class Films:
 
     labels: (N, C) float32, C labels of `label_set`: 0, 1, or NaN where a film is not labelled or its label is ignored.
     ids, patients, studies, views, sexes, ages: text, empty where unknown; ids are unique. lines: each film's line in
-    `table`. files: the images, or the arrays that hold them when the films are `packed`.
+    `table`. files: the images, or the arrays that hold them when the films are `packed`. grey: the rule to read them by.
     """
 
     table: Path
@@ -78,6 +79,7 @@ class Films:
     files: tuple[Path, ...]
     labels: np.ndarray
     packed: PackedFilms | None = None
+    grey: Grey = Grey.STORED
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -169,7 +171,15 @@ def read_films(
     rows = np.nonzero(keep)[0]
     negative = _is_chexpert(content) if dataset.blank_is_negative is None else dataset.blank_is_negative
     labels = label_values(content, table, label_set, negative, uncertain)
-    return _located(table, root, identity.iloc[rows], label_set, labels[rows])
+    films = _located(table, root, identity.iloc[rows], label_set, labels[rows])
+    return replace(films, grey=_grey(table, root, dataset))
+
+
+def _grey(table: Path, root: Path, dataset: DataSet) -> Grey:
+    """The data set's rule for films as they are; copies were made by it and are plain 8 bit."""
+    if (root / PREPROCESSING).is_file():
+        return Grey.STORED
+    return Grey.from_json(dataset.grey, place(table.with_name(DATASET)))
 
 
 def has_split(table: Path, split: str) -> bool:
@@ -270,7 +280,7 @@ def _chexpert_views(content: pd.DataFrame, views: pd.Series) -> pd.Series:
         views = content["Frontal/Lateral"].str.strip().str.lower().where(lambda kind: kind != "", views)
     if "AP/PA" in content.columns:
         projection = content["AP/PA"].str.strip()
-        views = views.where((views == "lateral") | (projection == ""), projection)
+        views = views.where((views == "lateral") | ~projection.isin(["AP", "PA"]), projection)
     return views
 
 

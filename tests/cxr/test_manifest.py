@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.labels import CHEXPERT
 from cxr.manifest import read_films
 from cxr.paths import film_id, patient_of
+from cxr.pixels.grey import Grey
 from cxr.splits import split_table
 from tests.films import alternating_labels, write_film, write_labels
 
@@ -157,3 +159,16 @@ def test_an_unreadable_film_names_its_row(root):
     dataset = FilmDataset(read_films(root / "train.csv", root), 16)
     with pytest.raises(InputError, match=r"train\.csv, line 4: .*patient00002"):
         dataset[2]
+
+
+def test_films_are_read_by_the_data_set_s_grey_rule_and_copies_as_they_are(tmp_path):
+    """12 bits in a 16-bit PNG: near black as stored, right by the rule of dataset.json."""
+    deep = (np.arange(64 * 64).reshape(64, 64) % 4096).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    (tmp_path / "films.csv").write_text("Path,L\na.png,1\n")
+    (tmp_path / "dataset.json").write_text('{"labels": ["L"], "grey": {"rule": "range", "low": 0, "high": 4095}}')
+    films = read_films(tmp_path / "films.csv", tmp_path)
+    image, _ = FilmDataset(films, 64)[0]
+    np.testing.assert_allclose(image[0].numpy(), deep / 4095, atol=1e-6)
+    (tmp_path / "preprocessing.json").write_text('{"size": 64}')  # copies were made by the rule already
+    assert read_films(tmp_path / "films.csv", tmp_path).grey == Grey.STORED
