@@ -63,7 +63,7 @@ class Films:
 
     labels: (N, C) float32, C labels of `label_set`: 0, 1, or NaN where a film is not labelled or its label is ignored.
     ids, patients, studies, views, sexes, ages: text, empty where unknown; ids are unique. lines: each film's line in
-    `table`. files: the images, or the arrays that hold them when the films are `packed`. grey: the rule to read them by.
+    `table`. files: the images, or the arrays that hold them when the films are `packed`. grey: the rule to read them.
     """
 
     table: Path
@@ -212,7 +212,7 @@ def _located(table: Path, root: Path, identity: pd.DataFrame, label_set: LabelSe
     lines = tuple(int(line) for line in identity["line"])
     locate = _locate if packed is None else _locate_packed
     files = locate(paths, lines, table, root, packed)
-    columns = {field: tuple(identity[name]) for field, name in _COLUMNS.items()}
+    columns: dict[str, Any] = {field: tuple(identity[name]) for field, name in _COLUMNS.items()}
     return Films(table, label_set, paths, lines=lines, files=files, labels=labels, packed=packed, **columns)
 
 
