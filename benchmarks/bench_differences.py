@@ -1,4 +1,4 @@
-"""What each difference from the published code changes, one at a time, on the results of the demo.
+"""Effect of each difference from the published code, one at a time, on the results of the demo.
 
     python -m benchmarks.bench_differences demo/results demo/savedModels demo/data/CheXlocalize
 
@@ -141,7 +141,8 @@ def remade(
 ) -> Tensor:
     """An evidence map in which each of the three differences is chosen for itself."""
     evidence = folder.evidence(image_id, task)
-    assert evidence.grid is not None
+    if evidence.grid is None:
+        raise ValueError("the evidence holds no grid")
     shifts = ShiftGrid(evidence.patch_size, evidence.steps_per_patch, evidence.image_size)
     logits = evidence.grid[0].double()
     if folder.method == "scaled":

@@ -1,4 +1,4 @@
-"""What the record of a stage costs for as many films as CheXpert has: seconds and bytes.
+"""Cost of a stage's record for as many films as CheXpert has: seconds and bytes.
 
     python -m benchmarks.bench_record --films 223414
 

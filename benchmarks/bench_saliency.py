@@ -132,7 +132,8 @@ def compare(
         float((ours_maps[kind][: len(maps)] - maps).abs().max() / (maps.abs().max() if relative else 1))
         for kind, maps in published_maps.items()
     )
-    assert difference <= TOLERANCE, f"the maps differ by {difference}"
+    if difference > TOLERANCE:
+        raise RuntimeError(f"the maps differ by {difference}")
     ratios = {
         "ratio": seconds["seconds"] / ours_seconds["seconds"],
         "cpu_ratio": seconds["cpu_seconds"] / ours_seconds["cpu_seconds"],

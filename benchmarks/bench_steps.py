@@ -1,4 +1,4 @@
-"""What a coarser shift grid costs a map: error and seconds of every --steps-per-patch, against the full grid.
+"""Cost of a coarser shift grid: error and seconds of every --steps-per-patch, against the full grid.
 
     python -m benchmarks.bench_steps films/ --weights demo/savedModels/MedicalPatchNet
     python -m benchmarks.bench_steps film.dcm --out /tmp/b0.csv     # seconds of an EfficientNet-B0, some minutes

@@ -97,7 +97,9 @@ def compare(folder: Path, codes: dict[str, dict[str, Any]], true_pos_only: bool,
         for task in CHEXPERT.task_names
     }
     published = timer.seconds()
-    assert searched == dict(tune(curves, "ternary")[["task", "threshold"]].itertuples(index=False, name=None))
+    tuned = dict(tune(curves, "ternary")[["task", "threshold"]].itertuples(index=False, name=None))
+    if searched != tuned:
+        raise RuntimeError(f"the two searches disagree: {searched} and {tuned}")
     found = np.mean([curves[task][int(searched[task] * STEPS)] for task in CHEXPERT.task_names])
     shared = {"case": case, "true_pos_only": true_pos_only, "maps": len(codes) * len(CHEXPERT.task_names)}
     return [

@@ -45,7 +45,7 @@ from training.loader import Batch, PartSampler, TrainingSet, collate
 from training.trainer import READ_EVERY
 
 MEMORY_GB = {"efficientnet_b0": 1.15, "efficientnet_v2_s": 2.02}
-"""What training on a film of 512 px moves through a GPU's memory at least."""
+"""Least traffic through a GPU's memory for training on a film of 512 px."""
 
 PACKED_SIZES = (1024, 640, 512)
 
@@ -71,7 +71,7 @@ class Case:
 
 
 def minutes_of(case: Case) -> float:
-    """What a case may take on a GPU."""
+    """Time and memory that a case may take on a GPU."""
     return 2.0 if case.mode == COMPILED else 1.0 if case.what == TOGETHER else 0.5
 
 
@@ -140,7 +140,7 @@ FEASIBLE = {
 
 
 def cases(args: argparse.Namespace) -> list[Case]:
-    """What is measured, the quick and important first."""
+    """Cases to measure, the quick and important ones first."""
     packed = [f"packed {size}" for size in PACKED_SIZES]
     loaders = [ONE_CORE, ALL_WORKERS] if args.workers else [ONE_CORE]
     found = [Case(what, "published", LOADER_BATCH, JPEGS) for what in loaders]

@@ -1,4 +1,4 @@
-"""What every benchmark shares: seconds, memory, the machine's name, and how a result is told and kept."""
+"""Shared by the benchmarks: seconds, memory, the machine's name, printing and writing of results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Timer:
 
 
 def memory_mib(which: Literal["VmRSS", "VmHWM"]) -> float:
-    """What this process holds in memory now (VmRSS), and at most has held since it started (VmHWM)."""
+    """Memory of this process now (VmRSS), and its peak since the start (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
 

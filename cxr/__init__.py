@@ -1,1 +1,1 @@
-"""What things are called and how they are stored: labels, films, masks, heat maps, files."""
+"""Labels, films, masks, heat maps, results: names and file formats. Imports no other folder."""

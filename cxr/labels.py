@@ -19,7 +19,7 @@ from cxr.files import InputError, place, quoted
 from cxr.tables import line_of
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
-"""What the label -1, uncertain, is taken for; `ignore`: not labelled."""
+"""The value that -1, uncertain, is taken for; `ignore`: not labelled."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ _PER_FILM = ("paths", *_COLUMNS, "lines", "files")
 
 
 def read_dataset(table: Path) -> DataSet:
-    """What `dataset.json` beside a table says; without one, nothing. Raises InputError for content of another form."""
+    """Reads `dataset.json` beside a table; without one, nothing is known. Raises InputError for another form."""
     path = Path(table).with_name(DATASET)
     if not path.is_file():
         return DataSet()

@@ -161,7 +161,7 @@ def _maps(value: object, check: Callable[[object], bool]) -> TypeGuard[dict[str,
 
 
 def _header(films: int, size: int) -> bytes:
-    """What numpy writes in front of an array (films, size, size) uint8: 128 bytes."""
+    """The header that numpy writes before an array (films, size, size) uint8: 128 bytes."""
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (films, size, size)})
     return header.getvalue()

@@ -262,7 +262,7 @@ RESULT_KINDS = ("results_per_cxr", "bootstrap_results_per_cxr", "summary_results
 
 
 def result_files(folder: Path, prefix: str) -> list[Path]:
-    """What `write_results` writes."""
+    """Paths of the files that `write_results` writes."""
     return [folder / f"{prefix}_{kind}.csv" for kind in RESULT_KINDS]
 
 

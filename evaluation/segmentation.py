@@ -41,7 +41,7 @@ def above_threshold(normalised: np.ndarray, threshold: float) -> np.ndarray:
 def above_otsu(normalised: np.ndarray) -> np.ndarray:
     """(H, W) bool: the map in 256 levels above Otsu's threshold, holes filled, single pixels dropped.
 
-    CheXlocalize finds contours and draws them filled; a contour of one pixel is no polygon. The result is the same.
+    CheXlocalize finds contours and draws them filled; a contour of one pixel is not a polygon. The result is the same.
     """
     levels = (255 * normalised).astype(np.uint8)
     return _without_single_pixels(_without_holes(levels > otsu_threshold(levels)))

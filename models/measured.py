@@ -1,4 +1,4 @@
-"""What an evaluation measured, brought into the description of the weights that it measured."""
+"""Measured results of an evaluation, written into the description of the weights that it measured."""
 
 from __future__ import annotations
 

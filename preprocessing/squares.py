@@ -216,7 +216,7 @@ def _pack(row_and_job: tuple[int, _Job], part: Path, size: int) -> int | str:
 
 
 def _copy(job: _Job, size: int) -> str | None:
-    """Writes one copy; returns why that was not possible. A full disk is no fault of the film and is raised."""
+    """Writes one copy; returns why that was not possible. A full disk is not a fault of the film and is raised."""
     try:
         square = _square(job, size)
     except InputError as error:

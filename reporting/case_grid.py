@@ -167,7 +167,7 @@ def mask_of(ground_truth: GroundTruth | None, name: str, task: str) -> np.ndarra
 
 
 def square(plane: np.ndarray, film_size: tuple[int, int], protocol: str) -> np.ndarray:
-    """What the network saw: all of a published map and picture, the middle of the corrected ones."""
+    """The square that the network saw: all of a published map and picture, the middle of the corrected ones."""
     return plane if protocol == "published" else in_crop(plane, film_size)
 
 

@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader sees (`columns`, `blocks`, rounded) and what a program reads (`data`, unrounded, for the CSV).
+    """A table for readers (`columns`, `blocks`, rounded) and for programs (`data`, unrounded, for the CSV).
 
     `name` is the file's, `title` what readers call it ("Table 1"; LaTeX counts for itself).
     """

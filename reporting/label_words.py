@@ -58,7 +58,7 @@ def marked(label: str, labels: LabelSet) -> str:
 
 
 def marks_note(labels: LabelSet) -> tuple[str, ...]:
-    """What the marks of `marked` mean, a sentence per group."""
+    """Meaning of the marks of `marked`, a sentence per group."""
     return tuple(
         f"({mark}) one of the {len(labels.groups[group])} labels of {group}{_renaming(labels, group)}."
         for group, mark in group_marks(labels).items()

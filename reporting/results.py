@@ -1,4 +1,4 @@
-"""What a report shows of a results folder, as typed values; `reporting.reading` fills them from the files.
+"""Content of a report, as typed values of a results folder; `reporting.reading` fills them from the files.
 
 A results folder holds one folder per network (`results/MedicalPatchNet`, `results/EfficientNetB0`). The patch network
 gives the evidence maps and the baseline the CAMs, as in the paper.

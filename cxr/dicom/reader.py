@@ -151,7 +151,7 @@ def _inflated(packed: bytes, path: Path) -> bytes:
 
 
 def _other_format(content: bytes) -> str:
-    """What to say of a file that is not DICOM."""
+    """The message for a file that is not DICOM."""
     try:
         with Image.open(BytesIO(content)) as image:
             name = image.format

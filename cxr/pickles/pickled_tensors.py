@@ -109,7 +109,7 @@ class _Count:
 
 
 def _storage_bytes(tensor: torch.Tensor) -> bytes:
-    """What torch's legacy `torch.save` writes of a float32 tensor's storage."""
+    """The bytes that torch's legacy `torch.save` writes for a float32 tensor's storage."""
     values = torch.empty(0).set_(tensor.untyped_storage()).numpy().astype("<f4")  # (n,)
     sizes = {"short": 2, "int": 4, "long": 4}
     system = {"protocol_version": _VERSION, "little_endian": True, "type_sizes": sizes}

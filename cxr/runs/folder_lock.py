@@ -95,7 +95,7 @@ def _sign(handle: int) -> None:
 
 
 def _read(handle: int) -> dict[str, object]:
-    """What the holder wrote; nothing when it has not yet."""
+    """The text that the holder wrote; empty when it has not yet."""
     try:
         content = json.loads(os.pread(handle, 4096, 0))
     except ValueError:

@@ -1,1 +1,1 @@
-"""What every source shares: tables in, manifests out."""
+"""Code that all sources share: tables in, manifests out."""

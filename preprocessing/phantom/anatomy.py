@@ -73,7 +73,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Build:
-    """What a patient's chest looks like, the same on all of the patient's films. 1.0 is average."""
+    """Shape of a patient's chest, the same on all of the patient's films. 1.0 is average."""
 
     width: float
     height: float
@@ -101,7 +101,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Change:
-    """What disease does to the outlines themselves: sizes of heart and mediastinum, rise of each dome."""
+    """Changes of the outlines by disease: sizes of heart and mediastinum, rise of each dome."""
 
     heart: float = 1.0
     mediastinum: float = 1.0

@@ -34,7 +34,7 @@ class Layers:
 
 @dataclass
 class Scene:
-    """What a painter works on. `draw` is the finding's own."""
+    """The film that a painter works on. `draw` is the finding's own."""
 
     canvas: Canvas
     anatomy: Anatomy

@@ -4,7 +4,7 @@ Radiology: Artificial Intelligence, doi 10.1148/ryai.2019180041. Source of the f
 `stage_2_train_labels.csv` and `stage_2_detailed_class_info.csv`. Traps:
 
 - `patientId` is a FILM id. The films are NIH's and patients have several, so that no patient is known, the set cannot
-  be split by patient, and it is no external test of a network trained on NIH.
+  be split by patient, and it is not an external test of a network trained on NIH.
 - One row per box, up to four of a film; all rows of a film are one film.
 - Boxes are in the 1024 x 1024 films. They surround opacities suspicious of pneumonia: a film of the class
   `No Lung Opacity / Not Normal` may show other findings.

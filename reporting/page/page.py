@@ -80,7 +80,7 @@ def _read(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """What the page may do: show pictures that it holds, and use this one style sheet and this one script."""
+    """Content security policy: the page shows pictures that it holds, with this one style sheet and this one script."""
     return f"default-src 'none'; img-src data:; style-src {_hashed(style)}; script-src {_hashed(script)}"
 
 
