@@ -233,9 +233,9 @@ def _predict(films: list[ReadFilm], model: MedicalPatchNet) -> Iterator[Predicti
         logits = model(images.to(next(model.parameters()).device)).cpu()  # (B, C)
     if not torch.isfinite(logits).all():
         raise InputError("the network's logits are not finite numbers; its weights are damaged")
-    for film, image, film_logits in zip(films, images, logits, strict=True):
-        assert film.crop is not None
-        parts = Contributions.of(model, image, film_logits, film.crop)
+    crops = [film.crop for film in films if film.crop is not None]
+    for film, crop, image, film_logits in zip(films, crops, images, logits, strict=True):
+        parts = Contributions.of(model, image, film_logits, crop)
         yield Prediction(replace(film, image=None), parts)  # a folder's pixels need not fit into memory
 
 
