@@ -57,8 +57,7 @@ def compare(
     `names` are the files, for messages. Raises InputError when no label is shared, and when the films or their labels
     differ; their order may.
     """
-    a, b = _shared_labels(a, b, names)
-    b = _same_films(a, b, names)
+    a, b = paired_films(a, b, names)
     panels = [panel_of(a, thresholds_a), panel_of(b, thresholds_b)]
     ones = np.ones((len(a.paths), 1))
     observed_a, observed_b = (panel_sums(panel, ones) for panel in panels)
@@ -78,6 +77,15 @@ def compare(
             rows.append(row)
     _add_delong(rows[: len(a.label_set)], a, b)
     return by_label(a.label_set, rows, COLUMNS)
+
+
+def paired_films(a: Predictions, b: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
+    """Both with the labels that they share and the films in the order of `a`.
+
+    Raises InputError when no label is shared, and when the films or their labels differ.
+    """
+    a, b = _shared_labels(a, b, names)
+    return a, _same_films(a, b, names)
 
 
 def _shared_labels(a: Predictions, b: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:

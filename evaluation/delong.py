@@ -1,7 +1,9 @@
 """DeLong's variance of the AUROC, its interval, and the paired test of two scores on the same films.
 
 DeLong et al. 1988, doi:10.2307/2531595, in O(n log n) through midranks: Sun and Xu 2014, doi:10.1109/LSP.2014.2337313.
-Films are taken as independent; several films of one patient make the intervals somewhat narrow.
+Films are taken as independent, and several films of one patient make the intervals too narrow, unless a test is given
+`clusters`: the variance is then that of Obuchowski 1997, doi:10.2307/2533958, which is DeLong's where every film is a
+cluster of its own.
 """
 
 from __future__ import annotations
@@ -41,6 +43,27 @@ def components(labels: np.ndarray, scores: np.ndarray) -> Components:
     return Components(above / max(negatives, 1), 1 - below / max(positives, 1))
 
 
+def clustered_variance(parts: Components, positive: np.ndarray, clusters: np.ndarray) -> float:
+    """Variance of the mean of `parts` when the films of a cluster depend on each other (Obuchowski 1997).
+
+    positive: (P + N,) bool, in the order of the films. clusters: (P + N,) int >= 0. With A and B the sums over a
+    cluster of the centred parts of its positives and negatives, and I10, I01 and I the numbers of clusters with
+    positives, with negatives, and of all: I10/(I10-1) sum A^2 / P^2 + I01/(I01-1) sum B^2 / N^2 + 2 I/(I-1) sum A B / (P N).
+    NaN with fewer than 2 clusters that have positives, or negatives.
+    """
+    shares, counts = [], []
+    for values, of_class in ((parts.of_positives, clusters[positive]), (parts.of_negatives, clusters[~positive])):
+        if len(np.unique(of_class)) < 2:
+            return np.nan
+        centred = (values - values.mean()) / len(values)
+        shares.append(np.bincount(of_class, centred, minlength=int(clusters.max()) + 1))
+        counts.append(len(np.unique(of_class)))
+    pairs = ((shares[0], shares[0], counts[0]), (shares[1], shares[1], counts[1]))
+    within = sum(count / (count - 1) * float(first @ second) for first, second, count in pairs)
+    both = len(np.unique(clusters))
+    return max(0.0, within + 2 * both / (both - 1) * float(shares[0] @ shares[1]))
+
+
 class AurocInterval(NamedTuple):
     auroc: float
     standard_error: float
@@ -65,15 +88,18 @@ class PairedTest(NamedTuple):
     p: float
 
 
-def paired_test(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> PairedTest:
-    """Two-sided test of equal AUROC, `difference` being a - b.
+def paired_test(
+    labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray | None = None
+) -> PairedTest:
+    """Two-sided test of equal AUROC, `difference` being a - b. clusters: (N,) index of each film's patient.
 
     p is 1 where both rank every film alike. All is NaN with fewer than 2 positives or 2 negatives; p alone is NaN where
     the AUROCs differ and the variance is 0 (each film contributes the same, so the normal approximation says nothing).
     """
     a, b = components(labels, scores_a), components(labels, scores_b)
     gap = Components(a.of_positives - b.of_positives, a.of_negatives - b.of_negatives)
-    error = float(np.sqrt(gap.variance))
+    variance = gap.variance if clusters is None else clustered_variance(gap, labels == 1, clusters)
+    error = float(np.sqrt(variance))
     if np.isnan(error):
         return PairedTest(np.nan, np.nan, np.nan)
     difference = float(gap.of_positives.mean())
