@@ -48,7 +48,8 @@ def clustered_variance(parts: Components, positive: np.ndarray, clusters: np.nda
 
     positive: (P + N,) bool, in the order of the films. clusters: (P + N,) int >= 0. With A and B the sums over a
     cluster of the centred parts of its positives and negatives, and I10, I01 and I the numbers of clusters with
-    positives, with negatives, and of all: I10/(I10-1) sum A^2 / P^2 + I01/(I01-1) sum B^2 / N^2 + 2 I/(I-1) sum A B / (P N).
+    positives, with negatives, and of all, it is
+    I10 / (I10 - 1) sum A^2 / P^2 + I01 / (I01 - 1) sum B^2 / N^2 + 2 I / (I - 1) sum A B / (P N).
     NaN with fewer than 2 clusters that have positives, or negatives.
     """
     shares, counts = [], []
