@@ -6,7 +6,7 @@ the number of resamples, the chunk size and the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,18 @@ def resampled_sums(
             progress.update(stop - start)
             start = stop
     return results
+
+
+def resampled_values(
+    statistic: Callable[[np.ndarray], np.ndarray], units: np.ndarray, *, resamples: int, seed: int
+) -> np.ndarray:
+    """Values (..., B) of a statistic that takes weights (N, b) to (..., b), under B = `resamples` resamples."""
+    parts = [statistic(np.empty((len(units), 0)))]
+    with tqdm(total=resamples, desc="resamples", delay=2, leave=False) as progress:
+        for weights in resample_weights(units, resamples, seed):
+            parts.append(statistic(weights))
+            progress.update(weights.shape[1])
+    return np.concatenate(parts, axis=-1)
 
 
 @dataclass(frozen=True)

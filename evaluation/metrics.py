@@ -52,27 +52,28 @@ def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confu
 
 
 def accuracy(counts: Confusion) -> np.ndarray:
-    return _ratio(counts.tp + counts.tn, counts.tp + counts.tn + counts.fp + counts.fn)
+    return ratio(counts.tp + counts.tn, counts.tp + counts.tn + counts.fp + counts.fn)
 
 
 def sensitivity(counts: Confusion) -> np.ndarray:
-    return _ratio(counts.tp, counts.tp + counts.fn)
+    return ratio(counts.tp, counts.tp + counts.fn)
 
 
 def specificity(counts: Confusion) -> np.ndarray:
-    return _ratio(counts.tn, counts.tn + counts.fp)
+    return ratio(counts.tn, counts.tn + counts.fp)
 
 
 def precision(counts: Confusion) -> np.ndarray:
-    return _ratio(counts.tp, counts.tp + counts.fp)
+    return ratio(counts.tp, counts.tp + counts.fp)
 
 
 def f1(counts: Confusion) -> np.ndarray:
     """2 TP / (2 TP + FP + FN): 0, not undefined, where there are positives and none is found."""
-    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+    return ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
+    """Quotient; NaN where the denominator, a count or sum of weights, is 0."""
     undefined = np.full(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
 
@@ -120,7 +121,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     labels, scores = labelled(labels, scores)
     twice_wins = _twice_wins(_pair_rows(labels, scores).sum(axis=1)[:, None])
     positives = np.count_nonzero(labels == 1)
-    return float(_ratio(twice_wins, 2.0 * positives * (len(labels) - positives))[0])
+    return float(ratio(twice_wins, 2.0 * positives * (len(labels) - positives))[0])
 
 
 def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -274,8 +275,8 @@ class PanelSums:
             return DECISION_METRICS[metric](self.confusion(rule))
         if metric == "auroc":
             positives = self["positives"]
-            return _ratio(self["twice_wins"], 2 * positives * (self["films"] - positives))
-        return _ratio(self["squared_error" if metric == "brier" else "calibration_gap"], self["films"])
+            return ratio(self["twice_wins"], 2 * positives * (self["films"] - positives))
+        return ratio(self["squared_error" if metric == "brier" else "calibration_gap"], self["films"])
 
 
 def panel_sums(panel: Sequence[LabelSums], weights: np.ndarray) -> PanelSums:
