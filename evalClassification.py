@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from cxr.labels import LabelSet
     from cxr.manifest import Films
     from cxr.pixels.grey import Grey
+    from cxr.predictions import Predictions
     from cxr.runs.run_record import RunRecord, Stage
     from models.patch_net import MedicalPatchNet
     from saliency.export import HeatMapExport
@@ -34,7 +35,8 @@ EXAMPLES = """
 python evalClassification.py --weights savedModels/MedicalPatchNet --data CheXpert-1024 --chexlocalize chexlocalize
 python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 64 --data CheXpert-1024 --heatmaps none
 python evalClassification.py --predictions results/MedicalPatchNet --resamples 10000 --resample-unit patient
-python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0
+python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0 --margin 0.02
+python evalClassification.py --predictions results/MedicalPatchNet --data CheXpert-1024
 """
 
 ADDITIVITY_FILMS = 8
@@ -67,8 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _heat_maps(model, args.chexlocalize, args.data, record, group, methods, args.all_labels, options)
         if group.is_main:
             _statistics(folder, resampling)
+            if args.data is not None:
+                _subgroups(folder, args.data, resampling)
             if args.compare is not None:
                 _comparison(folder, args.compare, resampling)
+            if args.margin is not None:
+                _equivalence(folder, args.compare, args.margin, resampling)
     return 0
 
 
@@ -87,6 +93,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.weights is not None and args.data is None:
         parser.error("--weights needs --data")
+    if args.margin is not None and args.compare is None:
+        parser.error("--margin needs --compare: the models that it is to hold for")
     if args.weights is not None and args.output is None:
         from models.hub import weights_name
 
@@ -139,6 +147,11 @@ def _add_statistics(add: Callable[..., argparse.Action]) -> None:
     )
     add("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
     add("--compare", type=cli.path, metavar="DIR", help="compare with the predictions of another results folder")
+    add(
+        "--margin",
+        type=cli.number(0, 0.5, above=True),
+        help="with --compare: is the AUROC equivalent, or not inferior, within this margin? State it beforehand",
+    )
 
 
 # ---------------------------------------------------------------------------------------------- what needs the network
@@ -415,37 +428,96 @@ def _known_labels(record: RunRecord) -> LabelSet | None:
     )
 
 
-def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> None:
-    """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films and the labels that both have."""
+def _subgroups(folder: Path, data: Path, resampling: Mapping[str, Any]) -> None:
+    """`subgroups_<split>.csv` of every split whose films' sex, age or view the tables of `data` know."""
+    from cxr.names import THRESHOLDS, table_file
+    from cxr.runs.run_record import RunRecord
+    from cxr.splits import split_table
+    from cxr.thresholds import read_thresholds
+    from evaluation.result_tables import film_groups, read_saved, saved_predictions, write_subgroups
+
+    record = RunRecord(folder)
+    options = {name: resampling[name] for name in ("resamples", "seed")}
+    for split, predictions in read_saved(folder, _known_labels(record)).items():
+        name, table, target = f"subgroups_{split}", split_table(data, split), table_file(folder, "subgroups", split)
+        if not table.is_file():
+            continue
+        read = {"predictions": saved_predictions(folder)[split], "films": table, "thresholds": folder / THRESHOLDS}
+        inputs = {what: sha256(path) for what, path in read.items()}
+        if record.is_complete(name, inputs=inputs, options=options, outputs=[target]):
+            continue
+        groups = film_groups(predictions, table)
+        if not groups:
+            print(f"{place(table)}: no sex, age or view that tells its films apart, hence no {target.name}")
+            continue
+        with record.stage(name, inputs=inputs, options=options, outputs=[target]) as stage:
+            write_subgroups(target, predictions, groups, read_thresholds(folder / THRESHOLDS), **options)
+            stage.wrote(target)
+        print(f"{target}: by {', '.join(groups).lower()}")
+
+
+def _pair(folder: Path, other: Path) -> tuple[Predictions, Predictions, tuple[str, str], dict[str, Any]]:
+    """Test predictions of two results folders, their files' names, and fingerprints of what a table of both reads.
+
+    Raises InputError for predictions that were changed since they were made.
+    """
     from cxr.names import THRESHOLDS
     from cxr.predictions import read_predictions
+    from cxr.runs.run_record import RunRecord
+    from evaluation.result_tables import with_groups
+
+    files = (predictions_file(folder, "test"), predictions_file(other, "test"))
+    for file in files:
+        RunRecord(file.parent).check_unchanged(file)
+    a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
+    read = {results.name: (predictions_file(results, "test"), results / THRESHOLDS) for results in (folder, other)}
+    inputs = {name: {path.name: sha256(path) for path in paths} for name, paths in read.items()}
+    return a, b, (str(files[0]), str(files[1])), inputs
+
+
+def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> None:
+    """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films and the labels that both have."""
+    from cxr.names import THRESHOLDS, comparison_file
     from cxr.runs.run_record import RunRecord
     from cxr.tables import write_csv
     from cxr.thresholds import read_thresholds
     from evaluation.comparison import compare
-    from evaluation.result_tables import with_groups
 
-    target = folder.parent / f"comparison_{folder.name}_vs_{other.name}.csv"
-    files = [predictions_file(results, "test") for results in (folder, other)]
-    for file in files:
-        RunRecord(file.parent).check_unchanged(file)
-    record, name = RunRecord(folder), f"comparison with {other.name}"
-    read = {
-        str(file.parent.name): {path.name: sha256(path) for path in (file, file.parent / THRESHOLDS)} for file in files
-    }
-    if record.is_complete(name, inputs=read, options=dict(resampling), outputs=[target]):
+    a, b, names, inputs = _pair(folder, other)
+    record, name, target = RunRecord(folder), f"comparison with {other.name}", comparison_file(folder, other)
+    if record.is_complete(name, inputs=inputs, options=dict(resampling), outputs=[target]):
         print(f"{target}: complete")
         return
-    a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
     thresholds = [read_thresholds(results / THRESHOLDS) for results in (folder, other)]
-    table = compare(a, b, *thresholds, names=(str(files[0]), str(files[1])), **resampling)
-    with record.stage(name, inputs=read, options=dict(resampling), outputs=[target]) as stage:
+    table = compare(a, b, *thresholds, names=names, **resampling)
+    with record.stage(name, inputs=inputs, options=dict(resampling), outputs=[target]) as stage:
         write_csv(target, table)
         stage.wrote(target)
     alone = sorted(set(a.names) ^ set(b.names))
     if alone:
         print(f"compared without {', '.join(map(quoted, alone))}, which only one of the two has")
     print(f"{target}: differences of {folder.name} and {other.name} on the same films")
+
+
+def _equivalence(folder: Path, other: Path, margin: float, resampling: Mapping[str, Any]) -> None:
+    """`equivalence_<a>_vs_<b>.csv` beside the two folders: is the AUROC of the test films the same within a margin?"""
+    from cxr.names import comparison_file
+    from cxr.runs.run_record import RunRecord
+    from cxr.tables import write_csv
+    from evaluation.equivalence import equivalence
+
+    a, b, names, inputs = _pair(folder, other)
+    record, target = RunRecord(folder), comparison_file(folder, other, "equivalence")
+    name, options = f"equivalence with {other.name}", {**resampling, "margin": margin}
+    if record.is_complete(name, inputs=inputs, options=options, outputs=[target]):
+        print(f"{target}: complete")
+        return
+    table = equivalence(a, b, margin=margin, names=names, **resampling)
+    with record.stage(name, inputs=inputs, options=options, outputs=[target]) as stage:
+        write_csv(target, table)
+        stage.wrote(target)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in table["verdict"].value_counts().items())
+    print(f"{target}: AUROC within {margin:g}, labels and means: {verdicts}")
 
 
 if __name__ == "__main__":

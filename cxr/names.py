@@ -54,6 +54,7 @@ SPLITS = {"val": "validation", "test": "test"}
 
 RUN_RECORD = "run.json"
 THRESHOLDS = "thresholds.json"
+CALIBRATION = "calibration.json"
 REFERENCE = "reference.npz"
 
 
@@ -62,8 +63,13 @@ def predictions_file(results: Path, split: str) -> Path:
 
 
 def table_file(results: Path, kind: str, split: str) -> Path:
-    """kind: `classification`, `roc`, `calibration`, `subgroups` or `map_predictions`."""
+    """kind: that of a table, such as `classification`; those of a results folder are in `evaluation.result_tables`."""
     return results / f"{kind}_{split}.csv"
+
+
+def comparison_file(first: Path, second: Path, kind: str = "comparison") -> Path:
+    """The table of two results folders, beside the first. kind: `comparison` or `equivalence`."""
+    return first.with_name(f"{kind}_{first.name}_vs_{second.name}.csv")
 
 
 def evidence_folder(results: Path, split: str) -> Path:

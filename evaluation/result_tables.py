@@ -9,16 +9,25 @@ from typing import Any
 
 import pandas as pd
 
+from cxr.calibration_lines import Calibration, read_calibration, write_calibration
 from cxr.files import InputError, place, quoted
 from cxr.labels import LabelSet
-from cxr.names import SPLITS, THRESHOLDS, predictions_file, table_file
+from cxr.manifest import film_identity, read_table
+from cxr.names import CALIBRATION, SPLITS, THRESHOLDS, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from cxr.tables import write_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
+from evaluation.calibration import fit_calibration, recalibration_table
 from evaluation.classification import calibration_points, classification_table, roc_points, youden_thresholds
+from evaluation.decision_curves import decision_curves
+from evaluation.precision_recall import precision_recall_table
+from evaluation.subgroups import attributes_of, subgroup_table
 
-KINDS = ("classification", "roc", "calibration")
+KINDS = ("classification", "roc", "calibration", "precision_recall", "recalibration", "decision_curve")
 """Kinds of tables, one of each for every split."""
+
+SIDE_RESAMPLES = 10_000
+"""At most, for the tables beside `classification`: two digits of their intervals are settled in a tenth of the time."""
 
 
 def saved_predictions(results: Path) -> dict[str, Path]:
@@ -34,7 +43,8 @@ def saved_predictions(results: Path) -> dict[str, Path]:
 def table_files(results: Path) -> list[Path]:
     """Every file that `write_tables` makes of the predictions that are there."""
     splits = saved_predictions(results)
-    return [results / THRESHOLDS, *(table_file(results, kind, split) for kind in KINDS for split in splits)]
+    tables = [table_file(results, kind, split) for kind in KINDS for split in splits]
+    return [results / THRESHOLDS, results / CALIBRATION, *tables]
 
 
 def read_saved(results: Path, label_set: LabelSet | None) -> dict[str, Predictions]:
@@ -82,17 +92,22 @@ def shared_patients(predictions: Mapping[str, Predictions]) -> str:
 def write_tables(
     results: Path, predictions: Mapping[str, Predictions], **resampling: Any
 ) -> tuple[dict[str, pd.DataFrame], Thresholds]:
-    """Writes `thresholds.json` and the tables of every split; returns split -> classification table, and thresholds.
+    """Writes `thresholds.json`, `calibration.json` and the tables of every split.
 
-    resampling: resamples, seed and unit of `classification_table`.
+    Returns split -> classification table, and the thresholds. resampling: resamples, seed and unit of
+    `classification_table`; the other tables have at most SIDE_RESAMPLES resamples.
     """
-    thresholds = _thresholds(results, predictions)
+    thresholds, calibration = _thresholds(results, predictions), _calibration(results, predictions)
+    fewer = {**resampling, "resamples": min(resampling["resamples"], SIDE_RESAMPLES)}
     tables = {}
     for split, of_split in predictions.items():
         tables[split] = classification_table(of_split, thresholds, **resampling)
         write_csv(table_file(results, "classification", split), tables[split])
         write_csv(table_file(results, "roc", split), roc_points(of_split))
         write_csv(table_file(results, "calibration", split), calibration_points(of_split))
+        write_csv(table_file(results, "precision_recall", split), precision_recall_table(of_split, **fewer))
+        write_csv(table_file(results, "recalibration", split), recalibration_table(of_split, calibration, **fewer))
+        write_csv(table_file(results, "decision_curve", split), decision_curves(of_split, calibration))
     return tables, thresholds
 
 
@@ -105,7 +120,51 @@ def _thresholds(results: Path, predictions: Mapping[str, Predictions]) -> Thresh
         thresholds = youden_thresholds(predictions["val"])
     else:
         names = next(iter(predictions.values())).names
-        reason = f"no {predictions_file(results, 'val').name} to take it from"
-        thresholds = Thresholds(dict.fromkeys(names), dict.fromkeys(names, reason))
+        thresholds = Thresholds(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results)))
     write_thresholds(path, thresholds)
     return thresholds
+
+
+def _calibration(results: Path, predictions: Mapping[str, Predictions]) -> Calibration:
+    """Lines fitted to the validation films; without any, those that lie in the folder already."""
+    path = results / CALIBRATION
+    if "val" not in predictions and path.is_file():
+        return read_calibration(path)
+    if "val" in predictions:
+        calibration = fit_calibration(predictions["val"])
+    else:
+        names = next(iter(predictions.values())).names
+        calibration = Calibration(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results)))
+    write_calibration(path, calibration)
+    return calibration
+
+
+def _no_validation(results: Path) -> str:
+    return f"no {predictions_file(results, 'val').name} to take it from"
+
+
+def film_groups(predictions: Predictions, table: Path) -> dict[str, tuple[str, ...]]:
+    """Attribute -> group of each predicted film, from the sex, age and view that a table of films says.
+
+    Films that the table lacks are in no group. Raises InputError when it has none of the films.
+    """
+    identity = film_identity(read_table(table), table).set_index("Path")
+    if not identity.index.isin(predictions.paths).any():
+        film = quoted(predictions.paths[0])
+        raise InputError(f"{place(table)}: none of the predicted films, {film} the first, is in this table")
+    facts = identity.reindex(list(predictions.paths))[["Sex", "Age", "View"]].fillna("")
+    return attributes_of(*(list(facts[name]) for name in facts))
+
+
+def write_subgroups(
+    target: Path,
+    predictions: Predictions,
+    groups: Mapping[str, tuple[str, ...]],
+    thresholds: Thresholds,
+    *,
+    resamples: int,
+    seed: int,
+) -> None:
+    """Writes the table of `film_groups`, with at most SIDE_RESAMPLES resamples."""
+    fewer = min(resamples, SIDE_RESAMPLES)
+    write_csv(target, subgroup_table(predictions, thresholds, groups, resamples=fewer, seed=seed))

@@ -64,9 +64,9 @@ def age_band(age: str) -> str:
 
 
 def attributes_of(sexes: Sequence[str], ages: Sequence[str], views: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Attribute -> group of each film, empty where unknown; without the attributes that no film has."""
+    """Attribute -> group of each film, empty where unknown; without those that do not tell the films apart."""
     found = {"Sex": tuple(sexes), "Age": tuple(map(age_band, ages)), "View": tuple(views)}
-    return {attribute: groups for attribute, groups in found.items() if any(groups)}
+    return {attribute: groups for attribute, groups in found.items() if len(set(groups)) > 1}
 
 
 def subgroup_table(

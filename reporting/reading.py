@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr.files import InputError, printable, quoted, read_json
 from cxr.labels import LabelSet
-from cxr.names import RUN_RECORD, predictions_file, table_file
+from cxr.names import RUN_RECORD, comparison_file, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from reporting.localization_results import read_localization
 from reporting.numbers import Estimate, read_numbers
@@ -159,7 +159,7 @@ def _read_comparison(folders: Mapping[str, Path], missing: list[str]) -> pd.Data
     patch, baseline = folders["patch"], folders["baseline"]
     columns = ("value_a", "value_b", "difference", "ci_low", "ci_high", "delong_p", "delong_p_holm")
     for first, second in ((patch, baseline), (baseline, patch)):
-        path = first.with_name(f"comparison_{first.name}_vs_{second.name}.csv")
+        path = comparison_file(first, second)
         if path.exists():
             table = read_numbers(path, columns, text=("label", "metric", "rule"))
             return table if first == patch else _turned(table)

@@ -160,7 +160,8 @@ def test_age_bands(age, band):
     assert age_band(age) == band
 
 
-def test_attributes_that_nobody_has_are_left_out():
+def test_attributes_that_do_not_tell_films_apart_are_left_out():
+    assert attributes_of(["M", "M"], ["", ""], ["PA", ""]) == {"View": ("PA", "")}
     found = attributes_of(["M", ""], ["", "x"], ["PA", "L"])
     assert found == {"Sex": ("M", ""), "View": ("PA", "L")}
     one = Predictions(("a.png",), np.array([[0.5]]), np.array([[1.0]]), LabelSet(("Mass",)))
