@@ -470,8 +470,8 @@ def _pair(folder: Path, other: Path) -> tuple[Predictions, Predictions, tuple[st
     for file in files:
         RunRecord(file.parent).check_unchanged(file)
     a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
-    read = {results.name: (predictions_file(results, "test"), results / THRESHOLDS) for results in (folder, other)}
-    inputs = {name: {path.name: sha256(path) for path in paths} for name, paths in read.items()}
+    read = {side: (file, file.parent / THRESHOLDS) for side, file in zip("ab", files, strict=True)}
+    inputs = {side: {path.name: sha256(path) for path in paths if path.is_file()} for side, paths in read.items()}
     return a, b, (str(files[0]), str(files[1])), inputs
 
 

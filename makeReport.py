@@ -26,6 +26,7 @@ from reporting.paper import read_paper
 from reporting.paper_tables import table1, table2, table3
 from reporting.reading import read_results
 from reporting.results import Results
+from reporting.statistics_tables import statistics_tables
 from reporting.style import save, style
 from reporting.summary import summary
 from saliency.evidence_files import EvidenceFolder, heat_map_source
@@ -86,7 +87,7 @@ def _tables(results: Results, dataset: str) -> list[Table]:
         tables += [table2(results, protocol, paper, dataset), table3(results, protocol, paper, dataset)]
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
-    return tables
+    return [*tables, *statistics_tables(results, dataset)]
 
 
 def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:

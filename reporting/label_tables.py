@@ -50,12 +50,13 @@ def _metric_rows(
         values = [estimate.value for estimate in estimates]
         difference = values[0] - values[1] if len(values) == 2 else math.nan
         cells = ranked(values, [interval(*estimate) for estimate in estimates])
-        rows.append((Cell(_shown(label, results)), *cells, *plain(number(difference), *map(number, published))))
+        rows.append((Cell(shown(label, results)), *cells, *plain(number(difference), *map(number, published))))
         records.append([name, label, *(bound for estimate in estimates for bound in estimate), difference, *published])
     return tuple(rows), records
 
 
-def _shown(label: str, results: Results) -> str:
+def shown(label: str, results: Results) -> str:
+    """The label with the marks of its groups; a mean as it is."""
     return label if label in means(results.labels) else marked(label, results.labels)
 
 
@@ -97,8 +98,8 @@ def comparison_table(results: Results, dataset: str = "") -> Table:
     cells = []
     for label, row in rows.iterrows():
         difference = interval(row["difference"], row["ci_low"], row["ci_high"])
-        values = plain(_shown(str(label), results), number(row["value_a"]), number(row["value_b"]))
-        p_values = plain(_p_value(row["delong_p"]), _p_value(row["delong_p_holm"]))
+        values = plain(shown(str(label), results), number(row["value_a"]), number(row["value_b"]))
+        p_values = plain(p_value(row["delong_p"]), p_value(row["delong_p_holm"]))
         cells.append((*values, Cell(difference, bold=row["delong_p_holm"] < 0.05), *p_values))
     return Table(
         "comparison",
@@ -115,5 +116,6 @@ def comparison_table(results: Results, dataset: str = "") -> Table:
     )
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """Three decimals, or `< 0.001`."""
     return "< 0.001" if value < 0.001 else number(value)

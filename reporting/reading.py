@@ -40,6 +40,7 @@ def read_results(folder: Path) -> Results:
         localization=read_localization(folders, missing),
         comparison=_read_comparison(folders, missing),
         missing=tuple(missing),
+        **_read_equivalence(folders, models),
     )
 
 
@@ -105,7 +106,25 @@ def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
         scores,
         _read_roc(paths["roc"]) if paths["roc"].exists() else None,
         _read_calibration(paths["calibration"]) if paths["calibration"].exists() else None,
+        *(_read_optional(folder, *table) for table in _OPTIONAL.items()),
     )
+
+
+_OPTIONAL = {
+    "recalibration": (("label", "metric"), ("value_before", "value_after")),
+    "precision_recall": (("label", "metric"), ("value",)),
+    "subgroups": (
+        ("attribute", "group", "label", "metric", "rule"),
+        ("films", "value", "ci_low", "ci_high", "difference", "difference_low", "difference_high"),
+    ),
+}
+"""Kind of a table that a folder may lack -> its columns of text and of numbers; in the order of the fields of Model."""
+
+
+def _read_optional(folder: Path, kind: str, columns: tuple[tuple[str, ...], tuple[str, ...]]) -> pd.DataFrame | None:
+    path = table_file(folder, kind, "test")
+    text, numbers = columns
+    return read_numbers(path, numbers, text) if path.exists() else None
 
 
 def _tables(folder: Path) -> dict[str, Path]:
@@ -166,6 +185,17 @@ def _read_comparison(folders: Mapping[str, Path], missing: list[str]) -> pd.Data
     command = f"python evalClassification.py --predictions {patch} --compare {baseline}"
     missing.append(f"{patch.parent}: no comparison of the two models; made by {command}")
     return None
+
+
+def _read_equivalence(folders: Mapping[str, Path], models: Mapping[str, Model]) -> dict[str, Any]:
+    """Table and names of the two models, from `equivalence_<a>_vs_<b>.csv` in the order in which it was asked for."""
+    numbers = ("margin", "difference", "ci90_low", "ci90_high", "p_noninferior_holm", "p_equivalent_holm")
+    for first, second in (("patch", "baseline"), ("baseline", "patch")) if len(folders) == 2 else ():
+        path = comparison_file(folders[first], folders[second], "equivalence")
+        if path.exists():
+            table = read_numbers(path, (*numbers, "smallest_margin_equivalent"), ("label", "verdict", "note"))
+            return {"equivalence": table, "equivalence_names": (models[first].name, models[second].name)}
+    return {}
 
 
 def _turned(table: pd.DataFrame) -> pd.DataFrame:

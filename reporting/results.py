@@ -62,11 +62,17 @@ class Model:
     scores: Scores | None
     roc: pd.DataFrame | None
     calibration: pd.DataFrame | None
+    recalibration: pd.DataFrame | None = None
+    precision_recall: pd.DataFrame | None = None
+    subgroups: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report shows. missing: one line per part that is not there."""
+    """Everything that a report shows. missing: one line per part that is not there.
+
+    equivalence: with the names of its models a and b; None where no margin was stated.
+    """
 
     folder: Path
     patch: Model | None
@@ -74,6 +80,8 @@ class Results:
     localization: Mapping[Key, Localization]
     comparison: pd.DataFrame | None
     missing: tuple[str, ...]
+    equivalence: pd.DataFrame | None = None
+    equivalence_names: tuple[str, str] = ("", "")
 
     @property
     def roles(self) -> dict[str, Model]:

@@ -146,6 +146,16 @@ def test_equivalence_within_a_margin(folder, capsys):
     np.testing.assert_allclose(table["difference"], differences[table.index], atol=1e-8)
 
 
+def test_a_comparison_with_a_folder_without_tables_is_one_line(folder, capsys):
+    other = folder.parent / "b"
+    other.mkdir()
+    assert run("--predictions", folder, "--compare", other, "--resamples", 0, "--margin", 0.1) == 2
+    assert capsys.readouterr().err.startswith(f"error: {other / 'predictions_test.csv'}: no such file")
+    shutil.copy(folder / "predictions_test.csv", other)
+    assert run("--predictions", folder, "--compare", other, "--resamples", 0, "--margin", 0.1) == 2
+    assert capsys.readouterr().err.startswith(f"error: {other / 'thresholds.json'}: no such file")
+
+
 @pytest.mark.parametrize("margin", ["0", "-0.1", "0.6", "nan", "small"])
 def test_bad_margins_are_refused(folder, margin, capsys):
     with pytest.raises(SystemExit) as stopped:
