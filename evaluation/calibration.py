@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from cxr.calibration_lines import Calibration, Line, logit
+from cxr.labels import LabelSet
 from cxr.predictions import Predictions
 from evaluation.bootstrap import film_units, resampled_values
 from evaluation.classification import by_label, group_means, summary_rows
@@ -31,11 +32,12 @@ COLUMNS = (
     "resamples",
     "note",
 )
+REVERSED = "the slope is negative: in validation, films with higher probabilities were positive less often"
 _STEPS, _TOLERANCE = 200, 1e-12
 
 
 def fit_line(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Line | None, str]:
-    """The line of one label and a remark, empty in general; or None and why there is none.
+    """The line of one label; or None and why there is none.
 
     labels (N,) 0, 1 or NaN; probabilities (N,) in [0, 1]. There is no line without positives or negatives, with one
     probability for all films, and where the probabilities separate the classes: the likelihood then has no maximum.
@@ -50,8 +52,7 @@ def fit_line(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Line | None
         slope, intercept = _maximum_likelihood(labels, (logits - centre) / scale)
     except np.linalg.LinAlgError:  # every chance but a few has become 0 or 1
         return None, "validation is all but perfectly separated"
-    line = Line(slope / scale, intercept - slope * centre / scale)
-    return line, "the slope is negative: higher probabilities mean fewer positives" if slope < 0 else ""
+    return Line(slope / scale, intercept - slope * centre / scale), ""
 
 
 def _no_line(labels: np.ndarray, probabilities: np.ndarray) -> str:
@@ -104,7 +105,7 @@ def fit_calibration(validation: Predictions) -> Calibration:
     columns = zip(validation.labels.T, validation.probabilities.T, strict=True)
     found = {name: fit_line(*column) for name, column in zip(validation.names, columns, strict=True)}
     lines = {name: line for name, (line, _) in found.items()}
-    return Calibration(lines, {name: remark for name, (_, remark) in found.items() if remark})
+    return Calibration(lines, {name: reason for name, (_, reason) in found.items() if reason})
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> np.ndarray:
@@ -147,6 +148,8 @@ def recalibration_table(
 ) -> pd.DataFrame:
     """One row per label or mean of labels and error (`COLUMNS`): before, after, the difference after - before.
 
+    A label without a line has its error before alone, and the reason in `note`.
+
     The interval is that of the difference, paired: both sides have the same resamples. A mean covers the labels that
     have a line. ECE is biased upward on few films, and a line cannot mend what is not a straight line on the logit
     scale, so a calibrated label can have a larger error on the test films.
@@ -161,17 +164,30 @@ def recalibration_table(
         return np.stack([np.stack(side, axis=1) for side in sides])
 
     before, after = errors(np.ones((len(predictions.paths), 1)))[..., 0]  # two (len(ERRORS), C)
-    before = np.where(np.isnan(after), np.nan, before)
     drawn = resampled_values(errors, film_units(predictions, unit), resamples=resamples, seed=seed)
+    named = zip(predictions.names, predictions.labels.T, strict=True)
+    why = [_reason(name, labels, calibration) for name, labels in named]
     rows = []
-    why = [calibration.reasons.get(name, "not a label of the validation films") for name in predictions.names]
     for i, metric in enumerate(ERRORS):
-        samples = drawn[1, i] - drawn[0, i]  # (C, B)
-        summaries = summary_rows(predictions.label_set, after[i] - before[i], samples, why, NOT_LABELLED)
-        values = [
-            np.append(side[i], group_means(predictions.label_set, side[i][:, None])[:, 0]) for side in (before, after)
-        ]
-        for row, value_before, value_after in zip(summaries, *values, strict=True):
+        difference, samples = after[i] - before[i], drawn[1, i] - drawn[0, i]  # (C,), (C, B)
+        summaries = summary_rows(predictions.label_set, difference, samples, why, NOT_LABELLED)
+        both = [_with_means(predictions.label_set, side[i], np.isnan(difference)) for side in (before, after)]
+        for row, value_before, value_after in zip(summaries, *both, strict=True):
             row |= {"metric": metric, "value_before": value_before, "value_after": value_after}
+            line = calibration.lines.get(str(row["label"]))
+            if line is not None and line.slope < 0:
+                row["note"] = "; ".join(filter(None, (str(row["note"]), REVERSED)))
             rows.append(row | {"difference": row["value"]})
     return by_label(predictions.label_set, rows, COLUMNS)
+
+
+def _reason(name: str, labels: np.ndarray, calibration: Calibration) -> str:
+    """Why a label has no difference, where it has none."""
+    if np.isnan(labels).all():
+        return NOT_LABELLED
+    return calibration.reasons.get(name, "not a label of the validation films")
+
+
+def _with_means(label_set: LabelSet, values: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """(C,) -> (C + means,): the values, and the means over the labels that are not left out; left_out: (C,) bool."""
+    return np.append(values, group_means(label_set, np.where(left_out, np.nan, values)[:, None])[:, 0])

@@ -22,11 +22,13 @@ COLUMNS = (
     "resamples",
     "note",
 )
-REASONS = {"auprc": "no positives", "prevalence": NOT_LABELLED}
-"""The two metrics, and why each is undefined where films are labelled, or in a resample.
+METRICS = ("auprc", "prevalence")
+"""A score without information has an AUPRC of about the prevalence, so no AUPRC is readable without it.
 
-A score without information has an AUPRC of about the prevalence, so no AUPRC is readable without it.
+Both are undefined without positives, so that means of both cover the same labels.
 """
+
+_REASON = "no positives"
 
 
 class PrecisionSums:
@@ -57,7 +59,8 @@ class PrecisionSums:
         terms = np.where(found > 0, found * precisions, 0)
         none = np.zeros(weights.shape[1])
         positives = sum(found, none)
-        return np.stack([ratio(sum(terms, none), positives), ratio(positives, films)])  # row after row: see LabelSums
+        prevalence = np.where(positives > 0, ratio(positives, films), np.nan)
+        return np.stack([ratio(sum(terms, none), positives), prevalence])  # row after row: see LabelSums
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -83,10 +86,9 @@ def precision_recall_table(
 
     observed = values(np.ones((len(predictions.paths), 1)))[..., 0]
     drawn = resampled_values(values, film_units(predictions, unit), resamples=resamples, seed=seed)
-    nobody = np.isnan(predictions.labels).all(axis=0)
+    why = [NOT_LABELLED if unlabelled else _REASON for unlabelled in np.isnan(predictions.labels).all(axis=0)]
     rows = []
-    for i, (metric, reason) in enumerate(REASONS.items()):
-        why = [NOT_LABELLED if unlabelled else reason for unlabelled in nobody]
-        for row in summary_rows(predictions.label_set, observed[i], drawn[i], why, reason):
+    for i, metric in enumerate(METRICS):
+        for row in summary_rows(predictions.label_set, observed[i], drawn[i], why, _REASON):
             rows.append({"metric": metric, **row})
     return by_label(predictions.label_set, rows, COLUMNS)

@@ -36,12 +36,12 @@ def panel(count, seed):
 def test_fit_equals_scikit_learns_logistic_regression_without_penalty(count, slope, intercept):
     labels, probabilities = films(count, 3, slope, intercept)
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(logit(probabilities)[:, None], labels)
-    line, remark = fit_line(labels, probabilities)
+    line, reason = fit_line(labels, probabilities)
     assert (line.slope, line.intercept) == pytest.approx((model.coef_[0, 0], model.intercept_[0]), rel=1e-5, abs=1e-6)
     chances = line.probabilities(probabilities)
     assert (chances - labels).sum() == pytest.approx(0, abs=1e-8)  # the likelihood's own equations
     assert ((chances - labels) * logit(probabilities)).sum() == pytest.approx(0, abs=1e-7)
-    assert bool(remark) == (slope < 0)
+    assert not reason
 
 
 def test_fit_recovers_the_truth():
@@ -128,10 +128,18 @@ def test_table_against_a_brute_force_bootstrap():
 def test_a_label_without_a_line_says_why():
     table = recalibration_table(panel(200, 20), fit_calibration(panel(300, 10)), resamples=20)
     rows = table[table.label == "Rare"]
-    assert rows[["value_before", "value_after", "difference", "ci_low"]].isna().all(axis=None)
+    assert rows[["value_after", "difference", "ci_low"]].isna().all(axis=None)
+    columns = panel(200, 20).labels[:, 2], panel(200, 20).probabilities[:, 2]
+    assert rows.value_before.tolist() == pytest.approx([brier_score(*columns), expected_calibration_error(*columns)])
     assert set(rows.note) == {"no positives in validation"}
     other = recalibration_table(panel(200, 20), Calibration({"Edema": Line(1, 0)}), resamples=0)
     assert set(other[other.label == "Mass"].note) == {"not a label of the validation films"}
+
+
+def test_a_line_that_falls_is_marked():
+    table = recalibration_table(panel(100, 20), Calibration({"Edema": Line(-0.5, 0), "Mass": Line(0.5, 0)}), resamples=0)
+    notes = table.drop_duplicates("label").set_index("label").note
+    assert notes["Edema"].startswith("the slope is negative") and not notes["Mass"]
 
 
 def test_calibration_mends_overconfidence():
