@@ -137,7 +137,8 @@ def test_a_label_without_a_line_says_why():
 
 
 def test_a_line_that_falls_is_marked():
-    table = recalibration_table(panel(100, 20), Calibration({"Edema": Line(-0.5, 0), "Mass": Line(0.5, 0)}), resamples=0)
+    lines = Calibration({"Edema": Line(-0.5, 0), "Mass": Line(0.5, 0)})
+    table = recalibration_table(panel(100, 20), lines, resamples=0)
     notes = table.drop_duplicates("label").set_index("label").note
     assert notes["Edema"].startswith("the slope is negative") and not notes["Mass"]
 
