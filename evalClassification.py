@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place, quoted, sha256
-from cxr.names import METHODS, PROTOCOLS, RUN_RECORD, SPLITS, methods_of, predictions_file
+from cxr.names import METHODS, PROTOCOLS, SPLITS, methods_of, predictions_file
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
     from torch import Tensor
 
     from cxr.dataset import FilmDataset
-    from cxr.labels import LabelSet
     from cxr.manifest import Films
     from cxr.pixels.grey import Grey
-    from cxr.predictions import Predictions
     from cxr.runs.run_record import RunRecord, Stage
     from models.patch_net import MedicalPatchNet
     from saliency.export import HeatMapExport
@@ -69,12 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _heat_maps(model, args.chexlocalize, args.data, record, group, methods, args.all_labels, options)
         if group.is_main:
             _statistics(folder, resampling)
-            if args.data is not None:
-                _subgroups(folder, args.data, resampling)
-            if args.compare is not None:
-                _comparison(folder, args.compare, resampling)
-            if args.margin is not None:
-                _equivalence(folder, args.compare, args.margin, resampling)
+            _tables_beside(folder, args.data, args.compare, args.margin, resampling)
     return 0
 
 
@@ -390,6 +383,7 @@ def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
 def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
     """Thresholds, metrics and curves of the predictions in `folder`."""
     from cxr.runs.run_record import RunRecord
+    from evaluation.recorded_tables import recorded_labels
     from evaluation.result_tables import read_saved, saved_predictions, shared_patients, table_files, write_tables
 
     record = RunRecord(folder)
@@ -403,7 +397,7 @@ def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
         print(f"{folder}: the tables are complete")
         return
     with record.stage("statistics", inputs=inputs, options=options, outputs=files) as stage:
-        predictions = read_saved(folder, _known_labels(record))
+        predictions = read_saved(folder, recorded_labels(record))
         warning = shared_patients(predictions)
         if warning:
             print(f"warning: {folder}: {warning}")
@@ -418,106 +412,21 @@ def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
         print(f"{folder}, {split}, mean of the {len(members)} labels: {values}")
 
 
-def _known_labels(record: RunRecord) -> LabelSet | None:
-    """The label set of the network whose results these are; None where the folder does not say."""
-    from cxr.labels import LabelSet
+def _tables_beside(
+    folder: Path, data: Path | None, other: Path | None, margin: float | None, resampling: Mapping[str, Any]
+) -> None:
+    """Subgroups where the films' table is given, comparison with another folder, equivalence within a margin."""
+    from evaluation.recorded_tables import make_comparison, make_equivalence, make_subgroups
 
-    content = record.content.get("label_set")
-    return (
-        None if content is None else LabelSet.from_json(content, place(record.folder / RUN_RECORD, column="label_set"))
-    )
-
-
-def _subgroups(folder: Path, data: Path, resampling: Mapping[str, Any]) -> None:
-    """`subgroups_<split>.csv` of every split whose films' sex, age or view the tables of `data` know."""
-    from cxr.names import THRESHOLDS, table_file
-    from cxr.runs.run_record import RunRecord
-    from cxr.splits import split_table
-    from cxr.thresholds import read_thresholds
-    from evaluation.result_tables import film_groups, read_saved, saved_predictions, write_subgroups
-
-    record = RunRecord(folder)
-    options = {name: resampling[name] for name in ("resamples", "seed")}
-    for split, predictions in read_saved(folder, _known_labels(record)).items():
-        name, table, target = f"subgroups_{split}", split_table(data, split), table_file(folder, "subgroups", split)
-        if not table.is_file():
-            continue
-        read = {"predictions": saved_predictions(folder)[split], "films": table, "thresholds": folder / THRESHOLDS}
-        inputs = {what: sha256(path) for what, path in read.items()}
-        if record.is_complete(name, inputs=inputs, options=options, outputs=[target]):
-            continue
-        groups = film_groups(predictions, table)
-        if not groups:
-            print(f"{place(table)}: no sex, age or view that tells its films apart, hence no {target.name}")
-            continue
-        with record.stage(name, inputs=inputs, options=options, outputs=[target]) as stage:
-            write_subgroups(target, predictions, groups, read_thresholds(folder / THRESHOLDS), **options)
-            stage.wrote(target)
-        print(f"{target}: by {', '.join(groups).lower()}")
-
-
-def _pair(folder: Path, other: Path) -> tuple[Predictions, Predictions, tuple[str, str], dict[str, Any]]:
-    """Test predictions of two results folders, their files' names, and fingerprints of what a table of both reads.
-
-    Raises InputError for predictions that were changed since they were made.
-    """
-    from cxr.names import THRESHOLDS
-    from cxr.predictions import read_predictions
-    from cxr.runs.run_record import RunRecord
-    from evaluation.result_tables import with_groups
-
-    files = (predictions_file(folder, "test"), predictions_file(other, "test"))
-    for file in files:
-        RunRecord(file.parent).check_unchanged(file)
-    a, b = (with_groups(read_predictions(file), _known_labels(RunRecord(file.parent))) for file in files)
-    read = {side: (file, file.parent / THRESHOLDS) for side, file in zip("ab", files, strict=True)}
-    inputs = {side: {path.name: sha256(path) for path in paths if path.is_file()} for side, paths in read.items()}
-    return a, b, (str(files[0]), str(files[1])), inputs
-
-
-def _comparison(folder: Path, other: Path, resampling: Mapping[str, Any]) -> None:
-    """`comparison_<a>_vs_<b>.csv` beside the two folders, on the test films and the labels that both have."""
-    from cxr.names import THRESHOLDS, comparison_file
-    from cxr.runs.run_record import RunRecord
-    from cxr.tables import write_csv
-    from cxr.thresholds import read_thresholds
-    from evaluation.comparison import compare
-
-    a, b, names, inputs = _pair(folder, other)
-    record, name, target = RunRecord(folder), f"comparison with {other.name}", comparison_file(folder, other)
-    if record.is_complete(name, inputs=inputs, options=dict(resampling), outputs=[target]):
-        print(f"{target}: complete")
-        return
-    thresholds = [read_thresholds(results / THRESHOLDS) for results in (folder, other)]
-    table = compare(a, b, *thresholds, names=names, **resampling)
-    with record.stage(name, inputs=inputs, options=dict(resampling), outputs=[target]) as stage:
-        write_csv(target, table)
-        stage.wrote(target)
-    alone = sorted(set(a.names) ^ set(b.names))
-    if alone:
-        print(f"compared without {', '.join(map(quoted, alone))}, which only one of the two has")
-    print(f"{target}: differences of {folder.name} and {other.name} on the same films")
-
-
-def _equivalence(folder: Path, other: Path, margin: float, resampling: Mapping[str, Any]) -> None:
-    """`equivalence_<a>_vs_<b>.csv` beside the two folders: is the AUROC of the test films the same within a margin?"""
-    from cxr.names import comparison_file
-    from cxr.runs.run_record import RunRecord
-    from cxr.tables import write_csv
-    from evaluation.equivalence import equivalence
-
-    a, b, names, inputs = _pair(folder, other)
-    record, target = RunRecord(folder), comparison_file(folder, other, "equivalence")
-    name, options = f"equivalence with {other.name}", {**resampling, "margin": margin}
-    if record.is_complete(name, inputs=inputs, options=options, outputs=[target]):
-        print(f"{target}: complete")
-        return
-    table = equivalence(a, b, margin=margin, names=names, **resampling)
-    with record.stage(name, inputs=inputs, options=options, outputs=[target]) as stage:
-        write_csv(target, table)
-        stage.wrote(target)
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in table["verdict"].value_counts().items())
-    print(f"{target}: AUROC within {margin:g}, labels and means: {verdicts}")
+    lines = []
+    if data is not None:
+        lines += make_subgroups(folder, data, resamples=resampling["resamples"], seed=resampling["seed"])
+    if other is not None:
+        lines += make_comparison(folder, other, resampling)
+        if margin is not None:
+            lines += make_equivalence(folder, other, margin, resampling)
+    for line in lines:
+        print(line)
 
 
 if __name__ == "__main__":
