@@ -59,7 +59,7 @@ def curve_pictures(results: Results, missing: list[str]) -> list[Picture]:
             folder = next(parent.parent for parent in path.parents if parent.name in METHODS)
             absent.setdefault(folder, []).append(str(path.relative_to(folder)))
     for folder, names in absent.items():
-        missing.append(f"{folder}: no {', '.join(names)}; made by python evalHeatmaps.py")
+        missing.append(f"{folder}: no {', '.join(names)}; made by python evalLocalization.py RESULTS...")
     return [_picture(path, title, alt) for path, title in places if path.exists()]
 
 
