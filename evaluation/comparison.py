@@ -53,7 +53,8 @@ def compare(
 
     Only labels that both predictions have are compared. Both models are evaluated on the same resamples, each with its
     own thresholds. A label counts in a mean only where it is defined for both models, so value_a - value_b = difference
-    in every row. `delong_p` tests equal AUROC of a label, `delong_p_holm` corrects it for the number of labels tested.
+    in every row. `delong_p` tests equal AUROC of a label, with patients as clusters where `unit` is the patient;
+    `delong_p_holm` corrects it for the number of labels tested.
     `names` are the files, for messages. Raises InputError when no label is shared, and when the films or their labels
     differ; their order may.
     """
@@ -75,7 +76,7 @@ def compare(
         for row, value_a, value_b in zip(summaries, *_paired_values(a.label_set, values_a, values_b), strict=True):
             row |= {"metric": metric, "rule": rule, "value_a": value_a, "value_b": value_b, "difference": row["value"]}
             rows.append(row)
-    _add_delong(rows[: len(a.label_set)], a, b)
+    _add_delong(rows[: len(a.label_set)], a, b, None if unit == "film" else units)
     return by_label(a.label_set, rows, COLUMNS)
 
 
@@ -151,9 +152,12 @@ def _paired_values(label_set: LabelSet, values_a: np.ndarray, values_b: np.ndarr
     return first, second
 
 
-def _add_delong(auroc_rows: list[dict[str, object]], a: Predictions, b: Predictions) -> None:
-    """Puts DeLong's p, and why there is none, into the AUROC rows of the labels."""
-    tests = [_delong(*columns) for columns in zip(a.labels.T, a.probabilities.T, b.probabilities.T, strict=True)]
+def _add_delong(
+    auroc_rows: list[dict[str, object]], a: Predictions, b: Predictions, clusters: np.ndarray | None
+) -> None:
+    """Puts DeLong's p, and why there is none, into the AUROC rows of the labels. clusters: (N,) patients."""
+    columns = zip(a.labels.T, a.probabilities.T, b.probabilities.T, strict=True)
+    tests = [_delong(*of_label, clusters) for of_label in columns]
     adjusted = holm(np.array([test.p for test in tests]))
     for row, test, holm_p in zip(auroc_rows, tests, adjusted, strict=True):
         row |= {"delong_p": test.p, "delong_p_holm": holm_p}
@@ -161,10 +165,10 @@ def _add_delong(auroc_rows: list[dict[str, object]], a: Predictions, b: Predicti
             row["note"] = "; ".join(filter(None, (str(row["note"]), f"no DeLong test: {_why_no_test(test)}")))
 
 
-def _delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> PairedTest:
+def _delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray | None) -> PairedTest:
     """The test on the films that are labelled."""
     known = ~np.isnan(labels)
-    return paired_test(labels[known], scores_a[known], scores_b[known])
+    return paired_test(labels[known], scores_a[known], scores_b[known], None if clusters is None else clusters[known])
 
 
 def _why_no_test(test: PairedTest) -> str:

@@ -57,7 +57,8 @@ def only_on_the_page(folder):
     for protocol in PROTOCOLS:
         for model, methods in METHODS.items():
             below = [f"{method}/{part}miou_curve.png" for method in methods for part in ("", "tp_fp_fn/")]
-            yield f"{folder / model}/localization/{protocol}: no {', '.join(below)}; made by python evalLocalization.py RESULTS..."
+            command = "python evalLocalization.py RESULTS..."
+            yield f"{folder / model}/localization/{protocol}: no {', '.join(below)}; made by {command}"
     for model in METHODS:
         command = f"python evalClassification.py --predictions {folder / model}"
         yield f"{folder / model}/thresholds.json: missing, so no outcomes; made by {command}"

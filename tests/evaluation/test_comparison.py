@@ -170,3 +170,24 @@ def test_films_that_are_not_labelled_count_nowhere(models):
     fewer[~hidden] = np.where(np.arange((~hidden).sum()) == 0, np.nan, fewer[~hidden])
     with pytest.raises(InputError, match="in a, not labelled in b"):
         compared(partly_a, dataclasses.replace(partly_b, labels=fewer), resamples=0)
+
+
+def test_delong_s_test_takes_films_of_one_patient_together():
+    """Every film four times over: the patients' test stays as it was, the films' claims four times the data."""
+    rng = np.random.default_rng(3)
+    labels = (rng.random((60, 1)) < 0.4).astype(float)
+    scores = [1 / (1 + np.exp(-strength * labels - rng.normal(size=labels.shape))) for strength in (1.4, 0.9)]
+    label_set = CHEXPERT.restrict(["Edema"])
+
+    def predictions(values, copies):
+        paths = tuple(f"patient{i}/study1/view{k}_frontal.jpg" for i in range(60) for k in range(copies))
+        return Predictions(paths, np.repeat(values, copies, axis=0), np.repeat(labels, copies, axis=0), label_set)
+
+    def p_value(copies, unit):
+        pair = [predictions(values, copies) for values in scores]
+        thresholds = [youden_thresholds(predictions) for predictions in pair]
+        table = compare(*pair, *thresholds, resamples=10, unit=unit)
+        return table[(table["label"] == "Edema") & (table["metric"] == "auroc")]["delong_p"].item()
+
+    assert p_value(4, "patient") == pytest.approx(p_value(1, "patient"), rel=1e-9)
+    assert p_value(4, "film") < 0.5 * p_value(1, "film")
