@@ -311,7 +311,8 @@ def _heat_maps(
 ) -> None:
     """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there.
 
-    data: the same films as copies, which record the grey rule of the data set.
+    data: the same films as copies, which record the grey rule of the data set. root may be these copies, too, which
+    are read as they are stored.
     """
     from cxr.manifest import has_split
     from cxr.pixels.grey import recorded_grey
@@ -328,7 +329,8 @@ def _heat_maps(
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
         export = HeatMapExport(record.folder, split, methods, tasks=tasks, **options)
-        _export_split(model, export, films, recorded_grey(data) or films.grey, record, group)
+        grey = None if recorded_grey(root) else recorded_grey(data)
+        _export_split(model, export, films, grey or films.grey, record, group)
 
 
 def _heat_map_table(root: Path, split: str) -> Path:

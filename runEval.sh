@@ -2,8 +2,10 @@
 # Both models: predictions, statistics, heat maps, thresholds on validation, localization on test, tables, figures,
 # and one HTML page of all this, whose place is printed at the end.
 #   ./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]
-# DATA_DIR (default: data) as for runTraining.sh. Weights are taken from savedModels/; where it has none, the published
-# ones are downloaded from the Hugging Face hub, once. Settings are variables:
+# DATA_DIR (default: data) as for runTraining.sh. Maps of a manifest are made from CHEXLOCALIZE_DIR, a folder of the same
+# films with their films.csv (default: the square copies, unless packed), and scored where regions.json outlines them.
+# Weights are taken from savedModels/; where it has none, the published ones are downloaded from the Hugging Face hub,
+# once. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
@@ -26,6 +28,8 @@ weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published fi
   echo "hf://patrick-w/MedicalPatchNet/$1"
 }
 
+maps=()
+if [ -n "$chexlocalize" ]; then maps=(--chexlocalize "$chexlocalize"); fi
 evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local name=$1 patch_size=$2 weights
   weights=$(weights_of "$name" "${@:3}")
@@ -33,14 +37,20 @@ evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local pickles=--no-pickles
   if [ "$PICKLES" = yes ]; then pickles=; fi
   python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
-    --chexlocalize "$chexlocalize" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
+    "${maps[@]}" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
     --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE" $pickles
 }
 evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
 evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt
 
-echo "== localization"
-python evalLocalization.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" --seed "$SEED"
+outlines=() # of the test films, for the report
+if [ $manifest = no ] || [ -f "$chexlocalize/regions.json" ]; then
+  echo "== localization"
+  python evalLocalization.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" \
+    --seed "$SEED"
+  outlines=(--gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json")
+  if [ $manifest = yes ]; then outlines=(--gt-path "$chexlocalize/regions.json"); fi
+fi
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
     python convertWeights.py describe "$MODELS/$name" --results "$RESULTS/$name"
@@ -50,5 +60,4 @@ echo "== comparing the two"
 python evalClassification.py --predictions "$RESULTS/MedicalPatchNet" --compare "$RESULTS/EfficientNetB0" \
   --resamples "$RESAMPLES" --seed "$SEED"
 echo "== tables, figures and page"
-python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures \
-  --gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json"
+python makeReport.py "$RESULTS" --dataset-name "$DATASET_NAME" --figures "${outlines[@]}"

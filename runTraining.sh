@@ -2,7 +2,9 @@
 # Preprocesses (when needed), trains MedicalPatchNet, then its EfficientNet-B0 baseline, with the published settings.
 #   ./runTraining.sh [DATA_DIR] [OPTIONS...]
 #   ./runTraining.sh data --uncertain ignore --frontal-only --track tensorboard
-# DATA_DIR (default: data) holds CheXpert-v1.0/ and CheXlocalize/, or is a folder that is preprocessed already.
+# DATA_DIR (default: data) holds CheXpert-v1.0/ and CheXlocalize/, or is a folder that is preprocessed already, or one
+# that makeManifest.py wrote; the films of the latter are below it, or below FILMS:
+#   FILMS=ChestX-ray14 ./runTraining.sh manifests/nih
 # OPTIONS go to trainClassification.py for both networks; trainClassification.py --help explains them. Settings of
 # both scripts are variables: EPOCHS=3 BATCH_SIZE=8 ./runTraining.sh data    (settings.sh lists them)
 for word in "$@"; do
@@ -24,6 +26,9 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 data=$(realpath "$data" 2>/dev/null || echo "$data")
+for name in FILMS INIT; do # paths, seen from where the user is
+  if [ -e "${!name:-}" ]; then printf -v "$name" %s "$(realpath "${!name}")"; fi
+done
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
 
@@ -35,7 +40,11 @@ options+=("$@")
 check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
 python -c "$check" --data "$data" "${options[@]}" # a wrong option is refused before the films are preprocessed
 
-if [ "$preprocessed" != "$data" ]; then
+if [ "$preprocessed" != "$data" ] && [ $manifest = yes ]; then
+  echo "== preprocessing into $preprocessed"
+  python preprocessing/preProcFilms.py --manifest "$data" --films "$FILMS" --output "$preprocessed" \
+    --size "$PREPROCESSED_SIZE"
+elif [ "$preprocessed" != "$data" ]; then
   echo "== preprocessing into $preprocessed"
   python preprocessing/preProcCheXpert.py --chexpert "$data/CheXpert-v1.0" --chexlocalize "$chexlocalize" \
     --output "$preprocessed" --size "$PREPROCESSED_SIZE"

@@ -4,15 +4,26 @@
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both
 : "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${STEPS_PER_PATCH:=64}" "${RESAMPLES:=100000}"
-: "${MODELS:=savedModels}" "${RESULTS:=results}" "${DATASET_NAME:=CheXpert}"
+: "${MODELS:=savedModels}" "${RESULTS:=results}"
 
-# Where the preprocessed films are, or will be: DATA_DIR itself when it was made by preProcCheXpert.py.
+# Where the preprocessed films are, or will be: DATA_DIR itself when preProcCheXpert.py or preProcFilms.py made it.
+manifest=no # DATA_DIR lists its films in one table, as makeManifest.py writes it; else it holds CheXpert
+for table in films.csv films.parquet metadata.csv; do
+  if [ -f "$data/$table" ]; then manifest=yes; fi
+done
 if [ -f "$data/preprocessing.json" ]; then
   preprocessed=$data
+elif [ $manifest = yes ]; then
+  preprocessed=$data/films-$PREPROCESSED_SIZE
 else
   preprocessed=$data/CheXpert-$PREPROCESSED_SIZE
 fi
-if [ -z "${chexlocalize:-}" ]; then
+if [ $manifest = yes ]; then : "${DATASET_NAME:=$(basename "$data")}"; fi
+: "${DATASET_NAME:=CheXpert}" "${FILMS:=$data}" # in tables and page; where the films of a manifest are
+if [ -z "${chexlocalize:-}" ] && [ $manifest = yes ]; then
+  chexlocalize=$preprocessed # maps are then drawn on the square copies
+  if compgen -G "$preprocessed/*.npy" >/dev/null; then chexlocalize=; fi # none on packed ones
+elif [ -z "${chexlocalize:-}" ]; then
   for chexlocalize in "$data/CheXlocalize" "$data/chexlocalize" "$(dirname "$data")/CheXlocalize"; do
     if [ -d "$chexlocalize" ]; then break; fi # an && that fails last would end the script without a word
   done

@@ -202,8 +202,12 @@ def _in_parallel(function: Callable[[T], R], work: Sequence[T], workers: int, ti
 
 
 def _square(job: _Job, size: int) -> Image.Image:
+    """The film's square in 8 bit; deeper films are rounded."""
     film = open_film(job.source, job.grey)
-    return film.crop(Crop.centred(*film.size).box).resize((size, size), Image.Resampling.LANCZOS).convert("L")
+    square = film.crop(Crop.centred(*film.size).box).resize((size, size), Image.Resampling.LANCZOS)
+    if square.mode == "L":
+        return square
+    return Image.fromarray(np.rint(np.clip(np.asarray(square), 0, 255)).astype(np.uint8))
 
 
 def _pack(row_and_job: tuple[int, _Job], part: Path, size: int) -> int | str:
