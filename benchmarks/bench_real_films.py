@@ -6,7 +6,8 @@
 
 The 243 films of Hannover Medical School (CC BY 3.0, doi 10.6084/m9.figshare.12275009), labels AP, ICU and Male, split
 by patient with three seeds. It prints the commands that it runs; what is complete is not done again. The table has the
-AUROC of the test films with 95% intervals, patients resampled. Pages lie in `OUTPUT/seed*/`, with maps for seed 0 and ImageNet.
+AUROC of the test films with 95% intervals, patients resampled. Pages lie in `OUTPUT/seed*/INIT/results/report`, with
+maps for seed 0 and ImageNet.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def imagenet_weights() -> Path:
 
 
 def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *, maps: bool) -> Iterator[list[str]]:
-    """The commands of one split, from tables and films to the report pages. maps: of the patch network from ImageNet."""
+    """The commands of one split, from tables to report pages. maps: of the patch network from ImageNet weights."""
     manifest, copies = str(folder / "manifest"), str(folder / f"films-{2 * IMAGE_SIZE}")
     make = ["python", "preprocessing/makeManifest.py", "--source", "hannover", str(films), "--output", manifest]
     yield [*make, "--seed", str(seed)]
