@@ -75,3 +75,45 @@ def test_weights_of_a_run_that_is_not_over_are_refused(tmp_path):
     assert done.stderr.splitlines()[-1] == expected
     lay(where, "MedicalPatchNet/training.json")
     assert run(tmp_path)[0].returncode == 0
+
+
+def scripts(calls: list[list[str]]) -> list[str]:
+    return [call[0] for call in calls if call[0].endswith(".py")]
+
+
+def option(call: list[str], name: str) -> str | None:
+    return call[call.index(name) + 1] if name in call else None
+
+
+@pytest.mark.parametrize(
+    ("files", "maps", "outlines"),
+    [
+        (["films.csv", "preprocessing.json"], True, False),
+        (["films.csv", "preprocessing.json", "regions.json"], True, True),
+        (["films.csv", "preprocessing.json", "regions.json", "test.npy"], False, False),
+    ],
+    ids=["copies", "copies with outlines", "packed"],
+)
+def test_a_manifest_is_mapped_on_its_copies_and_scored_where_it_has_outlines(files, maps, outlines, tmp_path):
+    data = tmp_path / "data"
+    lay(data, *files)
+    done, calls = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    evaluated = [call for call in calls if "--weights" in call]
+    assert [option(call, "--data") for call in evaluated] == [str(data)] * 2
+    assert [option(call, "--chexlocalize") for call in evaluated] == [str(data) if maps else None] * 2
+    assert ("evalLocalization.py" in scripts(calls)) == outlines
+    report = next(call for call in calls if call[0] == "makeReport.py")
+    assert option(report, "--gt-path") == (str(data / "regions.json") if outlines else None)
+    assert option(report, "--dataset-name") == "data"
+
+
+def test_chexpert_is_scored_against_chexlocalize(tmp_path):
+    (tmp_path / "data/CheXlocalize").mkdir(parents=True)
+    calls = run(tmp_path)[1]
+    chexlocalize = tmp_path / "data/CheXlocalize"
+    localized = next(call for call in calls if call[0] == "evalLocalization.py")
+    assert option(localized, "--chexlocalize") == str(chexlocalize)
+    report = next(call for call in calls if call[0] == "makeReport.py")
+    assert option(report, "--gt-path") == str(chexlocalize / "CheXlocalize/gt_segmentations_test.json")
+    assert option(report, "--dataset-name") == "CheXpert"

@@ -92,6 +92,29 @@ def test_films_are_preprocessed_first_where_they_are_not(tmp_path):
     assert all(call[call.index("--data") + 1] == copies for call in calls[1:])
 
 
+def test_films_of_a_manifest_are_preprocessed_first_where_they_are_not(tmp_path, monkeypatch):
+    """FILMS and INIT may be paths seen from where the user is."""
+    for name in ("nih/films.csv", "ChestX-ray14/a.png", "weights.pt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    done, calls = run(tmp_path, "nih", FILMS="ChestX-ray14", INIT="weights.pt", PREPROCESSED_SIZE="256")
+    assert done.returncode == 0, done.stderr
+    copies = str(tmp_path / "nih/films-256")
+    folders = ["--manifest", str(tmp_path / "nih"), "--films", str(tmp_path / "ChestX-ray14"), "--output", copies]
+    assert calls[0] == ["preprocessing/preProcFilms.py", *folders, "--size", "256"]
+    assert [call[call.index("--data") + 1] for call in calls[1:]] == [copies, copies]
+    assert [call[call.index("--init") + 1] for call in calls[1:]] == [str(tmp_path / "weights.pt")] * 2
+
+
+def test_copies_of_a_manifest_are_trained_on_as_they_are(data, tmp_path):
+    (data / "films.csv").touch()
+    done, calls = run(tmp_path, str(data))
+    assert done.returncode == 0, done.stderr
+    assert [call[0] for call in calls] == ["trainClassification.py"] * 2
+    assert all(call[call.index("--data") + 1] == str(data) for call in calls)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["data", "-h"], ["--epochs", "3", "--help"]], ids=" ".join)
 def test_help_has_no_side_effects(words, tmp_path):
     """No Python is there to be found, so nothing can be installed, and nothing is written."""
