@@ -263,9 +263,9 @@ def test_a_kill_before_the_record_is_written_loses_no_facts(results, tiny_chexpe
 def test_the_record_of_an_older_version_is_accepted_and_its_files_made_again(
     evaluated, results, tiny_chexpert, chexlocalize, weights
 ):
-    """Stages were names with `complete: true` and seconds; what has no output hashes is not believed."""
+    """Stages held what they were made from and their seconds; without hashes of their files none is believed."""
     record = json.loads((results / "run.json").read_text())
-    old = {name: {"complete": True, "seconds": 1.0} for name in record["stages"]}
+    old = {name: {"made_from": stage["inputs"], "seconds": 1.0} for name, stage in record["stages"].items()}
     write_json(results / "run.json", record | {"stages": old})
     made = contents(evaluated)
     (results / "predictions_test.csv").write_text("Path\n")
