@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.files import InputError, printable, quoted
+from cxr.runs.memory import is_lack_of_memory
 
 EXIT_BAD_INPUT = 2
 
@@ -40,7 +41,15 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
         return action.help if hidden else super()._get_help_string(action)
 
 
+_to_lower: list[str] = []
+"""Options of the script that runs, a lower value of which saves memory."""
+
+
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        _to_lower[:] = [option for option in ("--batch-size", "--workers") if option in self._option_string_actions]
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> Any:
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: {printable(message)} (--help shows examples)\n")
 
@@ -132,19 +141,26 @@ def run(main: Callable[[Sequence[str] | None], int]) -> None:
 
 
 def guarded(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Calls `main`, turning an expected failure into one line on stderr; returns the exit code."""
+    """Calls `main`, turning an expected failure or a lack of memory into one line on stderr; returns the exit code."""
+    _to_lower.clear()
     try:
         return main(argv)
     except InputError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except OSError as error:  # disk full, no permission: a fact about the machine, not about this code
-        where = f"{error.filename}: " if error.filename else ""
-        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if is_lack_of_memory(error):
+            way_out = f"lower {' or '.join(_to_lower)}" if _to_lower else "end other programs, or take a larger machine"
+            print(f"error: out of memory; {way_out}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        if not isinstance(error, OSError):
+            raise
+        where = f"{error.filename}: " if error.filename else ""  # disk full, no permission: facts about the machine
+        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
+        return 1
 
 
 def pick_device(name: str) -> str:

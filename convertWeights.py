@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import cli
@@ -22,14 +23,19 @@ _UNRECORDED = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    from cxr.runs.folder_lock import locked
+
     if args.command == "convert":
         from models.hub import resolve_weights
 
-        convert(resolve_weights(args.weights), args.target, args.patch_size)
+        source = resolve_weights(args.weights)
+        with locked(args.target.parent if args.target.suffix == ".pt" else args.target, depth=0):
+            convert(source, args.target, args.patch_size)
     else:
         from models.measured import describe
 
-        describe(args.folder, args.results)
+        with locked(args.folder, depth=0) if args.folder.is_dir() else nullcontext():
+            describe(args.folder, args.results)
         print(f"{args.folder}: config.json and README.md now carry what was measured in {args.results}")
     return 0
 

@@ -171,17 +171,19 @@ def _open_network(
     return model, record
 
 
-def _inputs(model: MedicalPatchNet, films: Films, record: RunRecord) -> dict[str, Any]:
-    """Fingerprints of the network, the table and the films that a stage is made from."""
+def _inputs(model: MedicalPatchNet, films: Films, grey: Grey, record: RunRecord) -> dict[str, Any]:
+    """Fingerprints of the network, the table and the films that a stage is made from, and the films' grey rule."""
+    from cxr.pixels.grey import Grey
     from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
 
     network = {name: record.content[name] for name in ("model", "label_set")}
-    return {
+    inputs = {
         "weights_sha256": record.content["weights"]["sha256"],
         "network": network | {"grey": model.details.get("grey")},
         "table": file_fingerprint(films.table),
         "films": films_fingerprint(films.files, films.table.parent),
     }
+    return inputs | ({} if grey == Grey.STORED else {"grey": grey.to_json()})
 
 
 def _methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
@@ -247,11 +249,13 @@ def _predict_split(
 
     from cxr.dataset import FilmDataset
     from cxr.labels import positions
+    from cxr.pixels.grey import Grey, recorded_grey
     from cxr.predictions import Predictions, write_predictions
     from training.engine import predict_films
 
     target = predictions_file(record.folder, split)
-    made_from: dict[str, Any] = {"inputs": _inputs(model, films, record), "options": {}, "outputs": [target]}
+    inputs = _inputs(model, films, recorded_grey(films.table.parent) or Grey.STORED, record)
+    made_from: dict[str, Any] = {"inputs": inputs, "options": {}, "outputs": [target]}
     if group.broadcast(record.is_complete(f"predictions_{split}", **made_from)):
         group.print(f"{target}: complete")
         return
@@ -357,7 +361,7 @@ def _export_split(
     record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]
-    with record.stage(name, inputs=_inputs(model, films, record), options=options, outputs=outputs) as stage:
+    with record.stage(name, inputs=_inputs(model, films, grey, record), options=options, outputs=outputs) as stage:
         left = group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[group.rank :: group.world_size]
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not group.is_main):

@@ -40,6 +40,12 @@ ALL_CASES = "tp_fp_fn"
 """Folder of the IoU over true positives, false positives and false negatives; that of true positives lies above it."""
 
 
+METRICS = ("iou", "hitmiss")
+
+Scored = tuple[Path, Protocol, str]
+"""Results folder, protocol and method."""
+
+
 class Outlines(NamedTuple):
     """The ground truth of a split, and the sha256 of its file."""
 
@@ -148,7 +154,7 @@ def _score_folder(
         maps = HeatMapFolder(map_dir, truth.tasks)
         prefix = metric
         per_film = _scores_per_film(metric, maps, truth, threshold_path, cutoff_path, true_pos_only, workers)
-    with locked(save_dir):
+    with locked(save_dir, depth=0):
         summary = write_results(save_dir, prefix, per_film, **drawing, kinds=truth.kinds)
     counts = per_film.count()
     films = [str(counts[name]) if name in counts else "" for name in summary["name"]]
@@ -237,7 +243,7 @@ def _localize(
         "options": {"search": search, **drawing},
         "outputs": _result_files(target),
     }
-    stage = f"localization {protocol} {method}"
+    stage = _stage(protocol, method)
     if record.is_complete(stage, **made_from):
         print(f"{target}: complete")
         return
@@ -245,6 +251,10 @@ def _localize(
     with record.stage(stage, **made_from) as scoring:
         _tune_and_score(folder, protocol, method, outlines, search, drawing, workers)
         scoring.wrote(*made_from["outputs"])
+
+
+def _stage(protocol: Protocol, method: str) -> str:
+    return f"localization {protocol} {method}"
 
 
 def _result_files(target: Path) -> list[Path]:
@@ -311,30 +321,58 @@ def _tune_and_score(
 
 
 def _write_differences(folders: Sequence[Path], kinds: Mapping[str, str], drawing: Mapping[str, int]) -> None:
-    """`localization_differences.csv` beside the folders: every two methods of a protocol, on the same films."""
+    """`localization_differences.csv` beside the folders: every two methods of a protocol, on the same films.
+
+    Recorded with the first folder, unless complete already. Raises InputError when scores are not complete any more.
+    """
+    from cxr.runs.folder_lock import locked
+    from cxr.runs.run_record import RunRecord
+
+    scored = [(folder, protocol, method) for folder in folders for protocol, method in _found(folder)]
+    pairs = [(a, b) for a, b in combinations(scored, 2) if a[1] == b[1]]
+    if not pairs:
+        return
+    for folder, protocol, method in scored:
+        RunRecord(folder).require_whole(_stage(protocol, method), f"scores of {method}", "start this again")
+    target = folders[0].parent / "localization_differences.csv"
+    record, name = RunRecord(folders[0]), " ".join(["differences with", *(folder.name for folder in folders[1:])])
+    read = [[folder.name, *map(sha256, _per_film(folder, protocol, method))] for folder, protocol, method in scored]
+    made_from: dict[str, Any] = {
+        "inputs": {"scores": read, "methods": [list(names) for _, *names in scored], "kinds": dict(kinds)},
+        "options": dict(drawing),
+        "outputs": [target],
+    }
+    if record.is_complete(name, **made_from):
+        print(f"{target}: complete")
+        return
+    with locked(record.folder), record.stage(name, **made_from) as stage:
+        _compare_methods(target, pairs, kinds, drawing)
+        stage.wrote(target)
+    print(f"{target}: the methods compared with each other, true positives only")
+
+
+def _per_film(folder: Path, protocol: Protocol, method: str) -> list[Path]:
+    """The files of a method's scores per film, in the order of METRICS."""
+    return [localization_folder(folder, protocol, method) / f"{metric}_results_per_cxr.csv" for metric in METRICS]
+
+
+def _compare_methods(
+    target: Path, pairs: Sequence[tuple[Scored, Scored]], kinds: Mapping[str, str], drawing: Mapping[str, int]
+) -> None:
     import pandas as pd
 
     from cxr.tables import write_csv
     from evaluation.localization import paired_differences
     from evaluation.scored_tasks import with_kinds
 
-    scored = [(folder, protocol, method) for folder in folders for protocol, method in _found(folder)]
     tables = []
-    for (a, protocol, method_a), (b, other, method_b) in combinations(scored, 2):
-        for metric in ("iou", "hitmiss") if protocol == other else ():
-            name = f"{metric}_results_per_cxr.csv"
-            files = [
-                localization_folder(a, protocol, method_a) / name,
-                localization_folder(b, protocol, method_b) / name,
-            ]
+    for a, b in pairs:
+        for metric, *files in zip(METRICS, _per_film(*a), _per_film(*b), strict=True):
             per_film = (pd.read_csv(file, dtype={"img_id": str}).set_index("img_id") for file in files)
             table = paired_differences(*per_film, **drawing)
-            names = {"protocol": protocol, "metric": metric, "method_a": method_a, "method_b": method_b}
+            names = {"protocol": a[1], "metric": metric, "method_a": a[2], "method_b": b[2]}
             tables.append(with_kinds(table.assign(**names)[[*names, *table.columns]], "name", kinds))
-    if tables:
-        target = folders[0].parent / "localization_differences.csv"
-        write_csv(target, pd.concat(tables))
-        print(f"{target}: the methods compared with each other, true positives only")
+    write_csv(target, pd.concat(tables))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cli
-from cxr.files import InputError, printable
+from cxr.files import InputError, place, printable
 from cxr.masks import read_ground_truth
 from cxr.names import METHODS, PROTOCOLS, evidence_folder
+from cxr.runs.folder_lock import locked
 from evaluation.map_pool import one_thread
 from reporting.case_grid import case_figure
 from reporting.figures import classification_figures
@@ -42,23 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     results = read_results(args.results_dir)
     folder = args.output or args.results_dir / "report"
-    tables = _tables(results, args.dataset_name)
-    for table in tables:
-        write_table(table, folder)
-    pictures = classification_figures(results, folder, args.dataset_name)
-    _print_missing(results.missing)
-    if not tables and not pictures:
-        raise InputError(f"{args.results_dir}: nothing to report on yet; the lines above name the commands to run")
-    sources = map_sources(results, args.heatmaps or args.results_dir, args.gt_path)
-    if args.figures:
-        pictures += _case_figures(results, sources, folder / "figures", args.dataset_name)
-    page = folder / "report.html"
-    with one_thread():
-        _print_missing(
-            write_page(page, results, tables=tables, pictures=pictures, sources=sources, dataset=args.dataset_name)
+    with locked(folder, depth=1):
+        page = _report(
+            results, folder, args.dataset_name, args.heatmaps or args.results_dir, args.gt_path, args.figures
         )
     print(f"\n{summary(results)}\n\nTables (CSV, Markdown, LaTeX) and figures are in {folder}\n\nOpen {page}")
     return 0
+
+
+def _report(
+    results: Results, folder: Path, dataset: str, heatmaps: Path, gt_path: Path | None, case_grid: bool
+) -> Path:
+    """Writes tables, figures and the page; returns the page. Raises InputError when there is nothing to report on."""
+    tables = _tables(results, dataset)
+    for table in tables:
+        write_table(table, folder)
+    pictures = classification_figures(results, folder, dataset)
+    _print_missing(results.missing)
+    if not tables and not pictures:
+        raise InputError(f"{place(results.folder)}: nothing to report on yet; the lines above name the commands to run")
+    sources = map_sources(results, heatmaps, gt_path)
+    if case_grid:
+        pictures += _case_figures(results, sources, folder / "figures", dataset)
+    page = folder / "report.html"
+    with one_thread():
+        _print_missing(write_page(page, results, tables=tables, pictures=pictures, sources=sources, dataset=dataset))
+    return page
 
 
 def _print_missing(lines: Sequence[str]) -> None:

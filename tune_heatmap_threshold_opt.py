@@ -60,7 +60,7 @@ def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, sea
     maps = HeatMapFolder(map_dir, truth.tasks)
     curves = miou_curves(maps, truth, true_pos_only=true_pos_only, workers=workers)
     tuned = tune(curves, search)
-    with locked(save_dir):
+    with locked(save_dir, depth=0):
         write_tuning(save_dir, curves, tuned, truth.kinds)
         draw_miou_curves(save_dir)
     print(tuned.to_string(index=False, na_rep="-", float_format="{:.4f}".format))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -99,6 +100,8 @@ def flush(path: Path) -> None:
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]*)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp")
 _OLDER_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # written before November 2026, without a process
 _DAY = 24 * 3600
+_CLOCKS = 10.0
+"""Seconds that the clocks of a machine and of its file server may differ."""
 
 
 def host() -> str:
@@ -111,15 +114,28 @@ def _temporary_name(name: str) -> str:
     return f".{start}.{host()}_{os.getpid()}_{secrets.token_hex(4)}.tmp"
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has the number."""
+def is_alive(pid: int, before: float = math.inf) -> bool:
+    """Whether a process of this machine has the number and started before that time (seconds of `time.time`).
+
+    A dead one that nobody has waited for yet counts as dead: in a container that can take for ever.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:  # no such file system, or it has just ended
+        return True
+    return facts[0] not in "ZX" and _start(float(facts[19])) < before
+
+
+def _start(ticks: float) -> float:
+    """Time of a moment that /proc gives in ticks since the machine started."""
+    since = ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since
 
 
 def is_litter(path: Path) -> bool:
@@ -128,20 +144,26 @@ def is_litter(path: Path) -> bool:
     One of another machine counts after a day, for it cannot be seen whether its process lives.
     """
     found = _TEMPORARY.fullmatch(path.name)
-    if found and found["host"] == host():
-        return not is_alive(int(found["pid"]))
     if not found and not _OLDER_TEMPORARY.fullmatch(path.name):
         return False
     try:
-        return time.time() - path.lstat().st_mtime > _DAY
+        written = path.lstat().st_mtime
     except FileNotFoundError:
         return False
+    if found and found["host"] == host():  # numbers are used again, in containers at every start
+        return not is_alive(int(found["pid"]), before=written + _CLOCKS)
+    return time.time() - written > _DAY
 
 
-def remove_litter(folder: Path) -> int:
-    """Removes the temporaries that dead processes left in a folder, at any depth; returns their number."""
-    removed = 0
-    for where, _, names in os.walk(folder):
+def remove_litter(folder: Path, depth: int | None = None) -> int:
+    """Removes the temporaries that dead processes left in a folder; returns their number.
+
+    depth: levels of folders below it that are looked at, all by default.
+    """
+    removed, start = 0, len(Path(folder).parts)
+    for where, folders, names in os.walk(folder):
+        if depth is not None and len(Path(where).parts) - start >= depth:
+            folders.clear()
         for name in names:
             if name.startswith(".") and name.endswith(".tmp") and is_litter(path := Path(where, name)):
                 path.unlink(missing_ok=True)

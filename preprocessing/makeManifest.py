@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from cxr.files import InputError, place, quoted, sha256
 from cxr.manifest import REGIONS
+from cxr.runs.folder_lock import locked
 from cxr.splits import SPLITS
 from preprocessing.manifests.checks import check_films, check_regions
 from preprocessing.manifests.film_files import files_below, find_films
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     films, split = complete_split(films, args.seed)
     fingerprints = {file.relative_to(args.root).as_posix(): sha256(file) for file in files}
     facts = {"split": split, "options": options, "tables": fingerprints}
-    write_manifest(args.output, args.source, source, films, regions, facts)
+    with locked(args.output, depth=0):
+        write_manifest(args.output, args.source, source, films, regions, facts)
     if source.sizes and not regions:
         print(f"no {REGIONS}: boxes need the films' sizes, and no film is below {args.root}")
     print(_summary(films, regions, int(present.sum()), args.output))

@@ -63,7 +63,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except FileNotFoundError:
         raise InputError(f"{place(path)}: no such file") from None
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # zipfile, numpy and struct raise many kinds for damaged bytes
         reason = printable(str(error).partition("\n")[0][:200]) or type(error).__name__

@@ -2,7 +2,9 @@
 
 import argparse
 
+import numpy as np
 import pytest
+import torch
 
 import cli
 from cxr.files import InputError
@@ -136,3 +138,52 @@ def test_run_facts_can_be_written_as_json(tmp_path):
     write_json(tmp_path / "run.json", facts)
     assert facts["seed"] == 3
     assert facts["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype(float)),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nand much more"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Caught _ArrayMemoryError in DataLoader worker process 0."),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object: Cannot allocate memory"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [
+        (("--batch-size", "--workers"), "lower --batch-size or --workers"),
+        (("--workers",), "lower --workers"),
+        ((), "end other programs, or take a larger machine"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_that_names_the_options_of_the_script(error, options, way_out, capsys):
+    def main(argv):
+        parser = cli.parser("does things", "python x.py")
+        for option in options:
+            parser.add_argument(option)
+        parser.parse_args(argv)
+        raise error
+
+    assert cli.guarded(main, []) == 2
+    assert capsys.readouterr().err == f"error: out of memory; {way_out}\n"
+
+
+def test_real_lacks_of_memory(capsys):
+    for allocate in (lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**50), lambda: bytearray(2**62)):
+        assert cli.guarded(lambda _, allocate=allocate: allocate()) == 2
+        assert capsys.readouterr().err.startswith("error: out of memory; ")
+
+
+def test_other_errors_are_not_a_lack_of_memory(capsys):
+    for error in (RuntimeError("shape mismatch"), ImportError("no module"), KeyError("out of memory")):
+        with pytest.raises(type(error)):
+            cli.guarded(lambda _, error=error: (_ for _ in ()).throw(error))
+    assert cli.guarded(lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"

@@ -15,6 +15,7 @@ from cxr.files import write_json
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from cxr.runs.folder_lock import locked
+from cxr.runs.run_record import Stage
 from models.checkpoint import build_model, save_model
 from tests.films import alternating_labels, write_film, write_labels
 
@@ -169,3 +170,105 @@ def test_a_folder_in_use_is_refused(results, tiny_chexpert, chexlocalize, weight
     finally:
         os.write(done[1], b"x")
         os.waitpid(child, 0)
+
+
+@pytest.fixture
+def two_results(results):
+    """A second results folder beside the first, whose scores differ in one film."""
+    other = results.with_name("other")
+    shutil.copytree(results, other)
+    return results, other
+
+
+def compare(first, second, chexlocalize):
+    return run(evalLocalization, first, second, "--chexlocalize", chexlocalize, "--resamples", 20, "--workers", 1)
+
+
+def test_differences_are_complete_only_of_the_scores_that_are_there(two_results, chexlocalize, capsys):
+    first, second = two_results
+    target = first.parent / "localization_differences.csv"
+    assert compare(first, second, chexlocalize) == 0
+    made, written = target.read_bytes(), target.stat().st_mtime_ns
+    stages = json.loads((first / "run.json").read_text())["stages"]
+    assert stages["differences with other"]["done"] == stages["differences with other"]["expected"] == 1
+    capsys.readouterr()
+    assert compare(first, second, chexlocalize) == 0
+    assert f"{target}: complete" in capsys.readouterr().out and target.stat().st_mtime_ns == written
+    for harm in (b"", made[:-1] + b"9"):
+        target.write_bytes(harm)
+        assert compare(first, second, chexlocalize) == 0
+        assert target.read_bytes() == made
+    target.unlink()
+    assert compare(first, second, chexlocalize) == 0
+    assert target.read_bytes() == made
+    target.write_bytes(b"of two other folders")
+    capsys.readouterr()
+    assert compare(second, first, chexlocalize) == 0
+    assert f"{target}: complete" not in capsys.readouterr().out and target.read_bytes() != b"of two other folders"
+
+
+def test_differences_follow_changed_maps(two_results, tiny_chexpert, chexlocalize, tmp_path):
+    first, second = two_results
+    assert compare(first, second, chexlocalize) == 0
+    target = first.parent / "localization_differences.csv"
+    same = target.read_bytes()
+    torch.manual_seed(1)
+    model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=CHEXPERT.names)
+    save_model(model, tmp_path / "weights of another")
+    shutil.rmtree(second)
+    assert evaluate(tmp_path / "weights of another", tiny_chexpert, chexlocalize, second) == 0
+    assert compare(first, second, chexlocalize) == 0
+    assert target.read_bytes() != same
+
+
+def test_another_grey_rule_of_the_copies_is_another_input(results, tiny_chexpert, chexlocalize, weights, tmp_path):
+    """The films are the same to the bit; the record of how their copies were made is not."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_chexpert, data)
+    assert evaluate(weights, data, chexlocalize, results) == 0
+    stages = json.loads((results / "run.json").read_text())["stages"]
+    write_json(data / "preprocessing.json", {"size": 64, "grey": {"rule": "range", "low": 0, "high": 200}})
+    assert evaluate(weights, data, chexlocalize, results) == 0
+    changed = json.loads((results / "run.json").read_text())["stages"]
+    for stage in ("predictions_test", "heat_maps_test"):
+        assert "grey" not in stages[stage]["inputs"]
+        assert changed[stage]["inputs"]["grey"] == {"rule": "range", "low": 0, "high": 200}
+        assert changed[stage]["fingerprint"] != stages[stage]["fingerprint"]
+
+
+def test_a_kill_before_the_record_is_written_loses_no_facts(results, tiny_chexpert, chexlocalize, weights, monkeypatch):
+    """The predictions are there already, noted in the journal; their description comes with the record."""
+    known = json.loads((results / "run.json").read_text())
+    facts = {name: known[name] for name in ("data", "additivity")}
+    assert all({"val", "test"} <= part.keys() for part in facts.values())
+    shutil.rmtree(results)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(stage, facts):
+        raise Killed
+
+    monkeypatch.setattr(Stage, "note", killed)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            evaluate(weights, tiny_chexpert, chexlocalize, results)
+    assert (results / "predictions_val.csv").is_file()
+    monkeypatch.undo()
+    assert evaluate(weights, tiny_chexpert, chexlocalize, results) == 0
+    again = json.loads((results / "run.json").read_text())
+    assert {name: again[name] for name in facts} == facts
+
+
+def test_the_record_of_an_older_version_is_accepted_and_its_files_made_again(
+    evaluated, results, tiny_chexpert, chexlocalize, weights
+):
+    """Stages held what they were made from and their seconds; without hashes of their files none is believed."""
+    record = json.loads((results / "run.json").read_text())
+    old = {name: {"made_from": stage["inputs"], "seconds": 1.0} for name, stage in record["stages"].items()}
+    write_json(results / "run.json", record | {"stages": old})
+    made = contents(evaluated)
+    (results / "predictions_test.csv").write_text("Path\n")
+    assert evaluate(weights, tiny_chexpert, chexlocalize, results) == 0
+    assert localize(results, chexlocalize) == 0
+    assert contents(results) == made

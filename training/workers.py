@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from cxr.files import InputError
+from cxr.runs.memory import is_lack_of_memory
 
 DIED = "a worker process died while reading films; was there enough memory?"
 NO_MEMORY = "out of memory; lower --batch-size (in training, a higher --accumulate saves memory too)"
@@ -41,7 +42,7 @@ def plain_failures() -> Iterator[None]:
 def _in_plain_words(error: BaseException) -> Exception | None:
     """The error to raise instead; None for one that is not the workers' or the machine's."""
     reason = str(error).partition("\n")[0]
-    if _is_lack_of_memory(error):
+    if is_lack_of_memory(error):
         return InputError(NO_MEMORY)
     if isinstance(error, InputError):  # of a worker: wrapped in its traceback
         return InputError(str(error).rstrip().splitlines()[-1].rpartition("InputError: ")[2])
@@ -54,14 +55,6 @@ def _in_plain_words(error: BaseException) -> Exception | None:
     if isinstance(error, (ConnectionError, EOFError)):  # it died while it handed a batch over
         return ChildProcessError(f"{DIED} ({error})")
     return None
-
-
-def _is_lack_of_memory(error: BaseException) -> bool:
-    """Of Python, of a worker, of torch on the CPU ("DefaultCPUAllocator: can't allocate memory") or on a GPU."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("allocate memory", "MemoryError")  # the second: numpy's error, which torch can only hand on as text
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def end_workers() -> None:

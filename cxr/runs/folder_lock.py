@@ -30,10 +30,12 @@ _held: dict[str, int] = {}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, depth: int | None = None) -> Iterator[None]:
     """Makes the folder, holds its lock, and removes the temporaries that dead processes left in it.
 
-    A process that holds the lock may take it again. Raises InputError, naming the other process, when one holds it.
+    depth: levels of folders below it that the script writes into, all by default; 0 where the folder may be the
+    current one, with anything below it. A process that holds the lock may take it again.
+    Raises InputError, naming the other process, when one holds it.
     """
     folder = Path(folder)
     with naming(folder):
@@ -45,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
     handle = _acquire(folder)
     _held[key] = os.getpid()
     try:
-        remove_litter(folder)
+        remove_litter(folder, depth)
         yield
     finally:
         del _held[key]

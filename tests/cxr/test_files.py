@@ -1,13 +1,25 @@
 """Files appear whole or not at all, and mistakes name the file."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from cxr.files import InputError, is_litter, read_json, remove_litter, replacing, sha256, write_json, write_text
+from cxr.files import (
+    InputError,
+    host,
+    is_alive,
+    is_litter,
+    read_json,
+    remove_litter,
+    replacing,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -110,6 +122,10 @@ def test_a_link_in_the_place_of_the_target_is_replaced_and_not_followed(tmp_path
     assert other.read_text() == "kept" and not (tmp_path / "a").is_symlink()
 
 
+def _temporary_name(name, process):
+    return f".{name}.{host()}_{process}_0123abcd.tmp"
+
+
 def test_litter_of_dead_processes_is_removed_and_nothing_else(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from cxr.files import replacing\n"
@@ -130,3 +146,36 @@ def test_litter_of_dead_processes_is_removed_and_nothing_else(tmp_path):
         assert remove_litter(tmp_path) == 2
         assert live.is_file() and not dead.exists() and not old.exists()
     assert sorted(os.listdir(deep)) == [".notes", ".x.elsewhere_1_00000000.tmp", ".y.abcd_123.tmp", "live.csv", "x.tmp"]
+
+
+def test_a_killed_process_that_nobody_waited_for_is_dead(tmp_path):
+    """In a container, orphans stay in the process table for ever."""
+    child = os.fork()
+    if not child:
+        signal.pause()
+    assert is_alive(child)
+    litter = tmp_path / _temporary_name("x", child)
+    litter.touch()
+    assert not is_litter(litter)
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert not is_alive(child) and is_litter(litter)
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_litter_of_a_process_whose_number_is_used_again(tmp_path):
+    litter = tmp_path / _temporary_name("x", os.getpid())
+    litter.touch()
+    assert not is_litter(litter)
+    os.utime(litter, (time.time() - 10**6,) * 2)
+    assert is_litter(litter)
+
+
+def test_litter_is_looked_for_as_deep_as_asked(tmp_path):
+    deep = tmp_path / "a/b"
+    deep.mkdir(parents=True)
+    for folder in (tmp_path, deep.parent, deep):
+        (folder / _temporary_name("x", 2**22 + 1)).touch()  # above the largest number of a process
+    assert [remove_litter(tmp_path, depth) for depth in (0, 0, 1, None)] == [1, 0, 1, 1]

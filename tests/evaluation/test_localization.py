@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,11 +172,24 @@ def test_human_points():
     pd.testing.assert_frame_equal(hits, expected([A, B], A_Edema=1.0, A_Atelectasis=0.0, B_Edema=0.0))
 
 
-@pytest.mark.parametrize("points", [[[3, 0]], [[0, -1]], [[0]], [["a", "b"]], 5, [[10**90, 0]]])
-def test_a_point_outside_its_film(tmp_path, points):
+@pytest.mark.parametrize(
+    ("points", "shown"),
+    [
+        ([[3, 0]], "[3, 0]"),
+        ([[0, -1]], "[0, -1]"),
+        ([[0]], "[0]"),
+        ([["a", "b"]], "['a', 'b']"),
+        (5, "[5]"),
+        ([[10**90, 0]], "[a number of 299 bits, 0]"),
+        ([[0, 0, 0, 0]], "[0, 0, 0]"),
+        ([[[0], 1]], "[a list, 1]"),
+    ],
+)
+def test_a_point_outside_its_film(tmp_path, points, shown):
     path = tmp_path / "points.json"
     path.write_text(f'{{"{A}": {{"Edema": {points!r}}}}}'.replace("'", '"'))
-    with pytest.raises(InputError, match=f"{A}, Edema: .* is not a point"):
+    said = f"{path}, {A}, Edema: {shown} is not a point [x, y] of 3 x 2 pixels"
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
         localization.read_human_points(path, ground_truth(**{A: {}}))
 
 

@@ -1,45 +1,36 @@
-"""Every file format that the project reads: a good file, its reader, mutants, and what reading one comes to.
-
-Each mutant is read in a forked process with limits on seconds and memory, so that a crash of the interpreter is seen.
-"""
+"""Every file format that the project reads: how to write a good file, and the reader."""
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import random
-import resource
 import shutil
-import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import cli
 from cxr.files import read_json, write_json
 from cxr.heat_maps import read_film_pixels, read_heat_map, write_heat_map
-from cxr.images import open_film
+from cxr.images import Crop, open_film
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_films
+from cxr.manifest import read_dataset, read_films
 from cxr.masks import encode_mask, read_ground_truth
 from cxr.packed import damaged_films, open_packed
+from cxr.pixels.grey import Grey
 from cxr.predictions import Predictions, read_predictions, write_predictions
 from cxr.runs.run_record import RunRecord
 from cxr.tables import read_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
+from evaluation.heatmap_thresholds import read_thresholds as read_tuned
+from evaluation.localization import read_human_points
 from models.checkpoint import build_model, load_model, save_model
+from models.published import save_published
 from preprocessing import preProcCheXpert
+from saliency.evidence_files import EvidenceFolder, FilmLabels, write_evidence
+from saliency.film_maps import Evidence
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels, write_film
 from training.checkpoints import Checkpoints
-
-SECONDS, MEMORY = 20, 3 * 2**30  # beyond what the process holds already
-
-NEXT_LINE = " \u23ce "
 
 FILM = "patient64541_study1_view1_frontal"
 TASK = "Edema"
@@ -125,6 +116,60 @@ def weights(name: str) -> Callable[[Path, Path], Path]:
     return write
 
 
+def published(folder: Path, _: Path) -> Path:
+    torch.manual_seed(0)
+    network = build_model("efficientnet_b0", patch_size=64, image_size=512, labels=CHEXPERT.names)
+    save_published(network, folder / "published.pt")
+    return folder / "published.pt"
+
+
+def points(folder: Path, chexpert: Path) -> Path:
+    regions(folder, chexpert)
+    write_json(folder / "points.json", {FILM: {TASK: [[0, 1.5], [29, 19]]}})
+    return folder / "points.json"
+
+
+def tuning(folder: Path, _: Path) -> Path:
+    (folder / "tuning_results.csv").write_text(f"task,threshold,miou\n{TASK},0.25,0.5\nAtelectasis,0.5,\n")
+    return folder / "tuning_results.csv"
+
+
+def manifest(name: str) -> Callable[[Path, Path], Path]:
+    def write(folder: Path, chexpert: Path) -> Path:
+        shutil.copytree(chexpert / "valid", folder / "valid")
+        rows = [(path.relative_to(folder), number) for number, path in enumerate(sorted(folder.rglob("*.jpg")))]
+        lines = [f"{path},film{number},p{number},test,{number % 2},\n" for path, number in rows]
+        (folder / "films.csv").write_text("".join(["Path,Film,Patient,Split,Mass,Hernia\n", *lines]))
+        facts = {"name": "x", "labels": ["Mass", "Hernia"], "groups": {"both": ["Mass", "Hernia"]}, "tasks": {}}
+        write_json(folder / "dataset.json", facts | {"blank": "not labelled", "grey": {"rule": "stored"}})
+        boxes = {"size": [64, 64], "kind": "box", "boxes": [[1, 2, 30.5, 40]]}
+        write_json(folder / "regions.json", {"film0": {"Mass": boxes}})
+        return folder / name
+
+    return write
+
+
+def read_manifest(path: Path) -> None:
+    films = read_films(path.with_name("films.csv"), path.parent, split="test")
+    Grey.from_json(read_dataset(path.with_name("films.csv")).grey, "dataset.json")
+    read_ground_truth(path.with_name("regions.json")).of_films(set(films.ids))
+
+
+def evidence(folder: Path, _: Path) -> Path:
+    rng = np.random.default_rng(0)
+    planes = {"gradcam": torch.from_numpy(rng.random((1, 2, 2), dtype=np.float32))}
+    grid = torch.from_numpy(rng.random((1, 4, 4), dtype=np.float32))
+    made = Evidence(Crop.centred(50, 60), patch_size=32, steps_per_patch=2, image_size=64, grid=grid, cams=planes)
+    write_evidence(folder / f"{FILM}.npz", made, FilmLabels(FILM, (TASK,), (0.5,), (1,)), torch.rand(6, 5))
+    return folder / f"{FILM}.npz"
+
+
+def read_evidence(path: Path) -> None:
+    for method in ("raw", "gradcam"):
+        maps = EvidenceFolder(path.parent, method=method, protocol="corrected", tasks=[TASK])
+        maps.load(FILM, TASK)
+
+
 def state(folder: Path, _: Path) -> Path:
     Checkpoints(folder).save(3, {"settings": {"lr": 1e-3}, "net": {"a": torch.rand(3, 4)}, "list": [1, 2.5, "x", None]})
     return folder / "training_state.pt"
@@ -157,6 +202,11 @@ FORMATS: dict[str, Format] = {
     "label table": (label_table, lambda path: read_films(path, path.parent)),
     "packed films": (packed(".npy"), read_packed),
     "packed manifest": (packed(".json"), read_packed),
+    "evidence": (evidence, read_evidence),
+    "points": (points, lambda path: read_human_points(path, read_ground_truth(path.with_name("gt.json")))),
+    "tuned thresholds": (tuning, lambda path: read_tuned(path, [TASK])),
+    **{f"manifest {name}": (manifest(name), read_manifest) for name in ("films.csv", "dataset.json", "regions.json")},
+    "published weights": (published, lambda path: load_model(path, patch_size=64)),
     "weights": (weights("model.safetensors"), lambda path: load_model(path.parent)),
     "config": (weights("config.json"), lambda path: load_model(path.parent)),
     "training state": (state, lambda path: Checkpoints(path.parent).load()),
@@ -164,90 +214,3 @@ FORMATS: dict[str, Format] = {
     "json": (thresholds, read_json),
     **{f"film {suffix}": (picture(suffix), open_film) for suffix in (".png", ".jpg", ".tif", ".dcm")},
 }
-
-
-def mutant(data: bytes, rng: random.Random) -> bytes:
-    """One to four changes: bits, bytes, a number blown up, a piece cut out, doubled or overwritten, the end cut off."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        if not changed:
-            break
-        at, length = rng.randrange(len(changed)), rng.randint(1, 16)
-        kind = rng.randrange(7)
-        if kind == 0:
-            changed[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            changed[at] = rng.choice(b'\x00\xff\x7f\n,"{[0-9')
-        elif kind == 2:
-            changed[at : at + 4] = b"\xff\xff\xff\x7f"
-        elif kind == 3:
-            del changed[at : at + length]
-        elif kind == 4:
-            changed[at:at] = changed[at : at + length] * rng.choice((1, 2, 1000))
-        elif kind == 5:
-            changed[at:at] = rng.choice((b"[" * 10_000, b"9" * 5000, b"NaN", b"1e999", b"\xef\xbb\xbf", b"\x1b[2J"))
-        else:
-            del changed[at:]
-    return bytes(changed)
-
-
-def outcome(read: Callable[[Path], object], path: Path) -> str:
-    """`read`, `refused: <line>`, or what went wrong, of a forked process that reads the file."""
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if not child:
-        _read_and_exit(read, path, sending)
-    os.close(sending)
-    with os.fdopen(receiving, errors="replace") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return f"died of {signal.Signals(os.WTERMSIG(status)).name}"
-    return said
-
-
-def _read_and_exit(read: Callable[[Path], object], path: Path, sending: int) -> None:
-    errors = path.parent.with_name(f"{path.parent.name}.errors")
-    with open(errors, "w+") as out:
-        sys.stdout = sys.stderr = out
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-        faulthandler.disable()
-        signal.alarm(SECONDS)
-        try:
-            code = cli.guarded(lambda _: (read(path), 0)[1])
-            out.seek(0)
-            lines = [line for line in out.read().splitlines() if not line.startswith("warning: ")]
-            said = "read" if code == 0 else f"refused: {NEXT_LINE.join(lines)}"
-        except BaseException:
-            said = "traceback: " + traceback.format_exc()
-        os.write(sending, said.encode(errors="replace")[:60_000])
-        os._exit(0)
-
-
-def soak(name: str, folder: Path, chexpert: Path, mutants: int) -> None:
-    """Reads the good file and so many mutants of it; writes [number, outcome] of each (-1: the good one).
-
-    For a process of its own that has not computed anything yet: what torch's threads hold does not survive a fork.
-    """
-    write, read = FORMATS[name]
-    good_folder, work = folder / "good", folder / "work"
-    good_folder.mkdir()
-    writing = outcome(lambda path: path.write_text(str(write(good_folder, chexpert))), folder / "path")
-    said = [[-1, writing]]
-    if writing == "read":
-        good = Path((folder / "path").read_text())
-        said = [[-1, outcome(read, good)]]
-        data, rng = good.read_bytes(), random.Random(f"13 {name}")
-        for number in range(mutants):
-            shutil.copytree(good_folder, work)
-            path = work / good.relative_to(good_folder)
-            path.write_bytes(mutant(data, rng))
-            said.append([number, outcome(read, path)])
-            shutil.rmtree(work)
-    write_json(folder / "said.json", said)
-
-
-def is_one_line(said: str) -> bool:
-    """Whether a file was refused in one short printable line."""
-    return said.startswith("refused: error: ") and said.isprintable() and NEXT_LINE not in said and len(said) < 2000

@@ -21,12 +21,13 @@ import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = (
-    "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert",
+    "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert", "preprocessing.makeManifest",
+    "preprocessing.preProcFilms",
     "trainClassification", "convertWeights", "evalClassification", "evalLocalization",
     "tune_heatmap_threshold_opt", "predictImage", "makeReport",
 )  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.soak.runner", "tests.soak.formats"])
+SERVER.set_forkserver_preload(["tests.soak.runner", "tests.soak.mutants"])
 SECONDS = 120
 os.environ["PYTHONPATH"] = str(ROOT)  # for the server
 
@@ -108,6 +109,11 @@ def still_running(pids: list[int], seconds: float) -> list[int]:
     while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
+
+
+def hidden_files(folder: Path) -> list[str]:
+    """Temporaries, journals and locks; other files of this project have no names that begin with a dot."""
+    return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.is_file()]
 
 
 def content(folder: Path, ignored: tuple[str, ...] = ()) -> dict[str, str]:

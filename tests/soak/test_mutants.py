@@ -13,7 +13,8 @@ import sys
 import pytest
 
 from cxr.files import read_json
-from tests.soak.formats import FORMATS, MEMORY, is_one_line, outcome, soak
+from tests.soak.formats import FORMATS
+from tests.soak.mutants import MEMORY, is_one_line, outcome, soak
 from tests.soak.runner import SERVER
 
 MUTANTS = int(os.environ.get("SOAK_MUTANTS", 20))
@@ -38,6 +39,7 @@ def test_the_harness_sees_what_it_is_for(tmp_path):
     path.write_text("x")
     assert outcome(lambda path: os.kill(os.getpid(), signal.SIGSEGV), path) == "died of SIGSEGV"
     assert outcome(lambda path: json.loads(path.read_text()), path).startswith("traceback: ")
-    assert outcome(lambda path: bytearray(2 * MEMORY), path).startswith("traceback: ")
+    too_large = outcome(lambda path: bytearray(2 * MEMORY), path)
+    assert too_large.startswith("refused: error: out of memory") and not is_one_line(too_large)
     refused = outcome(read_json, path)
     assert is_one_line(refused) and not is_one_line("refused: error: a\x1b[2J")
