@@ -151,7 +151,7 @@ def area_shares(truth: GroundTruth) -> pd.DataFrame:
 
 
 def by_size(hits: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
-    """`size`, `hits`, `films` per bin of the lesions' share of the film, over all tasks; undefined hits are left out."""
+    """`size`, `hits`, `films` per bin of the lesions' share of the film, over all tasks; undefined hits are out."""
     values = hits.to_numpy(float).ravel()
     areas = shares.reindex(index=hits.index, columns=hits.columns).to_numpy(float).ravel()
     known = ~np.isnan(values) & ~np.isnan(areas)
