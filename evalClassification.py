@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place, quoted, sha256
-from cxr.names import METHODS, PROTOCOLS, SPLITS, methods_of, predictions_file
+from cxr.names import METHODS, PROTOCOLS, RELATIVE, SPLITS, methods_of, predictions_file, reference_file
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
     from torch import Tensor
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.weights is not None:
             facts = cli.run_facts(args, device)
             model, record = _open_network(args.weights, args.patch_size, device, folder, facts, group)
-            methods = _methods(args.heatmaps, model, args.steps_per_patch)
+            methods = _methods(args.heatmaps, model, args.steps_per_patch, args.pickles)
             _predict(model, args.data, record, group, batch_size=args.batch_size, workers=args.workers)
             options = {name: getattr(args, name) for name in ("steps_per_patch", "batch_size", "pickles", "protocols")}
             if methods and args.chexlocalize is None:
@@ -112,7 +112,7 @@ def _add_network(add: Callable[..., argparse.Action]) -> None:
         help="needed for published .pt files: 64, or 512 for the baseline",
     )
     add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"],
-        help="auto: raw and scaled of a patch network, the three CAMs of a baseline")  # fmt: skip
+        help="auto: raw, scaled and (--no-pickles) relative of a patch network, the CAMs of a baseline")  # fmt: skip
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: bug for bug")
     add(
         "--steps-per-patch",
@@ -186,12 +186,16 @@ def _inputs(model: MedicalPatchNet, films: Films, grey: Grey, record: RunRecord)
     return inputs | ({} if grey == Grey.STORED else {"grey": grey.to_json()})
 
 
-def _methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
+def _methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int, pickles: bool) -> tuple[str, ...]:
     """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
     has_patches = model.patch_size < model.image_size
     if "none" in chosen:
         return ()
+    if pickles and RELATIVE in chosen:
+        raise InputError("--heatmaps relative: made from evidence files, after those of validation; add --no-pickles")
     methods = methods_of("patch" if has_patches else "baseline") if "auto" in chosen else tuple(dict.fromkeys(chosen))
+    if "auto" in chosen and (pickles or model.aggregation.name != "mean"):
+        methods = tuple(method for method in methods if method != RELATIVE)
     if not set(methods) & set(methods_of("patch")):
         return methods
     if not has_patches:
@@ -322,6 +326,8 @@ def _heat_maps(
     from cxr.pixels.grey import recorded_grey
     from saliency.export import HeatMapExport
 
+    weights = record.content["weights"]["sha256"]
+    ids: dict[str, tuple[str, ...]] = {}
     for split in SPLITS:
         table = _heat_map_table(root, split)
         if not has_split(table, split):
@@ -332,9 +338,34 @@ def _heat_maps(
         if not all_labels:
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
-        export = HeatMapExport(record.folder, split, methods, tasks=tasks, **options)
+        export = HeatMapExport(record.folder, split, methods, tasks=tasks, weights=weights, **options)
         grey = None if recorded_grey(root) else recorded_grey(data)
         _export_split(model, export, films, grey or films.grey, record, group)
+        ids[split] = films.ids
+    if RELATIVE in methods and "val" in ids and group.is_main:
+        _reference(record, ids)
+
+
+def _reference(record: RunRecord, ids: Mapping[str, Sequence[str]]) -> None:
+    """The mean evidence of the validation films, that relative maps are compared with."""
+    from saliency.reference_films import make_reference
+
+    target = reference_file(record.folder)
+    made_from: dict[str, Any] = {
+        "inputs": {split: record.outputs_fingerprint(f"heat_maps_{split}") for split in ids},
+        "options": {},
+        "outputs": [target],
+    }
+    if record.is_complete("reference", **made_from):
+        print(f"{target}: complete")
+        return
+    with record.stage("reference", **made_from) as stage:
+        reference = make_reference(record.folder, validation=ids["val"], test=ids.get("test", ()))
+        stage.wrote(target)
+    counts = ", ".join(f"{count} {view}" for view, count in reference.counts.items())
+    print(f"{target}: mean evidence of the validation films ({counts})")
+    for warning in reference.warnings:
+        print(f"warning: {warning}")
 
 
 def _heat_map_table(root: Path, split: str) -> Path:
@@ -354,6 +385,7 @@ def _export_split(
     from tqdm import tqdm
 
     from cxr.images import open_film
+    from cxr.paths import projection_of
     from saliency.export import export_film
 
     split = export.split
@@ -371,7 +403,8 @@ def _export_split(
             film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
-            export_film(export, model, film, films.ids[index], labels)
+            view = projection_of(films.views[index])
+            export_film(export, model, film, films.ids[index], labels, view)
             stage.wrote(*files[index])
         group.barrier()
     kinds = f"{split}; {', '.join(export.methods)}"

@@ -122,7 +122,7 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
     maps, patches, missing = {}, None, []
     for method in METHODS:
         model = results.model_of(method)
-        for protocol in PROTOCOLS if model is not None else ():
+        for protocol in METHODS[method].protocols if model is not None else ():
             try:
                 maps[protocol, method] = heat_map_source(heatmaps / model.folder.name, protocol, "test", method, tasks)
             except InputError as error:

@@ -26,6 +26,7 @@ from cxr.paths import (
     inside_release,
     is_ordinary,
     patient_of,
+    projection_of,
     relative_path,
     study_of,
     view_of,
@@ -164,7 +165,7 @@ def read_films(
         keep &= in_split(identity, table, split, dataset.shares, dataset.seed)
     keep &= _chosen_patients(identity, patients, fraction, keep)
     if frontal_only:
-        keep &= ~identity["View"].isin(["lateral", "L", "LL", "RL", "LATERAL"]).to_numpy()
+        keep &= (identity["View"].map(projection_of) != "lateral").to_numpy()
     if not keep.any():
         named = f" of split {split!r}" if split is not None else ""
         raise InputError(f"{table}: no film{named} is left by the filters (frontal only, patients, fraction)")

@@ -21,7 +21,7 @@ class Method:
 
     name: its folder. title: as the paper's tables print it. network: the one it explains. signed: whether 0.5 is
     neutral and less is evidence against (else 0 is the least and 1 the most). in_paper: whether the paper's Tables 2
-    and 3 have it.
+    and 3 have it. protocols: those that it has maps of.
     """
 
     name: str
@@ -29,13 +29,18 @@ class Method:
     network: Network
     signed: bool
     in_paper: bool = True
+    protocols: tuple[Protocol, ...] = PROTOCOLS
 
+
+RELATIVE = "relative"
+"""The method that compares a film with the mean validation film."""
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("scaled", "MedicalPatchNet (Scaled)", "patch", signed=True),
         Method("raw", "MedicalPatchNet (Raw)", "patch", signed=True),
+        Method(RELATIVE, "MedicalPatchNet (Relative)", "patch", signed=True, in_paper=False, protocols=("corrected",)),
         Method("gradcam", "Grad-CAM", "baseline", signed=False),
         Method("gradcam++", "Grad-CAM++", "baseline", signed=False),
         Method("eigencam", "Eigen-CAM", "baseline", signed=False),
@@ -70,6 +75,10 @@ def table_file(results: Path, kind: str, split: str) -> Path:
 def comparison_file(first: Path, second: Path, kind: str = "comparison") -> Path:
     """The table of two results folders, beside the first. kind: `comparison` or `equivalence`."""
     return first.with_name(f"{kind}_{first.name}_vs_{second.name}.csv")
+
+
+def reference_file(results: Path) -> Path:
+    return results / REFERENCE
 
 
 def evidence_folder(results: Path, split: str) -> Path:

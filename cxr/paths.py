@@ -84,6 +84,16 @@ def view_of(path: str) -> str:
     return next((view for view in ("frontal", "lateral") if view in name), "")
 
 
+_LATERAL = ("lateral", "L", "LL", "RL", "LATERAL")
+
+
+def projection_of(view: str) -> str:
+    """`frontal` or `lateral` for a film's view (PA, AP, L, ...), the two that every table tells apart; else empty."""
+    if not view:
+        return ""
+    return "lateral" if view in _LATERAL else "frontal"
+
+
 def inside_release(path: str) -> str:
     """A film's path without the leading `CheXpert-v1.0...` folder; a batch of the download counts as its split."""
     release, _, rest = path.partition("/")

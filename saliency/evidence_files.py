@@ -20,13 +20,15 @@ import torch
 from cxr.files import InputError, place, printable, quoted, replacing
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
 from cxr.images import Crop, resize
-from cxr.names import METHODS, PROTOCOLS, Protocol, evidence_folder, heat_map_folder
+from cxr.names import METHODS, REFERENCE, RELATIVE, Protocol, evidence_folder, heat_map_folder, reference_file
 from saliency.cam import CAMS
 from saliency.film_maps import Evidence, check_methods, film_maps
 from saliency.npz import array_names, read_arrays
-from saliency.patch_maps import PATCH_VALUES, ShiftGrid
+from saliency.patch_maps import ShiftGrid
+from saliency.reference import Reference, Settings, read_reference
 
 SUFFIX = ".npz"
+_MAKE_REFERENCE = "evalClassification.py --heatmaps relative --no-pickles makes it of the validation films"
 _FACTS, _FILM, _GRID = "facts", "film", "grid"
 _LARGEST_IMAGE = 4096  # px; a larger size in a file would ask for gigabytes of map
 
@@ -35,18 +37,19 @@ _LARGEST_IMAGE = 4096  # px; a larger size in a file would ask for gigabytes of 
 class FilmLabels:
     """Facts about a film besides its pixels; the three sequences run over the rows of its `Evidence`.
 
-    ground_truth: 1 or 0, -1 where the film is not labelled.
+    ground_truth: 1 or 0, -1 where the film is not labelled. view: frontal or lateral, empty where it is not known.
     """
 
     film_id: str
     tasks: Sequence[str]
     probabilities: Sequence[float]
     ground_truth: Sequence[int]
+    view: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The json text of a file. weights: sha256 of the network's weights, empty where it is not known."""
+    """The json text of a file. weights: sha256 of the network's weights, view: of the film; empty where not known."""
 
     crop: Crop
     patch_size: int
@@ -55,9 +58,15 @@ class Facts:
     probability: Mapping[str, float]
     ground_truth: Mapping[str, int]
     weights: str = ""
+    view: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.weights, self.patch_size, self.steps_per_patch, self.image_size)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self) if self.weights else {k: v for k, v in asdict(self).items() if k != "weights"})
+        known = {k: v for k, v in asdict(self).items() if k not in ("weights", "view") or v}
+        return json.dumps(known)
 
     @classmethod
     def from_json(cls, text: str) -> Facts:
@@ -76,7 +85,8 @@ class Facts:
         if not all(0 <= value <= 1 for value in probability.values()):  # written so that NaN fails
             raise ValueError("a probability is a number from 0 to 1")
         ground_truth = {str(task): int(value) for task, value in content["ground_truth"].items()}
-        return cls(crop, sizes[0], sizes[1], sizes[2], probability, ground_truth, str(content.get("weights", "")))
+        unknown = {name: str(content.get(name, "")) for name in ("weights", "view")}
+        return cls(crop, sizes[0], sizes[1], sizes[2], probability, ground_truth, **unknown)
 
 
 def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor, weights: str = "") -> None:
@@ -94,6 +104,7 @@ def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: tor
         dict(zip(labels.tasks, labels.probabilities, strict=True)),
         dict(zip(labels.tasks, labels.ground_truth, strict=True)),
         weights,
+        labels.view,
     )
     planes = dict(evidence.cams) | ({} if evidence.grid is None else {_GRID: evidence.grid})
     arrays = {
@@ -127,6 +138,7 @@ def _merged(
         probability={**stored.probability, **facts.probability},
         ground_truth={**stored.ground_truth, **facts.ground_truth},
         weights=facts.weights or stored.weights,
+        view=facts.view or stored.view,
     )
     return together, stored_arrays | arrays
 
@@ -166,15 +178,30 @@ def holds_evidence(
 class EvidenceFolder:
     """The evidence files of a folder as a source of one method's heat maps, like a folder of pickles."""
 
-    def __init__(self, folder: Path, *, method: str, protocol: Protocol, tasks: Sequence[str]) -> None:
-        """Raises InputError for an unknown method, a damaged file, and a file without evidence of the method."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        method: str,
+        protocol: Protocol,
+        tasks: Sequence[str],
+        reference: Reference | None = None,
+    ) -> None:
+        """reference: for relative maps.
+
+        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, and relative
+        maps without a reference.
+        """
         check_methods([method])
+        if method == RELATIVE and reference is None:
+            raise InputError(f"{place(folder)}: relative maps need {REFERENCE}; {_MAKE_REFERENCE}")
+        self.reference = reference
         self.folder = Path(folder)
         self.method = method
         self.protocol = protocol
         self.entries: list[tuple[str, str]] = []
         without = []
-        for path in _evidence_files(self.folder):
+        for path in evidence_files(self.folder):
             stored = set(array_names(path))
             found = [task for task in tasks if f"{_kind_of(method)} {task}" in stored]
             self.entries += [(path.name.removesuffix(SUFFIX), task) for task in found]
@@ -222,16 +249,24 @@ class EvidenceFolder:
 
     @staticmethod
     def kinds(folder: Path) -> list[tuple[Protocol, str]]:
-        """(protocol, method) of all maps that a folder gives, sorted. Raises InputError when there are none."""
-        kinds = {name.partition(" ")[0] for path in _evidence_files(folder) for name in array_names(path)}
-        methods = [method for method in METHODS if _kind_of(method) in kinds]
-        return sorted((protocol, method) for protocol in PROTOCOLS for method in methods)
+        """(protocol, method) of all maps that a folder `evidence/<split>` gives, sorted.
+
+        Relative maps only beside a reference. Raises InputError when there are none.
+        """
+        kinds = {name.partition(" ")[0] for path in evidence_files(folder) for name in array_names(path)}
+        has_reference = reference_file(Path(folder).parent.parent).is_file()
+        methods = [m for m in METHODS if _kind_of(m) in kinds and (m != RELATIVE or has_reference)]
+        return sorted((protocol, method) for method in methods for protocol in METHODS[method].protocols)
 
     def _evidence(self, film_id: str, task: str) -> tuple[Evidence, Facts]:
         facts, values = _read(self._path(film_id), f"{_kind_of(self.method)} {task}", np.float32)
-        grid, cams = (values, {}) if self.method in PATCH_VALUES else (None, {self.method: values})
+        grid, cams = (None, {self.method: values}) if self.method in CAMS else (values, {})
+        reference = None
+        if self.method == RELATIVE and self.reference is not None:
+            self.reference.require(facts.settings, place(self._path(film_id)))
+            reference = torch.from_numpy(self.reference.grid(facts.view, task))[None]
         settings = (facts.patch_size, facts.steps_per_patch, facts.image_size)
-        return Evidence(facts.crop, *settings, grid, cams), facts
+        return Evidence(facts.crop, *settings, grid, cams, reference), facts
 
     @contextmanager
     def _naming(self, film_id: str) -> Iterator[None]:
@@ -253,7 +288,11 @@ def heat_map_source(results: Path, protocol: Protocol, split: str, method: str, 
     pickles = heat_map_folder(results, protocol, split, method)
     if pickles.is_dir():
         return HeatMapFolder(pickles, tasks)
-    return EvidenceFolder(evidence_folder(results, split), method=method, protocol=protocol, tasks=tasks)
+    if method in METHODS and protocol not in METHODS[method].protocols:
+        raise InputError(f"{place(results)}: there are no {method} maps of the {protocol} protocol")
+    reference = read_reference(reference_file(results)) if method == RELATIVE else None
+    folder = evidence_folder(results, split)
+    return EvidenceFolder(folder, method=method, protocol=protocol, tasks=tasks, reference=reference)
 
 
 def _kind_of(method: str) -> str:
@@ -265,12 +304,26 @@ def _holds_grid(names: Any) -> bool:
     return any(name.startswith(f"{_GRID} ") for name in names)
 
 
-def _evidence_files(folder: Path) -> list[Path]:
+def evidence_files(folder: Path) -> list[Path]:
+    """The files of a folder, sorted. Raises InputError when there are none."""
     files = sorted(Path(folder).glob(f"*{SUFFIX}"))
     if not files:
         reason = f"no evidence files (*{SUFFIX}) in it; evalClassification.py --no-pickles writes them"
         raise InputError(f"{place(folder)}: {reason}")
     return files
+
+
+def read_grids(path: Path) -> tuple[Facts, dict[str, np.ndarray]]:
+    """The facts of a file, and task -> evidence grid (n, n) float32. Raises InputError when it is damaged."""
+    facts = _read_facts(path)
+    stored = set(array_names(path))
+    tasks = [task for task in facts.probability if f"{_GRID} {task}" in stored]
+    n = ShiftGrid(facts.patch_size, facts.steps_per_patch, facts.image_size).n
+    grids = read_arrays(path, [f"{_GRID} {task}" for task in tasks])
+    for name, grid in grids.items():
+        if grid.shape != (n, n) or grid.dtype != np.float32 or not np.isfinite(grid).all():
+            raise _unusable(path, f"{name}: expected finite values ({n}, {n}), found {grid.dtype} {grid.shape}")
+    return facts, {task: grids[f"{_GRID} {task}"] for task in tasks}
 
 
 def _read_facts(path: Path) -> Facts:

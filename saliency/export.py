@@ -73,12 +73,18 @@ class HeatMapExport:
 
 
 def export_film(
-    export: HeatMapExport, model: PatchNetwork, film: Image.Image, film_id: str, ground_truth: Mapping[str, float]
+    export: HeatMapExport,
+    model: PatchNetwork,
+    film: Image.Image,
+    film_id: str,
+    ground_truth: Mapping[str, float],
+    view: str = "",
 ) -> bool:
     """Writes a film's maps unless they are complete; returns whether it wrote.
 
     film: the whole film in grey, as `cxr.images.open_film` returns it. ground_truth: label -> 0 or 1, NaN where the
-    film is not labelled, of at least the exported labels. Each file is written whole or not at all.
+    film is not labelled, of at least the exported labels. view: frontal, lateral, or empty.
+    Each file is written whole or not at all.
     Raises InputError when the model lacks a label, or the film cannot have maps.
     """
     if export.is_complete(film_id):
@@ -102,6 +108,7 @@ def export_film(
         list(export.tasks.values()),
         probabilities=_probabilities(model, image)[outputs].tolist(),
         ground_truth=[_whole(ground_truth[label]) for label in export.tasks],
+        view=view,
     )
     pixels = to_unit(film)  # (1, H, W)
     if not export.pickles:

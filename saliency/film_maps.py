@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxr.files import InputError, quoted
 from cxr.images import Crop, resize
-from cxr.names import METHODS, Protocol, check_protocol
+from cxr.names import METHODS, RELATIVE, Protocol, check_protocol
 from saliency.cam import CAMS, cam_grids, upsample
 from saliency.folded_network import PatchNetwork, require_mean
 from saliency.patch_maps import PATCH_VALUES, evidence_grid, logits_to_unit, maps_from_grid
@@ -27,7 +27,7 @@ class Evidence:
     """All that a film's maps follow from, for every method and protocol.
 
     grid: patch logits at every start (C, n, n), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the
-    resolution of the feature map.
+    resolution of the feature map; reference: (C, n, n), the grid of the mean validation film, for relative maps.
     """
 
     crop: Crop
@@ -36,11 +36,12 @@ class Evidence:
     image_size: int
     grid: Tensor | None
     cams: Mapping[str, Tensor]
+    reference: Tensor | None = None
 
 
 def check_methods(methods: Iterable[str]) -> None:
     """Raises InputError for a method that has no row in `cxr.names.METHODS` or no function in this folder."""
-    known = [method for method in METHODS if method in PATCH_VALUES or method in CAMS]
+    known = [method for method in METHODS if method in PATCH_VALUES or method in CAMS or method == RELATIVE]
     for method in methods:
         if method not in known:
             raise InputError(f"unknown heat-map method {quoted(method)}; known are {', '.join(known)}")
@@ -66,8 +67,10 @@ def gather_evidence(
     frame_size(crop, model.image_size, "corrected")
     if "scaled" in methods:
         require_mean(model, "the probability in scaled maps")
+    if RELATIVE in methods:
+        require_mean(model, "the Shapley value in relative maps")
     grid = None
-    if any(method in PATCH_VALUES for method in methods):
+    if any(method in PATCH_VALUES or method == RELATIVE for method in methods):
         settings = {"steps_per_patch": steps_per_patch, "batch_size": batch_size}
         grid = evidence_grid(model, image, **settings, progress=progress)[outputs]
     wanted = [method for method in CAMS if method in methods]
@@ -94,15 +97,30 @@ def _crop_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -
     maps = {method: upsample(evidence.cams[method], evidence.image_size) for method in cams}
     if evidence.grid is None:
         return maps
-    logits = maps_from_grid(
-        evidence.grid,
+    logits = _averaged(evidence, evidence.grid, methods, protocol)
+    if RELATIVE in methods:
+        logits[RELATIVE] = _averaged(evidence, _relative_grid(evidence, protocol), ["raw"], protocol)["raw"]
+    return maps | {method: logits_to_unit(of_method) for method, of_method in logits.items()}
+
+
+def _averaged(evidence: Evidence, grid: Tensor, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
+    return maps_from_grid(
+        grid,
         patch_size=evidence.patch_size,
         steps_per_patch=evidence.steps_per_patch,
         protocol=protocol,
         image_size=evidence.image_size,
         methods=methods,
     )
-    return maps | {method: logits_to_unit(of_method) for method, of_method in logits.items()}
+
+
+def _relative_grid(evidence: Evidence, protocol: Protocol) -> Tensor:
+    """(C, n, n) float64: the evidence less that of the mean validation film."""
+    if protocol not in METHODS[RELATIVE].protocols:
+        raise InputError(f"there are no relative maps of the {protocol} protocol, which repeats the published code")
+    if evidence.grid is None or evidence.reference is None:
+        raise ValueError("no reference for relative maps was given")
+    return evidence.grid.double() - evidence.reference.double()
 
 
 # ---------------------------------------------------------------------------------------------------- the film's frame
