@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cli
 from cxr.files import InputError, sha256
-from cxr.names import PROTOCOLS, Protocol, localization_folder
+from cxr.names import PROTOCOLS, RELATIVE, Protocol, localization_folder, reference_file
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
     import pandas as pd
@@ -280,7 +280,11 @@ def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -
     record.require_whole(f"heat_maps_{split}", f"heat maps of {split}", "run evalClassification.py again")
     folder = heat_map_folder(record.folder, protocol, split, method)
     folder = folder if folder.is_dir() else evidence_folder(record.folder, split)
-    return films_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()), record.folder)
+    maps = films_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()), record.folder)
+    if method != RELATIVE:
+        return maps
+    record.require_whole("reference", "reference of relative maps", "run evalClassification.py again")
+    return {"evidence": maps, "reference": sha256(reference_file(record.folder))}
 
 
 def _tune_and_score(

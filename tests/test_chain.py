@@ -101,6 +101,8 @@ def test_evidence_files_score_exactly_as_pickles(evaluated, chexlocalize):
     assert len(scored) == 2 * 5 * (2 + 4)  # protocols x methods x (hits, and IoU twice, each per film and resample)
     for path in scored:
         assert (evaluated / "pickles" / path).read_bytes() == (evaluated / "evidence" / path).read_bytes(), path
+    relative = [path.relative_to(evaluated / "evidence") for path in (evaluated / "evidence").glob("*/*/*/relative")]
+    assert [str(path) for path in relative] == ["patch/localization/corrected/relative"]  # evidence files alone have it
 
 
 def test_a_second_run_does_nothing(evaluated, tiny_chexpert, chexlocalize, weights, capsys):
