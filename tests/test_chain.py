@@ -16,6 +16,7 @@ from cxr.files import write_json
 from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
+from cxr.runs.run_record import RunRecord
 from models.checkpoint import build_model, save_model
 from tests.films import alternating_labels, write_film, write_labels
 
@@ -143,12 +144,18 @@ def test_the_report_shows_what_was_measured(evaluated, chexlocalize, tmp_path, c
 
 
 def test_half_an_export_is_not_scored(evaluated, chexlocalize, tmp_path, capsys):
-    """As a killed evalClassification.py leaves it: settings are written first, the stage at its end."""
+    """As a killed evalClassification.py leaves it: the stage was begun, and its journal names some files."""
     results = tmp_path / "patch"
     shutil.copytree(evaluated / "evidence/patch", results)
     record = json.loads((results / "run.json").read_text())
     del record["stages"]["heat_maps_test"]
     write_json(results / "run.json", record)
+    written = sorted((results / "evidence/test").glob("*.npz"))
+    with pytest.raises(KeyboardInterrupt), RunRecord(results).stage(
+        "heat_maps_test", inputs={}, options={}, outputs=written
+    ) as stage:  # fmt: skip
+        stage.wrote(written[0])
+        raise KeyboardInterrupt
     assert run(evalLocalization, results, "--chexlocalize", chexlocalize, "--workers", 1) == 2
     said = capsys.readouterr().err
     assert "its heat maps of test are not complete; run evalClassification.py again" in said and said.count("\n") == 1
