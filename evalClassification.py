@@ -84,6 +84,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)
+    if args.weights is not None and not args.weights.strip():
+        parser.error("--weights is empty")
     if args.weights is not None and args.data is None:
         parser.error("--weights needs --data")
     if args.margin is not None and args.compare is None:

@@ -78,13 +78,13 @@ def _print_missing(lines: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    parser.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="folder with one folder per model")
-    parser.add_argument("--output", type=Path, help="where the report goes; RESULTS_DIR/report by default")
+    parser.add_argument("results_dir", type=cli.path, metavar="RESULTS_DIR", help="folder with one folder per model")
+    parser.add_argument("--output", type=cli.path, help="where the report goes; RESULTS_DIR/report by default")
     parser.add_argument("--dataset-name", default="", help="named in captions and titles")
     parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat maps")
-    parser.add_argument("--heatmaps", type=Path, metavar="DIR",
+    parser.add_argument("--heatmaps", type=cli.path, metavar="DIR",
         help="where <model>/heatmaps or <model>/evidence lie; RESULTS_DIR by default")  # fmt: skip
-    parser.add_argument("--gt-path", type=Path, help="gt_segmentations_test.json; outlines the masks of the cases")
+    parser.add_argument("--gt-path", type=cli.path, help="gt_segmentations_test.json; outlines the masks of the cases")
     return parser.parse_args(argv)
 
 

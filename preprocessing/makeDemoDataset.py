@@ -49,7 +49,7 @@ Codes = dict[str, dict[str, Any]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Writes a synthetic CheXpert and CheXlocalize with known lesion masks.", EXAMPLES)
-    parser.add_argument("--output", type=Path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
+    parser.add_argument("--output", type=cli.path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
     parser.add_argument("--patients", type=int, default=600, help=f"at least {cohort.SMALLEST_COHORT}")
     parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes that draw films")
     cli.add_seed(parser)

@@ -43,9 +43,9 @@ python preprocessing/makeManifest.py --source chexlocalize demo/CheXlocalize --o
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    parser.add_argument("root", metavar="ROOT", type=Path, help="the release's folder: its tables and its films")
+    parser.add_argument("root", metavar="ROOT", type=cli.path, help="the release's folder: its tables and its films")
     parser.add_argument("--source", required=True, metavar="NAME", help=f"data set: {', '.join(SOURCES)}")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the manifest")
+    parser.add_argument("--output", type=cli.path, required=True, help="folder of the manifest")
     parser.add_argument("--votes", type=int, choices=(1, 2, 3), help="vindr: readers who make a label positive (2)")
     parser.add_argument("--only-present", action="store_true", help="leave films out that are not below ROOT")
     cli.add_seed(parser)

@@ -1,6 +1,7 @@
 """One-line errors and exit codes."""
 
 import argparse
+import importlib
 
 import numpy as np
 import pytest
@@ -187,3 +188,40 @@ def test_other_errors_are_not_a_lack_of_memory(capsys):
             cli.guarded(lambda _, error=error: (_ for _ in ()).throw(error))
     assert cli.guarded(lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))) == 1
     assert capsys.readouterr().err == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("makeReport", [""]),
+        ("makeReport", ["results", "--output", ""]),
+        ("convertWeights", ["convert", "a.pt", ""]),
+        ("convertWeights", ["convert", "a.pt", "b", "--patch-size", "-5"]),
+        ("convertWeights", ["describe", "", "--results", "x"]),
+        ("evalClassification", ["--weights", "", "--data", "x"]),
+        ("evalClassification", ["--weights", "x", "--data", ""]),
+        ("evalClassification", ["--weights", "x", "--data", "x", "--batch-size", "0"]),
+        ("evalClassification", ["--predictions", "x", "--resamples", "-5"]),
+        ("evalLocalization", ["x", "--chexlocalize", ""]),
+        ("evalLocalization", ["x", "--chexlocalize", "x", "--resamples", "0"]),
+        ("tune_heatmap_threshold_opt", ["--map_dir", "x", "--gt_path", "x", "--save_dir", ""]),
+        ("predictImage", ["x", "--weights", " ", "--output", "o"]),
+        ("preprocessing.makeManifest", ["", "--source", "nih", "--output", "o"]),
+        ("preprocessing.makeManifest", ["x", "--source", "nih", "--output", ""]),
+        ("preprocessing.makeDemoDataset", ["--output", ""]),
+        ("preprocessing.preProcFilms", ["--manifest", "x", "--output", ""]),
+        ("preprocessing.preProcCheXpert", ["--chexpert", "x", "--output", ""]),
+        ("trainClassification", ["--data", "x", "--output", "o", "--image-size", "0"]),
+        ("trainClassification", ["--data", "x", "--output", "o", "--batch-size", "0"]),
+    ],
+)
+def test_options_of_every_script_out_of_range_are_one_line(script, words, tmp_path, monkeypatch, capsys):
+    """An empty path would be the current folder, and an empty name its results."""
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.guarded(importlib.import_module(script).main, words)
+    except SystemExit as caught:
+        code = caught.code
+    said = capsys.readouterr()
+    assert code == 2 and said.out == "" and said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ Pillow opens these files but reports only the mode that it holds the pixels in, 
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -69,7 +70,7 @@ def _tiff(image: Image.Image, upright: Image.Image, path: Path) -> tuple[Image.I
 def unsupported_tiff(path: Path) -> str:
     """The kind of TIFF that Pillow does not recognise, in words; empty for other files."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb") as handle, warnings.catch_warnings(action="ignore"):  # of damaged tags
             directory = ImageFileDirectory_v2(handle.read(8))
             handle.seek(directory.next)
             directory.load(handle)

@@ -1,5 +1,7 @@
 """Reading of films: depth, colour, rotation, damage; and the crop's place in the film."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,14 @@ def test_square_and_resize_follow_the_published_preprocessing(sample):
     expected = v2.Resize(size=(512, 512), antialias=True)(v2.functional.pil_to_tensor(published) / 255)
     torch.testing.assert_close(resize(square, 512), expected, rtol=0, atol=1e-6)
     assert crop.side == 2320
+
+
+def test_a_tiff_with_damaged_tags_is_refused_in_silence(tmp_path, recwarn):
+    """The tag of its width claims more values than the file holds, and 7 bits are no depth that Pillow knows."""
+    entries = [(256, 4, 10**6, 8), (257, 3, 1, 8), (258, 3, 1, 7)]
+    content = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    content += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(InputError, match="a TIFF of 7 bits .* that is not supported"):
+        open_film(tmp_path / "a.tif")
+    assert not recwarn.list
