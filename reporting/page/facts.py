@@ -83,7 +83,7 @@ def _additivity(split: str, error: Mapping[str, Any]) -> str:
         return ""
     count = _text(error.get("films"))
     films = f" over {count} {SPLITS[split]} films" if count else f" ({SPLITS[split]})"
-    return f"largest |mean of the patch logits − logit|{films}: {error['max_error']:.1e}"
+    return f"largest |logit from the patches alone − logit|{films}: {error['max_error']:.1e}"
 
 
 def data_counts(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:

@@ -135,7 +135,7 @@ class TestFacts:
         assert facts.facts["versions"] == "python 3.11.7, torch 2.15.0" and facts.facts["command"].endswith("'<w>'")
         assert facts.facts["image and patch size"] == "512 x 512 pixels, patches of 64 x 64"
         assert facts.seconds == {"predictions_test": "1,234.5"}
-        assert facts.additivity == ("largest |mean of the patch logits − logit| over 8 test films: 1.3e-06",)
+        assert facts.additivity == ("largest |logit from the patches alone − logit| over 8 test films: 1.3e-06",)
         columns, rows = data_counts(results)
         assert columns == ("Films", "test") and rows[0] == ["all films", "60"]
         assert ["Edema, positive", "12"] in rows and ["Fracture, positive", "–"] in rows

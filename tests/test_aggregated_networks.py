@@ -1,0 +1,31 @@
+"""Networks whose logits are not the mean of their patch logits are evaluated by their own rule, and nothing is claimed."""
+
+import json
+
+import pytest
+import torch
+
+import cli
+import evalClassification
+from cxr.labels import CHEXPERT
+from models.aggregation import AGGREGATIONS
+from models.checkpoint import build_model, save_model
+
+
+def evaluate(weights, data, output, *more):
+    command = ["--weights", weights, "--data", data, "--output", output, "--resamples", 0, "--workers", 0, *more]
+    return cli.guarded(evalClassification.main, [str(word) for word in command])
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATIONS))
+def test_patches_alone_give_the_logits_by_the_network_s_own_rule(tiny_chexpert, tmp_path, capsys, name):
+    torch.manual_seed(0)
+    sizes = {"patch_size": 32, "image_size": 64}
+    model = build_model("timm/test_efficientnet", **sizes, labels=CHEXPERT, aggregation=name)
+    for parameter in model.aggregation.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_model(model, tmp_path / "weights")
+    assert evaluate(tmp_path / "weights", tiny_chexpert, tmp_path / "results", "--heatmaps", "none") == 0
+    additivity = json.loads((tmp_path / "results/run.json").read_text())["additivity"]
+    assert additivity["test"]["max_error"] < 1e-4 and additivity["val"]["films"] == 6
+    assert f"the film's logits ({name})" in capsys.readouterr().out
