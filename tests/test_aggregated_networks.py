@@ -1,4 +1,4 @@
-"""Networks whose logits are not the mean of their patch logits are evaluated by their own rule, and nothing is claimed."""
+"""Networks that do not average their patch logits are evaluated by their own rule, and nothing more is claimed."""
 
 import json
 
