@@ -124,7 +124,8 @@ _CAPTION = {
 
 def _heading(method: str, results: Results) -> str:
     model = results.model_of(method)
-    name = "Raw evidence" if method == "raw" else METHODS[method].title
+    kind = METHODS[method].title.partition("(")[2].rstrip(")")  # "MedicalPatchNet (Raw)"; a CAM's title has none
+    name = f"{kind} evidence" if kind else METHODS[method].title
     return f"{name}\n{shortened(model.name, 20)}" if model else name
 
 
