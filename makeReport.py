@@ -10,27 +10,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cli
 from cxr.files import InputError, place, printable
-from cxr.masks import read_ground_truth
 from cxr.names import METHODS, PROTOCOLS, evidence_folder
-from cxr.runs.folder_lock import locked
-from evaluation.map_pool import one_thread
-from reporting.case_grid import case_figure
-from reporting.figures import classification_figures
-from reporting.format import Table, write_table
-from reporting.label_tables import comparison_table, table1_per_label
-from reporting.page.case_pictures import MapSources
-from reporting.page.page import write_page
-from reporting.paper import read_paper
-from reporting.paper_tables import table1, table2, table3
-from reporting.reading import read_results
-from reporting.results import Results
-from reporting.statistics_tables import statistics_tables
-from reporting.style import save, style
-from reporting.summary import summary
-from saliency.evidence_files import EvidenceFolder, heat_map_source
+
+if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
+    from reporting.format import Table
+    from reporting.page.case_pictures import MapSources
+    from reporting.results import Results
 
 EXAMPLES = """
 python makeReport.py results
@@ -41,6 +30,10 @@ python makeReport.py results --figures --gt-path chexlocalize/CheXlocalize/gt_se
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    from cxr.runs.folder_lock import locked
+    from reporting.reading import read_results
+    from reporting.summary import summary
+
     results = read_results(args.results_dir)
     folder = args.output or args.results_dir / "report"
     with locked(folder, depth=1):
@@ -55,6 +48,11 @@ def _report(
     results: Results, folder: Path, dataset: str, heatmaps: Path, gt_path: Path | None, case_grid: bool
 ) -> Path:
     """Writes tables, figures and the page; returns the page. Raises InputError when there is nothing to report on."""
+    from evaluation.map_pool import one_thread
+    from reporting.figures import classification_figures
+    from reporting.format import write_table
+    from reporting.page.page import write_page
+
     tables = _tables(results, dataset)
     for table in tables:
         write_table(table, folder)
@@ -89,6 +87,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
+    from reporting.label_tables import comparison_table, table1_per_label
+    from reporting.paper import read_paper
+    from reporting.paper_tables import table1, table2, table3
+    from reporting.statistics_tables import statistics_tables
+
     paper = read_paper()
     tables: list[Table] = []
     if any(model.scores for model in results.models):
@@ -101,6 +104,9 @@ def _tables(results: Results, dataset: str) -> list[Table]:
 
 
 def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
+    from reporting.case_grid import case_figure
+    from reporting.style import save, style
+
     paths = []
     for protocol in PROTOCOLS:
         maps = {method: source for (of, method), source in sources.maps.items() if of == protocol}
@@ -118,6 +124,10 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
 
     A method that the paper does not have may be absent: nothing is missing then.
     """
+    from cxr.masks import read_ground_truth
+    from reporting.page.case_pictures import MapSources
+    from saliency.evidence_files import EvidenceFolder, heat_map_source
+
     tasks = [results.labels.task_of(label) for label in results.labels.names]
     maps, patches, missing = {}, None, []
     for method in METHODS:
