@@ -14,8 +14,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cxr.files import InputError, host, is_alive, naming, place, printable, remove_litter
@@ -33,11 +33,14 @@ _held: dict[str, int] = {}
 def locked(folder: Path, depth: int | None = None) -> Iterator[None]:
     """Makes the folder, holds its lock, and removes the temporaries that dead processes left in it.
 
+    A folder that it made and that is empty at the end, as of a run that was refused, is removed again.
+
     depth: levels of folders below it that the script writes into, all by default; 0 where the folder may be the
     current one, with anything below it. A process that holds the lock may take it again.
     Raises InputError, naming the other process, when one holds it.
     """
     folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     key = os.path.realpath(folder)
@@ -52,6 +55,7 @@ def locked(folder: Path, depth: int | None = None) -> Iterator[None]:
     finally:
         del _held[key]
         _release(handle, folder / NAME)
+        _remove_empty(made)
 
 
 def _acquire(folder: Path) -> int | None:
@@ -59,7 +63,11 @@ def _acquire(folder: Path) -> int | None:
     deadline = time.monotonic() + _PATIENCE
     path = folder / NAME
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another process made the folder, found nothing to write, and removed it
+            folder.mkdir(parents=True, exist_ok=True)
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -127,3 +135,10 @@ def _release(handle: int | None, path: Path) -> None:
         path.unlink(missing_ok=True)
     fcntl.flock(handle, fcntl.LOCK_UN)
     os.close(handle)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders from the innermost out, until one is not empty or not there."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -442,7 +442,7 @@ def test_a_damaged_mask(root, capsys):
     film = "patient64541_study1_view1_frontal"
     codes = {task: {"size": [4, 6], "counts": "~~~"} for task in CHEXPERT.task_names}
     releases.chexlocalize(root, {film: codes})
-    assert f"gt_segmentations_val.json: {film}" in refused(capsys, "chexlocalize", root)
+    assert f"gt_segmentations_val.json, {film}, " in refused(capsys, "chexlocalize", root)
 
 
 def test_votes_of_another_source(root, capsys):

@@ -72,6 +72,7 @@ def test_the_workers_of_a_killed_holder_are_waited_for(tmp_path):
 
 
 def test_a_process_may_take_its_lock_again_and_lets_go_at_the_end(tmp_path):
+    (tmp_path / "new").mkdir()
     with locked(tmp_path / "new"):
         with locked(tmp_path / "new"):
             pass
@@ -113,3 +114,16 @@ def test_of_many_that_start_together_one_holds_it_at_a_time(tmp_path, run):
     codes = [process.wait() for process in started]
     assert set(codes) <= {0, 2} and 0 in codes
     assert log.read_text() == "begin\nend\n" * codes.count(0)
+
+
+def test_a_folder_that_was_made_for_nothing_is_removed_again(tmp_path):
+    with pytest.raises(InputError, match="refused"), locked(tmp_path / "a/b"):
+        raise InputError("refused")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "mine").mkdir()
+    with locked(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine").is_dir()
+    with locked(tmp_path / "kept/below"):
+        (tmp_path / "kept/below/table.csv").write_text("x")
+    assert (tmp_path / "kept/below/table.csv").is_file()
