@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from cxr.files import InputError, place, quoted, read_json, write_json, write_text
+from cxr.names import RUN_RECORD
 from cxr.runs.fingerprints import FileState, combined
 from cxr.runs.folder_lock import locked
 
-NAME = "run.json"
+NAME = RUN_RECORD
 
 IDENTITY = ("backbone", "patch_size", "image_size", "labels", "aggregation")
 """Entries of a model's facts in which two networks differ although their weights are one file."""
