@@ -69,7 +69,7 @@ def simulated(films: int) -> Predictions:
         labels[rng.permutation(films)[: max(1, round(positives * films / 668))], i] = 1
     probabilities = 1 / (1 + np.exp(1.5 - 1.6 * labels - rng.normal(size=labels.shape)))
     paths = tuple(f"test/patient{i}/study1/view1_frontal.jpg" for i in range(films))
-    return Predictions(paths, probabilities, labels)
+    return Predictions(paths, probabilities, labels.astype(float), CHEXPERT)
 
 
 def time_ours(predictions: Predictions, thresholds: Thresholds, resamples: int) -> dict[str, float]:

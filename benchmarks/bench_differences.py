@@ -179,7 +179,7 @@ def eigen_grids(model: MedicalPatchNet, chexlocalize: Path, split: str) -> Itera
         pixels = maps.flatten(1).T.numpy()
         pixels = pixels - pixels.mean(axis=0)
         projection = pixels @ np.linalg.svd(pixels, full_matrices=False)[2][0]
-        yield films.image_id(index), torch.from_numpy(projection).reshape(1, *maps.shape[1:])
+        yield films.ids[index], torch.from_numpy(projection).reshape(1, *maps.shape[1:])
 
 
 def eigen_map(folder: EvidenceFolder, image_id: str, task: str, *, grids: dict[str, Tensor]) -> Tensor:
