@@ -67,7 +67,7 @@ def test_an_evaluation_by_two_processes_writes_the_files_of_one(trained, tiny_ch
         command = evaluation(trained / "one", tiny_chexpert, chexlocalize, tmp_path / f"by{world}")
         job = run(command, tmp_path / f"log{world}", world=world, script="evalClassification")
         assert job.wait() == [0] * world, job.said()
-        assert job.said().count("heat maps of 6 films (test; scaled, raw), 6 of them new") == 1
+        assert job.said().count("heat maps of 6 films (test; scaled, raw, relative), 6 of them new") == 1
         assert not any("heat maps of" in job.said(rank) for rank in range(1, world))
     made = sorted(path.relative_to(tmp_path / "by1") for path in (tmp_path / "by1").rglob("*") if path.is_file())
     assert made == sorted(p.relative_to(tmp_path / "by2") for p in (tmp_path / "by2").rglob("*") if p.is_file())

@@ -205,7 +205,8 @@ def test_three_labels_go_through_evaluation_and_localization(manifest, tmp_path,
     summary = pd.read_csv(target / "iou_summary_results.csv")
     assert list(summary["kind"]) == ["box", "mask", "box/mask"]
     scored = [path.relative_to(folder) for path in folder.rglob("*_results.csv")]
-    assert len(scored) == 2 * 2 * (2 * 2 + 1)  # protocols x methods x (threshold and IoU of both countings, hits)
+    kinds = 2 * 2 + 1  # raw and scaled in both protocols, relative in the corrected one
+    assert len(scored) == kinds * (2 * 2 + 1)  # threshold and IoU of both countings, hits
     for path in scored:
         assert (folder / path).read_bytes() == (tmp_path / "pickles/net" / path).read_bytes(), path
 

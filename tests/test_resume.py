@@ -295,8 +295,11 @@ def test_any_number_of_steps_trains_to_its_end(films, tmp_path):
     for path in paths:
         (tmp_path / "data" / path).parent.mkdir(parents=True)
         os.link(tmp_path / "data/film.jpg", tmp_path / "data" / path)
-    for table in ("train.csv", "valid.csv"):
-        write_labels(tmp_path / "data" / table, paths, alternating_labels(films))
+    validation = [f"valid/patient6454{i}/study1/view1_frontal.jpg" for i in (1, 2)]
+    for seed, path in enumerate(validation, start=1):
+        write_film(tmp_path / "data" / path, 48, 48, seed)
+    write_labels(tmp_path / "data/train.csv", paths, alternating_labels(films))
+    write_labels(tmp_path / "data/valid.csv", validation, alternating_labels(2))
     command = arguments(tmp_path / "data", tmp_path / "run", "--epochs", "1")
     assert cli.guarded(trainClassification.main, command) == 0
     rates = np.loadtxt(tmp_path / "run/history_steps.csv", delimiter=",", skiprows=1, ndmin=2)[:, 3]
