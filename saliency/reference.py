@@ -31,7 +31,7 @@ _AGAIN = f"delete {REFERENCE} and run evalClassification.py --heatmaps relative 
 
 @dataclass(frozen=True)
 class Settings:
-    """What must be the same in the evidence of a film and in the reference. weights: sha256, empty if not known."""
+    """Settings that the evidence of a film and the reference must share. weights: sha256, empty if not known."""
 
     weights: str
     patch_size: int

@@ -33,7 +33,9 @@ def films(tmp_path) -> list[Films]:
 
 
 def test_splits_that_are_apart(films):
-    check_apart(*films)
+    assert check_apart(*films) is None
+    with pytest.raises(InputError, match="is also in"):  # the same call sees a split that is there twice
+        check_apart(*films, films[0])
 
 
 @pytest.mark.parametrize(("first", "second"), [("train", "valid"), ("train", "test"), ("valid", "test")])
@@ -52,7 +54,10 @@ def test_a_film_in_two_splits_is_refused_with_both_lines(films, tmp_path):
 
 
 def test_unknown_patients_are_nobodys_twins(films):
-    check_apart(*(replace(split, patients=("",) * 3) for split in films))
+    unknown = [replace(split, patients=("",) * 3) for split in films]
+    assert check_apart(*unknown) is None
+    with pytest.raises(InputError, match="the same film as"):  # content is compared all the same
+        check_apart(*unknown, unknown[0])
 
 
 def pack(folder: Path, name: str, pixels: np.ndarray) -> Films:

@@ -106,8 +106,11 @@ def test_pixels_outside_their_range_are_refused_where_data_meets_the_model(image
 def test_pixels_in_range_pass_the_check_in_every_precision():
     model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        model.check_images(torch.rand(2, 1, 64, 64, dtype=dtype))
-    model.check_images(torch.rand(0, 1, 64, 64))
+        images = torch.rand(2, 1, 64, 64, dtype=dtype)
+        assert model.check_images(images) is None
+        with pytest.raises(ValueError):
+            model.check_images(images + 2)
+    assert model.check_images(torch.rand(0, 1, 64, 64)) is None
 
 
 def test_the_label_set_travels_with_the_network(tmp_path):
