@@ -62,6 +62,7 @@ def _report(
         raise InputError(f"{place(results.folder)}: nothing to report on yet; the lines above name the commands to run")
     sources = map_sources(results, heatmaps, gt_path)
     if case_grid:
+        pictures += _method_figure(results, sources, folder / "figures", dataset)
         pictures += _case_figures(results, sources, folder / "figures", dataset)
     page = folder / "report.html"
     with one_thread():
@@ -79,7 +80,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("results_dir", type=cli.path, metavar="RESULTS_DIR", help="folder with one folder per model")
     parser.add_argument("--output", type=cli.path, help="where the report goes; RESULTS_DIR/report by default")
     parser.add_argument("--dataset-name", default="", help="named in captions and titles")
-    parser.add_argument("--figures", action="store_true", help="also the grid of cases, from heat maps")
+    parser.add_argument("--figures", action="store_true", help="also the pictures of cases, from heat maps")
     parser.add_argument("--heatmaps", type=cli.path, metavar="DIR",
         help="where <model>/heatmaps or <model>/evidence lie; RESULTS_DIR by default")  # fmt: skip
     parser.add_argument("--gt-path", type=cli.path, help="gt_segmentations_test.json; outlines the masks of the cases")
@@ -101,6 +102,18 @@ def _tables(results: Results, dataset: str) -> list[Table]:
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
     return [*tables, *statistics_tables(results, dataset)]
+
+
+def _method_figure(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
+    from reporting.method_figure import method_figure
+    from reporting.style import save, style
+
+    with style():
+        figure, missing = method_figure(results, sources, dataset)
+        if figure is None:
+            _print_missing([missing])
+            return []
+        return save(figure, folder, "method", endings=("png",))
 
 
 def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:

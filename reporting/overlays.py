@@ -24,6 +24,8 @@ UNSIGNED = LinearSegmentedColormap.from_list("white to red", SIGNED(np.linspace(
 """The red half of `SIGNED`: a CAM knows no evidence against."""
 
 STRENGTH = 0.5
+TINT = 0.65
+"""Share of the colour where a map is strongest; all of it would hide the film there."""
 OUTLINE = "#F0E442"  # Okabe and Ito's yellow, which neither scale holds
 
 
@@ -40,14 +42,35 @@ def overlay(film: np.ndarray, heat: np.ndarray, *, signed: bool) -> np.ndarray:
     as in the paper, so that white means neutral and not "not shown".
     Raises ValueError for shapes that differ.
     """
+    strength = _strength(film, heat, signed)
+    colours = SIGNED((strength + 1) / 2) if signed else UNSIGNED(strength)
+    return _mixed(film, colours[..., :3], np.full(film.shape, STRENGTH))
+
+
+def tint(film: np.ndarray, heat: np.ndarray, *, signed: bool) -> np.ndarray:
+    """A film tinted by its map, (h, w, 3) uint8: the stronger the evidence, the more colour; the film stays visible.
+
+    Arguments as those of `overlay`. Where the map is neutral (of a CAM: 0) the film is left as it is; at the map's
+    extreme `TINT` of the colour covers it. Raises ValueError for shapes that differ.
+    """
+    strength = _strength(film, heat, signed)
+    colours = np.where(strength[..., None] < 0, SIGNED(0.08)[:3], SIGNED(0.92)[:3])  # (h, w, 3)
+    return _mixed(film, colours, TINT * np.abs(strength))
+
+
+def _strength(film: np.ndarray, heat: np.ndarray, signed: bool) -> np.ndarray:
+    """(h, w) in [-1, 1]: evidence over the map's largest, or (of a CAM) its value in [0, 1]."""
     if film.shape != heat.shape or film.ndim != 2:
         raise ValueError(f"film {film.shape} and map {heat.shape} must be of one shape (height, width)")
-    if signed:
-        scale = evidence_scale(heat)
-        colours = SIGNED(0.5 + (heat - NEUTRAL) / (2 * scale) if scale else np.full(heat.shape, 0.5))
-    else:
-        colours = UNSIGNED(np.clip(heat, 0, 1))
-    mixed = STRENGTH * colours[..., :3] + (1 - STRENGTH) * film[..., None]  # (h, w, 3)
+    if not signed:
+        return np.clip(heat, 0, 1)
+    scale = evidence_scale(heat)
+    return (heat - NEUTRAL) / scale if scale else np.zeros(heat.shape)
+
+
+def _mixed(film: np.ndarray, colours: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """film (h, w) and colours (h, w, 3) in [0, 1]; share: (h, w), of the colours."""
+    mixed = share[..., None] * colours + (1 - share[..., None]) * film[..., None]
     return np.round(255 * np.clip(mixed, 0, 1)).astype(np.uint8)
 
 
