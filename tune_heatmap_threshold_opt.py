@@ -9,10 +9,18 @@ Takes the options of the published script of this name and writes what CheXlocal
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cli
+try:
+    import cli
+except ModuleNotFoundError as error:  # copied into CheXlocalize, as the published README asks
+    if error.name != "cli":
+        raise
+    here = Path(__file__).resolve().parent
+    print(f"error: {here}: not this project's folder; run the script where it was, uncopied", file=sys.stderr)
+    raise SystemExit(2) from None
 
 EXAMPLES = """
 python tune_heatmap_threshold_opt.py --map_dir heatmaps/val --gt_path gt_segmentations_val.json --save_dir tuned

@@ -1,4 +1,4 @@
-"""The README's commands run as written: in a copy of the project, one after the other, with a smaller demo.
+"""Commands of the README and of docs/ run as written: in a copy of the project, in order, with a smaller demo.
 
 A block that starts with a comment `<!-- not run: REASON -->` in the line above is left out.
 """
@@ -12,8 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.reporting.browser import running_chromium
+
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, CODE = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs/code.md"))
+FIRST_SCREEN = {"width": 1012, "height": 900}
+"""Pixels: the width of GitHub's column, and what a laptop shows of it."""
+
+GITHUB = """
+body { margin: 0 auto; width: 1012px; font: 16px/1.5 Helvetica, Arial, sans-serif }
+h1 { font-size: 2em; line-height: 1.25; margin: 0 0 16px; padding-bottom: .3em; border-bottom: 1px solid }
+p, pre, table { margin: 0 0 16px } img { max-width: 100% }
+pre { padding: 16px; font: 13.6px/1.45 monospace; background: #eee }
+"""
 REASONS = {"needs CheXpert", "needs the internet", "needs GPUs", "needs conda", "runs this test"}
 SMALL = {"PATIENTS": "40", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
 
@@ -24,7 +36,8 @@ _BLOCK = re.compile(
 
 def blocks() -> list[tuple[str, str]]:
     """(commands, reason not to run them or "") of every block, in order."""
-    return [(match["commands"], match["reason"] or "") for match in _BLOCK.finditer(README)]
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    return [(match["commands"], match["reason"] or "") for text in texts for match in _BLOCK.finditer(text)]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +60,7 @@ def test_blocks_that_are_not_run_say_why():
     found = blocks()
     assert {reason for _, reason in found} - {""} <= REASONS
     assert sum(not reason for _, reason in found) >= 3
-    assert README.count("```bash") == len(found)
+    assert sum(path.read_text(encoding="utf-8").count("```bash") for path in PAGES) == len(found)
 
 
 def test_every_command_runs_as_written(copy):
@@ -64,8 +77,8 @@ def test_every_command_runs_as_written(copy):
 
 
 def tree_files() -> set[str]:
-    """Paths of the files that the README's tree names."""
-    tree = README.split("## What lies where", 1)[1].split("```text", 1)[1].split("```", 1)[0]
+    """Paths of the files that the tree of docs/code.md names."""
+    tree = CODE.split("# What lies where", 1)[1].split("```text", 1)[1].split("```", 1)[0]
     folders: list[str] = []
     found = set()
     for line in filter(str.strip, tree.splitlines()):
@@ -96,4 +109,25 @@ def test_the_python_of_the_readme_runs(copy):
     assert done.returncode == 0, done.stderr[-2000:]
     probability, shape = done.stdout.splitlines()
     assert 0 <= float(probability) <= 1 and shape == "(16, 14)"
-    assert (copy / "demo/effusion.png").is_file() and any((copy / "demo/explained").iterdir())
+    assert (copy / "demo/effusion.png").is_file()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "savedModels/README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert {link for link in links if not (page.parent / link).exists()} == set()
+
+
+def test_the_first_screen_holds_picture_commands_and_python(tmp_path):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt()
+    first = markdown.render(README[: README.index("\n## ")]).replace('src="', f'src="{ROOT.as_uri()}/')
+    page_file = tmp_path / "first.html"
+    page_file.write_text(f"<!DOCTYPE html><style>{GITHUB}</style>{first}", encoding="utf-8")
+    with running_chromium() as browser:
+        page = browser.new_page(viewport=FIRST_SCREEN)
+        page.goto(page_file.as_uri())
+        page.screenshot(path=tmp_path / "first.png")
+        width, picture = page.evaluate("(([image]) => [image.naturalWidth, image.height])(document.images)")
+        height = page.evaluate("document.documentElement.scrollHeight")
+    assert width > 0 and picture <= 350
+    assert height <= FIRST_SCREEN["height"]

@@ -9,7 +9,7 @@ from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.predictions import Predictions, write_predictions
 from reporting.case_grid import case_figure, choose_cases, in_crop, resized
-from reporting.overlays import CasePictures, case_grid, evidence_scale, overlay
+from reporting.overlays import SIGNED, CasePictures, case_grid, evidence_scale, overlay, tint
 from reporting.paper import read_paper
 from reporting.reading import read_results
 from tests.reporting.result_files import MODEL
@@ -44,9 +44,31 @@ class TestOverlay:
         shown = overlay(np.zeros((1, 2)), np.array([[0.0, 1.0]]), signed=False)[0]
         np.testing.assert_allclose(shown, [WHITE / 2, RED / 2], atol=1.5)
 
-    def test_shapes_must_agree(self):
+    @pytest.mark.parametrize("colours", [overlay, tint])
+    def test_shapes_must_agree(self, colours):
         with pytest.raises(ValueError, match="one shape"):
-            overlay(np.zeros((2, 3)), np.zeros((3, 2)), signed=True)
+            colours(np.zeros((2, 3)), np.zeros((3, 2)), signed=True)
+
+
+class TestTint:
+    def test_the_film_is_bare_where_the_map_is_neutral_and_covered_with_the_evidence(self):
+        film = np.array([[0.0, 0.2, 1.0, 0.6]])
+        shown = tint(film, 0.5 + np.array([[-0.02, 0.0, 0.02, 0.01]]), signed=True)[0].astype(float)
+        np.testing.assert_allclose(shown[1], 51)
+        for pixel, sign, share, grey in ((0, -1, 0.65, 0.0), (2, 1, 0.65, 1.0), (3, 1, 0.325, 0.6)):
+            colour = 255 * np.array(SIGNED(0.5 + sign * 0.42)[:3])
+            np.testing.assert_allclose(shown[pixel], share * colour + (1 - share) * 255 * grey, atol=1)
+
+    def test_a_cam_of_zero_leaves_the_film(self):
+        shown = tint(np.array([[0.4, 0.4]]), np.array([[0.0, 1.0]]), signed=False)[0]
+        np.testing.assert_allclose(shown[0], 102)
+        assert shown[1][0] > shown[1][2] + 60  # red
+
+    def test_the_film_keeps_more_of_its_contrast_than_under_half_and_half(self):
+        rng = np.random.default_rng(0)
+        film, heat = rng.random((64, 64)), 0.5 + 0.1 * np.sin(np.linspace(0, 6, 64))[None].repeat(64, 0)
+        contrast = {f: f(film, heat, signed=True).mean(axis=2).std() for f in (overlay, tint)}
+        assert contrast[tint] > 1.2 * contrast[overlay]
 
 
 def films(probabilities, truth, task="Pleural Effusion"):
