@@ -428,16 +428,13 @@ def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
 def _statistics(folder: Path, resampling: Mapping[str, Any]) -> None:
     """Thresholds, metrics and curves of the predictions in `folder`."""
     from cxr.runs.run_record import RunRecord
-    from evaluation.recorded_tables import recorded_labels
-    from evaluation.result_tables import read_saved, saved_predictions, shared_patients, table_files, write_tables
+    from evaluation.recorded_tables import recorded_labels, statistics_inputs
+    from evaluation.result_tables import read_saved, shared_patients, table_files, write_tables
 
     record = RunRecord(folder)
-    saved = saved_predictions(folder)
-    for path in saved.values():
-        record.check_unchanged(path)
-    inputs = {"predictions": {split: sha256(path) for split, path in saved.items()}}
+    inputs = statistics_inputs(record)
     options = {"resamples": resampling["resamples"], "resample_unit": resampling["unit"], "seed": resampling["seed"]}
-    files = table_files(folder)
+    files = [path for path in table_files(folder) if path.name not in inputs]
     if record.is_complete("statistics", inputs=inputs, options=options, outputs=files):
         print(f"{folder}: the tables are complete")
         return

@@ -27,27 +27,30 @@ python makeReport.py results --output report --dataset-name "synthetic demo data
 python makeReport.py results --figures --gt-path chexlocalize/CheXlocalize/gt_segmentations_test.json
 """
 
+PAGE = "report.html"
+LISTING = "report.json"
+"""The files of a report, by which the next one knows what to replace."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from cxr.runs.folder_lock import locked
+    from cxr.runs.made_folder import made_as_a_whole
     from reporting.reading import read_results
     from reporting.summary import summary
 
     results = read_results(args.results_dir)
     folder = args.output or args.results_dir / "report"
-    with locked(folder, depth=1):
-        page = _report(
-            results, folder, args.dataset_name, args.heatmaps or args.results_dir, args.gt_path, args.figures
-        )
-    print(f"\n{summary(results)}\n\nTables (CSV, Markdown, LaTeX) and figures are in {folder}\n\nOpen {page}")
+    with locked(folder, depth=1), made_as_a_whole(folder, LISTING) as making:
+        _report(results, making, args.dataset_name, args.heatmaps or args.results_dir, args.gt_path, args.figures)
+    print(f"\n{summary(results)}\n\nTables (CSV, Markdown, LaTeX) and figures are in {folder}\n\nOpen {folder / PAGE}")
     return 0
 
 
 def _report(
     results: Results, folder: Path, dataset: str, heatmaps: Path, gt_path: Path | None, case_grid: bool
-) -> Path:
-    """Writes tables, figures and the page; returns the page. Raises InputError when there is nothing to report on."""
+) -> None:
+    """Writes tables, figures and the page into an empty folder. Raises InputError when there is nothing to report."""
     from evaluation.map_pool import one_thread
     from reporting.figures import classification_figures
     from reporting.format import write_table
@@ -64,10 +67,9 @@ def _report(
     if case_grid:
         pictures += _method_figure(results, sources, folder / "figures", dataset)
         pictures += _case_figures(results, sources, folder / "figures", dataset)
-    page = folder / "report.html"
     with one_thread():
-        _print_missing(write_page(page, results, tables=tables, pictures=pictures, sources=sources, dataset=dataset))
-    return page
+        of_page = {"tables": tables, "pictures": pictures, "sources": sources, "dataset": dataset}
+        _print_missing(write_page(folder / PAGE, results, **of_page))
 
 
 def _print_missing(lines: Sequence[str]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.files import place, quoted, sha256
+from cxr.files import InputError, place, quoted, sha256
 from cxr.labels import LabelSet
-from cxr.names import RUN_RECORD, THRESHOLDS, comparison_file, predictions_file, table_file
+from cxr.names import CALIBRATION, RUN_RECORD, SPLITS, THRESHOLDS, comparison_file, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from cxr.runs.run_record import RunRecord
 from cxr.splits import split_table
@@ -30,6 +30,32 @@ def recorded_labels(record: RunRecord) -> LabelSet | None:
     if content is None:
         return None
     return LabelSet.from_json(content, place(record.folder / RUN_RECORD, column="label_set"))
+
+
+def statistics_inputs(record: RunRecord) -> dict[str, Any]:
+    """Fingerprints of what the statistics of a folder are made from: its predictions.
+
+    Without predictions of validation, thresholds and calibration lines that somebody laid into the folder are inputs
+    too. Raises InputError for predictions that were changed, or that are gone, since they or the statistics were made.
+    """
+    folder, saved = record.folder, saved_predictions(record.folder)
+    for path in saved.values():
+        record.check_unchanged(path)
+    known = record.inputs("statistics").get("predictions")
+    for split in SPLITS:
+        path = predictions_file(folder, split)
+        of_them = isinstance(known, dict) and split in known
+        if split not in saved and (of_them or path.name in record.outputs(f"predictions_{split}")):
+            raise InputError(
+                f"{place(path)}: gone since results were made of it ({RUN_RECORD}); "
+                "bring it back, or run evalClassification.py --weights again"
+            )
+    inputs: dict[str, Any] = {"predictions": {split: sha256(path) for split, path in saved.items()}}
+    for name in () if "val" in saved else (THRESHOLDS, CALIBRATION):
+        made = record.outputs("statistics").get(name)
+        if (folder / name).is_file() and (made is None or made.now(folder / name) is None):
+            inputs[name] = sha256(folder / name)
+    return inputs
 
 
 def make_subgroups(folder: Path, data: Path, *, resamples: int, seed: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.films import alternating_labels, write_film, write_labels
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # threads that wait for each other in every layer of a tiny network cost more than they save
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for scripts in processes of their own
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """makeReport.py: the files it leaves, what it prints, and what it says of missing parts."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -25,7 +27,7 @@ def test_both_models(folder, capsys):
     pictures = ["figure1", "roc_MedicalPatchNet", "reliability_EfficientNetB0"]
     expected = {f"{name}.{ending}" for name in tables for ending in ("csv", "md", "tex")}
     expected |= {f"{name}.{ending}" for name in pictures for ending in ("png", "pdf")}
-    assert {path.name for path in report.iterdir()} == expected | {"report.html"}
+    assert {path.name for path in report.iterdir()} == expected | {"report.html", "report.json"}
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert lines[-2:] == ["", f"Open {report / 'report.html'}"]
@@ -78,11 +80,30 @@ def test_one_model_without_curves_and_maps(folder, tmp_path, capsys):
     assert makeReport.main([str(tmp_path / "results"), "--output", str(tmp_path / "out"), "--figures"]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"table1{part}.{ending}" for part in ("", "_per_label") for ending in ("csv", "md", "tex")} | {
-        "figure1.png", "figure1.pdf", "report.html",
+        "figure1.png", "figure1.pdf", "report.html", "report.json",
     }  # fmt: skip
     missing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
     for part in ("no baseline", "no roc_test.csv", "localization/corrected: nothing scored", "heat maps", "no cases"):
         assert sum(part in line for line in missing) >= 1, part
+
+
+def test_a_report_of_less_leaves_nothing_of_the_one_before(folder, tmp_path, capsys):
+    """One model's results are gone: so are the tables and figures that need them; files of others stay."""
+    results, out = tmp_path / "results", tmp_path / "out"
+    shutil.copytree(folder, results, ignore=shutil.ignore_patterns("report", "published"))
+    assert makeReport.main([str(results), "--output", str(out)]) == 0
+    before = {path.name for path in out.iterdir()}
+    (out / "notes.txt").write_text("mine")
+    shutil.rmtree(results / "EfficientNetB0")
+    (results / "MedicalPatchNet/roc_test.csv").unlink()
+    assert makeReport.main([str(results), "--output", str(out)]) == 0
+    assert makeReport.main([str(results), "--output", str(tmp_path / "fresh")]) == 0
+    fresh = {path.name: path.read_bytes() for path in (tmp_path / "fresh").iterdir() if path.suffix != ".html"}
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix != ".html"} == fresh | {
+        "notes.txt": b"mine"
+    }
+    assert before - fresh.keys() == {"report.html", *(f"{name}.{ending}" for ending in ("png", "pdf")
+        for name in ("roc_MedicalPatchNet", "reliability_EfficientNetB0"))}  # fmt: skip
 
 
 def test_nothing_at_all_is_one_line_and_exit_code_2(tmp_path, capsys):

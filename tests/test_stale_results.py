@@ -121,6 +121,37 @@ def test_maps_of_more_methods_are_added(results, tiny_chexpert, chexlocalize, we
     assert len(stage["outputs"]) == 2 * len(raw) and stage["done"] == stage["expected"] == len(raw)
 
 
+def test_protocols_one_after_the_other_both_remain(tmp_path, tiny_chexpert, chexlocalize, weights):
+    one_by_one, at_once = tmp_path / "patch", tmp_path / "at once/patch"
+    published = one_by_one / "heatmaps/published/test/raw"
+    written = []
+    for protocol in ("published", "corrected"):
+        assert evaluate(weights, tiny_chexpert, chexlocalize, one_by_one, "--protocols", protocol) == 0
+        assert localize(one_by_one, chexlocalize) == 0
+        written.append({path: path.stat().st_mtime_ns for path in published.iterdir()})
+    assert written[0] == written[1] and len(written[0]) == 2 * FILMS * 5
+    assert evaluate(weights, tiny_chexpert, chexlocalize, at_once, "--protocols", "published", "corrected") == 0
+    assert localize(at_once, chexlocalize) == 0
+    assert contents(one_by_one) == contents(at_once)
+    stage = json.loads((one_by_one / "run.json").read_text())["stages"]["heat_maps_test"]
+    assert len(stage["outputs"]) == 2 * len(written[0])
+
+
+def test_labels_one_after_the_other_all_remain(results, tiny_chexpert, chexlocalize, weights, tmp_path):
+    """First the labels with outlines, then all; as pickles, and as evidence."""
+    for form in ([], ["--no-pickles"]):
+        one_by_one, at_once = tmp_path / f"one{len(form)}", tmp_path / f"both{len(form)}"
+        for labels in ([], ["--all-labels"], []):
+            assert evaluate(weights, tiny_chexpert, chexlocalize, one_by_one, *form, *labels) == 0
+        assert evaluate(weights, tiny_chexpert, chexlocalize, at_once, *form, "--all-labels") == 0
+        of_maps = [{name: made for name, made in contents(folder).items() if "heatmaps" in str(name)}
+                   for folder in (one_by_one, at_once)]  # fmt: skip
+        assert of_maps[0] == of_maps[1] and bool(of_maps[0]) == (not form)
+        for path in (at_once / "evidence/test").glob("*.npz"):
+            ours, theirs = (np.load(folder / f"evidence/test/{path.name}") for folder in (one_by_one, at_once))
+            assert sorted(ours) == sorted(theirs) and len(ours.files) == 16
+
+
 def test_unfinished_or_missing_maps_are_not_scored(results, chexlocalize, capsys):
     shutil.rmtree(results / "localization")
     record = json.loads((results / "run.json").read_text())
@@ -151,6 +182,39 @@ def test_predictions_that_were_cut_are_not_evaluated(results, capsys):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     assert run(evalClassification, "--predictions", results, "--resamples", 20) == 2
     assert "predictions_test.csv: changed since it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_predictions_that_are_gone_take_no_results_with_them(results, split, capsys):
+    (results / f"predictions_{split}.csv").unlink()
+    before = contents(results)
+    assert run(evalClassification, "--predictions", results, "--resamples", 20) == 2
+    assert f"predictions_{split}.csv: gone since results were made of it" in capsys.readouterr().err
+    assert contents(results) == before
+
+
+def test_thresholds_that_were_laid_into_a_folder_are_not_its_own_to_remove(results, tmp_path, capsys):
+    """A folder of test predictions alone, with the thresholds of somebody else's validation films."""
+    folder = tmp_path / "test films"
+    folder.mkdir()
+    for name in ("predictions_test.csv", "thresholds.json", "calibration.json"):
+        shutil.copy(results / name, folder / name)
+    laid = [(folder / name).read_bytes() for name in ("thresholds.json", "calibration.json")]
+    evaluate_again = [evalClassification, "--predictions", folder, "--resamples", 20]
+    assert run(*evaluate_again) == 0
+    first = (folder / "classification_test.csv").read_bytes()
+    assert first == (results / "classification_test.csv").read_bytes()
+    text = (folder / "predictions_test.csv").read_text().splitlines(keepends=True)
+    (folder / "predictions_test.csv").write_text("".join([text[0], *reversed(text[1:])]))
+    assert run(*evaluate_again) == 0
+    assert [(folder / name).read_bytes() for name in ("thresholds.json", "calibration.json")] == laid
+    thresholds = json.loads(laid[0])
+    write_json(folder / "thresholds.json", thresholds | {"Edema": {"threshold": 0.999, "reason": None}})
+    capsys.readouterr()
+    assert run(*evaluate_again) == 0
+    assert "complete" not in capsys.readouterr().out
+    assert (folder / "classification_test.csv").read_bytes() != first
+    assert run(*evaluate_again) == 0 and "the tables are complete" in capsys.readouterr().out
 
 
 def test_a_folder_in_use_is_refused(results, tiny_chexpert, chexlocalize, weights, capsys):

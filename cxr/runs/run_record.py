@@ -102,6 +102,11 @@ class RunRecord:
         names = [name for name in self._part("stages") if name.startswith(start)]
         return [name for name in names if self._entry(name).get("done") != self._entry(name).get("expected")]
 
+    def inputs(self, stage: str) -> dict[str, Any]:
+        """What a stage was made from; empty where that is not known."""
+        inputs = self._entry(stage).get("inputs")
+        return inputs if isinstance(inputs, dict) else {}
+
     def outputs(self, stage: str) -> dict[str, FileState]:
         """Path below the folder -> state, of the files that a stage wrote."""
         outputs = self._entry(stage).get("outputs")
