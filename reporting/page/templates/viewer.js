@@ -45,7 +45,7 @@ async function showCase() {
   }
   const images = await decodedPictures(pictures);
   if (run !== drawing) return; // another case was chosen meanwhile
-  at("stage").style.maxWidth = `min(40rem, ${(36 * pictures.shape[0]) / pictures.shape[1]}rem)`;
+  at("stage").style.setProperty("--aspect", pictures.shape[0] / pictures.shape[1]);
   const { protocol, method, label, opacity } = state;
   const drawn = drawCase(at("film"), pictures, images, protocol, method, label, opacity);
   for (const input of at("methods").querySelectorAll("input")) {
@@ -68,6 +68,8 @@ function describe(drawn, outlined) {
 function showLegend(map, drawn, pictures) {
   const isSigned = content.methods[state.method].signed;
   drawScale(at("scale"), isSigned);
+  const ticks = !drawn ? [] : isSigned ? [`−${map[1]}`, "0", `+${map[1]}`] : ["least", "most"];
+  at("ticks").replaceChildren(...ticks.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   const name = content.methods[state.method].name;
   at("scale-text").textContent = !drawn
     ? `No ${name} map of this film and label.`
