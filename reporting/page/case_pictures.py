@@ -23,7 +23,9 @@ from reporting.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
 from reporting.page.case_list import OUTCOMES, CaseList
 from reporting.page.pictures import data_uri
 
-FILM_SIDE = 384
+FILM_SIDE = 768
+"""Pixels of the short side of a film as it is shown; a smaller film is stored as it is."""
+
 MAP_SIDE = 48
 """Pixels of a map: six per patch width of the published 8 x 8 patches; the browser interpolates."""
 
@@ -103,7 +105,8 @@ def film_pictures(name: str, sources: MapSources, labels: LabelSet) -> dict[str,
     """Everything that the viewer shows of a film, ready for json.
 
     film: a JPEG; crop: left, top, width, height of the networks' square in shares of the film; sheet: a PNG with all
-    maps; maps: "protocol method" -> label -> place in the sheet and, of an evidence map, the logit of full colour;
+    maps; maps: "protocol method" -> label -> place in the sheet, x and y of the maximum in thousandths of the map, and,
+    of an evidence map, the logit of full colour;
     masks: label -> outlines in thousandths of the picture; patches: label -> rows of patch logits.
     Raises InputError when a file is damaged.
     """
@@ -168,7 +171,8 @@ def _add_maps(
 
 
 def _add_map(heat: HeatMap, protocol: str, signed: bool, sheet: list[np.ndarray]) -> list[float]:
-    small = resized(square(heat.map, heat.film_size, protocol), (MAP_SIDE, MAP_SIDE))
+    whole = square(heat.map, heat.film_size, protocol)
+    small = resized(whole, (MAP_SIDE, MAP_SIDE))
     scale = evidence_scale(heat.map) if signed else 0.0
     if signed:
         levels = LEVELS + 1 + LEVELS * (small - NEUTRAL) / scale if scale else np.full_like(small, LEVELS + 1)
@@ -178,7 +182,9 @@ def _add_map(heat: HeatMap, protocol: str, signed: bool, sheet: list[np.ndarray]
     place = next((i for i, other in enumerate(sheet) if np.array_equal(other, plane)), len(sheet))
     if place == len(sheet):  # Eigen-CAM is the same for every label
         sheet.append(plane)
-    return [place, float(f"{LOGIT_RANGE * scale:.3g}")] if signed else [place]
+    peak = np.unravel_index(np.argmax(whole), whole.shape)
+    y, x = (round(1000 * (at + 0.5) / size) for at, size in zip(peak, whole.shape, strict=True))
+    return [place, x, y, float(f"{LOGIT_RANGE * scale:.3g}")] if signed else [place, x, y]
 
 
 def _tiled(planes: list[np.ndarray]) -> np.ndarray:
@@ -220,8 +226,8 @@ def _patches(name: str, sources: MapSources, labels: LabelSet) -> dict[str, list
 
 
 def _jpeg(film: np.ndarray) -> bytes:
-    """(h, w) in [0, 1] -> a grey JPEG, `FILM_SIDE` on its short side."""
-    scale = FILM_SIDE / min(film.shape)
+    """(h, w) in [0, 1] -> a grey JPEG, at most `FILM_SIDE` on its short side."""
+    scale = min(1.0, FILM_SIDE / min(film.shape))
     small = resized(film, tuple(round(side * scale) for side in film.shape))
     return _encoded(np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8), format="JPEG", quality=80)
 

@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from cxr.names import METHODS, PROTOCOLS, methods_of
+from cxr.names import METHODS, PROTOCOLS, localization_folder, methods_of
+from reporting.numbers import read_numbers
 from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
 from reporting.results import Results
+
+FULL_COLOUR = 0.5
+"""The one scale of a label's evidence maps: the quantile, over the films, of a map's largest logit."""
+
+_SCALES = 20_000
+"""Characters, at most, of the logits of full colour, which are known when the films are."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
         "patchModel": of_patches[0] if of_patches else None,
         "methods": methods,
         "protocols": PROTOCOLS,
+        "cuts": _cuts(results),
         "sheet": {"side": MAP_SIDE, "across": ACROSS},
         "colours": {
             "signed": _hex(SIGNED(np.linspace(0, 1, 2 * LEVELS + 1))),
@@ -50,10 +58,17 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
             "outline": OUTLINE,
         },
     }
-    listed = _json(content)
-    films = list(_films(cases, sources, budget - len(listed)))
+    films: list[tuple[int, Markup]] = []
+    full: dict[str, dict[str, list[float]]] = {}
+    for row, pictures in _films(cases, sources, budget - len(_json(content)) - _SCALES):
+        films.append((row, pictures[0]))
+        _note_scales(pictures[1], full)
+    content["fullColour"] = {
+        key: {label: float(f"{np.quantile(found, FULL_COLOUR):.3g}") for label, found in of.items()}
+        for key, of in full.items()
+    }
     missing += (*cases.missing, *sources.missing)
-    return Viewer(listed, films, _note(cases, sources, len(films)), len(methods))
+    return Viewer(_json(content), films, _note(cases, sources, len(films)), len(methods))
 
 
 def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -74,14 +89,39 @@ def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dic
     }
 
 
-def _films(cases: CaseList, sources: MapSources, budget: int) -> Iterator[tuple[int, Markup]]:
-    """Films in the order of their priority until the next one does not fit."""
+def _films(cases: CaseList, sources: MapSources, budget: int) -> Iterator[tuple[int, tuple[Markup, Mapping[str, Any]]]]:
+    """(row, its pictures as json and as they are), in the order of priority until the next one does not fit."""
     for row in by_priority(cases, sources.films):
-        film = _json(film_pictures(cases.films[row], sources, cases.labels))
+        pictures = film_pictures(cases.films[row], sources, cases.labels)
+        film = _json(pictures)
         budget -= len(film)
         if budget < 0:
             return
-        yield row, film
+        yield row, (film, pictures)
+
+
+def _note_scales(pictures: Mapping[str, Any], full: dict[str, dict[str, list[float]]]) -> None:
+    """Adds a film's logits of full colour to `full`: "protocol method" -> label -> those of all films."""
+    for key, of_labels in pictures["maps"].items():
+        for label, (_, _, _, *logit) in of_labels.items():
+            if logit:
+                full.setdefault(key, {}).setdefault(label, []).extend(logit)
+
+
+def _cuts(results: Results) -> dict[str, dict[str, float]]:
+    """ "protocol method" -> label -> the map's tuned threshold, between its least (0) and its most (1)."""
+    cuts: dict[str, dict[str, float]] = {}
+    for method in METHODS:
+        model = results.model_of(method)
+        if model is None:
+            continue
+        for protocol in PROTOCOLS:
+            path = localization_folder(model.folder, protocol, method) / "tuning_results.csv"
+            if path.is_file():
+                table = read_numbers(path, ("threshold",), text=("task",), low=0, high=1).dropna(subset="threshold")
+                labels = map(results.labels.label_of, table["task"])
+                cuts[f"{protocol} {method}"] = dict(zip(labels, table["threshold"].tolist(), strict=True))
+    return cuts
 
 
 def _note(cases: CaseList, sources: MapSources, shown: int) -> str:

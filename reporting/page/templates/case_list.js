@@ -49,17 +49,26 @@ function filteredRows() {
   const [label, outcome] = [chosen("filter-label"), chosen("filter-outcome")];
   const words = chosen("filter-text").toLowerCase().split(/\s+/).filter(Boolean);
   const onlyPictures = document.getElementById("filter-pictures").checked;
+  const onlyApart = document.getElementById("filter-disagree").checked;
   const rows = [];
   for (let f = 0; f < content.films.length; f += 1) {
     if (onlyPictures && !pictured.has(f)) continue;
     for (let l = 0; l < content.labels.length; l += 1) {
       if (label !== "" && Number(label) !== l) continue;
+      if (onlyApart && !disagree(f, l)) continue;
       if (outcome && outcomeOf(state.model, f, l) !== outcome) continue;
       const text = words.length ? `${content.films[f]} ${content.paths[f]} ${content.labels[l]}`.toLowerCase() : "";
       if (words.every((word) => text.includes(word))) rows.push([f, l]);
     }
   }
   return rows;
+}
+
+function disagree(film, label) {
+  // Whether one model calls what another does not.
+  const outcomes = content.models.map((_, model) => outcomeOf(model, film, label));
+  const calls = new Set(outcomes.filter((outcome) => !"-?".includes(outcome)).map((outcome) => outcome[1]));
+  return calls.size > 1;
 }
 
 function sortRows(rows) {
@@ -173,7 +182,7 @@ function setUpList() {
   }
   list.frame.addEventListener("scroll", showRows, { passive: true });
   list.table.addEventListener("keydown", listKey);
-  for (const id of ["filter-label", "filter-outcome", "filter-text", "filter-pictures"]) {
+  for (const id of ["filter-label", "filter-outcome", "filter-text", "filter-pictures", "filter-disagree"]) {
     document.getElementById(id).addEventListener("input", () => {
       list.frame.scrollTop = 0;
       refreshList();

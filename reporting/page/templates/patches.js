@@ -101,18 +101,20 @@ function showSum(shares, pictures, label) {
   const filed = content.patchModel === null ? null : content.models[content.patchModel].probability[state.film][label];
   text.textContent =
     `for ${signed(speaking.for, 2)}, against ${signed(speaking.against, 2)}, sum = logit ${signed(logit, 2)} → ` +
-    `probability ${number(1 / (1 + Math.exp(-logit)), 3)}`;
+    `probability ${number(1 / (1 + Math.exp(-logit)), 3)} (dashed: the decision threshold)`;
   const note = document.createElement("p");
   note.className = "small";
   note.textContent =
     `Maps and patches are made from the full-size film; the table’s probability, ${number(filed, 3)}, from the ` +
     "preprocessed copy.";
-  target.append(sumBar(speaking, logit), text, note);
+  const limit = content.patchModel === null ? null : content.models[content.patchModel].threshold[label];
+  target.append(sumBar(speaking, logit, limit), text, note);
 }
 
-function sumBar(speaking, logit) {
+function sumBar(speaking, logit, limit) {
   // 0 in the middle, both sides on one scale.
-  const scale = 48 / Math.max(speaking.for, -speaking.against, 1e-9);
+  const needed = limit > 0 && limit < 1 ? Math.log(limit / (1 - limit)) : null; // the threshold as a logit
+  const scale = 48 / Math.max(speaking.for, -speaking.against, Math.abs(needed ?? 0), 1e-9);
   const bar = document.createElement("div");
   bar.className = "bar";
   bar.setAttribute("aria-hidden", "true");
@@ -126,6 +128,7 @@ function sumBar(speaking, logit) {
   bar.append(
     part("against", 50 + scale * speaking.against, -scale * speaking.against),
     part("for", 50, scale * speaking.for), part("zero", 50), part("total", 50 + scale * logit),
+    ...(needed === null ? [] : [part("threshold", 50 + scale * needed)]),
   );
   return bar;
 }

@@ -11,7 +11,14 @@ const state = {
   label: 0,
   protocol: content.protocols[0],
   method: METHODS[0],
-  opacity: 50,
+  beside: "",
+  opacity: 70,
+  fixed: true,
+  window: 100,
+  level: 50,
+  zoom: 1,
+  pan: [0, 0],
+  marks: true,
   mask: true,
   patches: true,
   patch: [0, 0],
@@ -84,6 +91,10 @@ const pictured = new Set(
 );
 
 function mapOf(pictures, protocol, method, label) {
-  // [place in the sheet, logit of full colour], or undefined.
-  return pictures?.maps[`${protocol} ${method}`]?.[content.labels[label]];
+  // Its place in the sheet, its largest logit (of evidence) and its maximum in thousandths of the picture; or undefined.
+  const stored = pictures?.maps[`${protocol} ${method}`]?.[content.labels[label]];
+  if (!stored) return undefined;
+  const [place, x, y, logit] = stored;
+  const [left, top, width, height] = protocol === "published" ? [0, 0, 1, 1] : pictures.crop;
+  return { place, logit, maximum: [1000 * left + width * x, 1000 * top + height * y] };
 }

@@ -7,8 +7,8 @@ function mirrorState() {
   // The state as attributes: for style sheets, tests and whoever looks.
   const shown = {
     film: content.films[state.film], label: content.labels[state.label], method: state.method,
-    protocol: state.protocol, opacity: state.opacity, mask: state.mask, patches: state.patches,
-    patch: state.patch.join(","),
+    protocol: state.protocol, opacity: state.opacity, mask: state.mask, patches: state.patches, marks: state.marks,
+    patch: state.patch.join(","), beside: state.beside, zoom: state.zoom, fixed: state.fixed,
   };
   for (const [name, value] of Object.entries(shown)) at("viewer").dataset[name] = String(value);
 }
@@ -36,7 +36,10 @@ async function showCase() {
   at("no-picture").hidden = Boolean(pictures);
   at("no-picture").textContent =
     "No pictures of this film in this page: it has no heat maps, or there was no room for them (see above the list).";
+  at("stage-beside").hidden = !pictures || !state.beside;
   const outlined = drawOutline(at("outline"), pictures, state.label, state.mask);
+  drawOutline(at("outline-beside"), pictures, state.label, state.mask);
+  showAddress();
   if (!pictures) {
     showLegend(undefined, false, null);
     for (const canvas of at("methods").querySelectorAll("canvas")) canvas.getContext("2d").clearRect(0, 0, 999, 999);
@@ -45,9 +48,16 @@ async function showCase() {
   }
   const images = await decodedPictures(pictures);
   if (run !== drawing) return; // another case was chosen meanwhile
-  at("stage").style.setProperty("--aspect", pictures.shape[0] / pictures.shape[1]);
+  at("stage-frame").style.setProperty("--aspect", pictures.shape[0] / pictures.shape[1]);
+  showZoom();
   const { protocol, method, label, opacity } = state;
   const drawn = drawCase(at("film"), pictures, images, protocol, method, label, opacity);
+  drawMarks(at("outline"), pictures, images, protocol, method, label);
+  if (state.beside) {
+    const found = drawCase(at("film-beside"), pictures, images, protocol, state.beside, label, opacity);
+    drawMarks(at("outline-beside"), pictures, images, protocol, state.beside, label);
+    at("film-beside").setAttribute("aria-label", found ? content.methods[state.beside].name : "no map of this method");
+  }
   for (const input of at("methods").querySelectorAll("input")) {
     drawCase(input.parentElement.querySelector("canvas"), pictures, images, protocol, input.value, label, opacity);
   }
@@ -68,19 +78,26 @@ function describe(drawn, outlined) {
 function showLegend(map, drawn, pictures) {
   const isSigned = content.methods[state.method].signed;
   drawScale(at("scale"), isSigned);
-  const ticks = !drawn ? [] : isSigned ? [`−${map[1]}`, "0", `+${map[1]}`] : ["least", "most"];
+  const full = drawn && isSigned ? fullLogit(map) : 0;
+  const ticks = !drawn ? [] : isSigned ? [`−${full}`, "0", `+${full}`] : ["least", "most"];
   at("ticks").replaceChildren(...ticks.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   const name = content.methods[state.method].name;
   at("scale-text").textContent = !drawn
     ? `No ${name} map of this film and label.`
     : isSigned
-      ? `Blue speaks against the finding, white is neutral, red speaks for it; full colour at a logit of ±${map[1]}.`
-      : "White: lowest, red: highest value of this map; a CAM knows no evidence against.";
+      ? `Blue speaks against the finding, red for it; the bare film is neutral. Full colour at a logit of ±${full}` +
+        (state.fixed ? " on every film." : ", the largest of this map.")
+      : "The redder, the higher the value of this map; a CAM knows no evidence against.";
   at("frame-note").textContent = !drawn ? "" : !pictures.whole
     ? "The picture is the central square of the film, which is what the networks see."
     : state.protocol === "published"
       ? "As published, the square map is stretched over the whole film when it is scored."
       : "The networks see the central square of the film; the map lies where it was cut out.";
+}
+
+function fullLogit(map) {
+  const fixed = content.fullColour[`${state.protocol} ${state.method}`]?.[content.labels[state.label]];
+  return (state.fixed && fixed) || map.logit;
 }
 
 function showControls() {
@@ -91,6 +108,13 @@ function showControls() {
   at("opacity-value").textContent = `${state.opacity}%`;
   at("show-mask").checked = state.mask;
   at("show-patches").checked = state.patches;
+  at("show-marks").checked = state.marks;
+  at("fixed-scale").checked = state.fixed;
+  at("beside").value = state.beside;
+  for (const name of ["window", "level", "zoom"]) {
+    at(name).value = String(state[name]);
+    at(`${name}-value`).textContent = name === "zoom" ? `${state.zoom}x` : `${state[name]}%`;
+  }
   for (const input of document.querySelectorAll('[name="protocol"]')) input.checked = input.value === state.protocol;
   for (const input of document.querySelectorAll('[name="method"]')) {
     input.checked = input.value === state.method;
@@ -154,6 +178,10 @@ function setUpControls() {
   at("opacity").addEventListener("input", (event) => change({ opacity: Number(event.target.value) }));
   at("show-mask").addEventListener("input", (event) => change({ mask: event.target.checked }));
   at("show-patches").addEventListener("input", (event) => change({ patches: event.target.checked }));
+  at("show-marks").addEventListener("input", (event) => change({ marks: event.target.checked }));
+  at("fixed-scale").addEventListener("input", (event) => change({ fixed: event.target.checked }));
+  at("beside").append(...METHODS.map((method) => option(method, content.methods[method].name)));
+  at("beside").addEventListener("input", (event) => change({ beside: event.target.value }));
   at("use-keys").addEventListener("input", (event) => change({ keys: event.target.checked }));
   at("previous").addEventListener("click", () => stepCase(-1));
   at("next").addEventListener("click", () => stepCase(1));
@@ -171,6 +199,11 @@ function key(event) {
     p: () => { change({ protocol: other }); refreshList(); },
     m: () => change({ mask: !state.mask }),
     g: () => change({ patches: !state.patches }),
+    t: () => change({ marks: !state.marks }),
+    z: () => zoomTo(state.zoom * 1.5),
+    Z: () => zoomTo(state.zoom / 1.5),
+    0: resetView,
+    ...(event.target === document.body ? { ArrowLeft: () => stepCase(-1), ArrowRight: () => stepCase(1) } : {}),
     "+": () => change({ opacity: Math.min(100, state.opacity + 10) }),
     "-": () => change({ opacity: Math.max(0, state.opacity - 10) }),
     "?": () => at("help").showModal(),
@@ -184,11 +217,12 @@ function key(event) {
 
 setUpList();
 setUpControls();
+setUpView();
 document.addEventListener("keydown", key);
 refreshList();
 {
   const first = list.rows.find(([film, label]) => content.tasks.includes(content.labels[label]) && pictured.has(film));
-  const [film, label] = first ?? list.rows[0];
+  const [film, label] = addressed() ?? first ?? list.rows[0];
   const kinds = content.protocols.flatMap((protocol) => METHODS.map((method) => ({ protocol, method })));
   const shown = kinds.find(({ protocol, method }) => mapOf(picturesOf(film), protocol, method, label));
   Object.assign(state, shown); // one of which there is a map
