@@ -283,29 +283,40 @@ def _predict_split(
 def _description(
     model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor, folder: Path, split: str
 ) -> dict[str, Any]:
-    """The films of a split, and how exactly the network's patches add up, for the record."""
+    """The films of a split, how exactly the network's patches add up, and what its contributions promise."""
     import numpy as np
+    import torch
+
+    from saliency.certificates import measure_certificates
 
     films = dataset.films
     counts = dict(zip(films.label_set.names, np.nansum(films.labels, axis=0).astype(int).tolist(), strict=True))
     facts = {"csv": str(films.table), "films": len(films), "positives": counts}
     error = _additivity_error(model, dataset, logits)
     exact = f"patches alone give the film's logits ({model.aggregation.name}) within {error['max_error']:.1e}"
-    print(f"{folder}, {split}: {len(films)} films; {exact}")
-    return {"data": {split: facts}, "additivity": {split: error}}
+    certificates = measure_certificates(model, torch.stack([dataset.image(i)[0] for i in _some_films(dataset)]))
+    print(f"{folder}, {split}: {len(films)} films; {exact}; {certificates}")
+    measured = {"additivity": error, "certificates": certificates.to_json()}
+    return {"data": {split: facts}} | {name: {split: value} for name, value in measured.items()}
+
+
+def _some_films(dataset: FilmDataset) -> list[int]:
+    """Indices of at most `ADDITIVITY_FILMS` films, spread over the split."""
+    import numpy as np
+
+    return np.unique(np.linspace(0, len(dataset) - 1, ADDITIVITY_FILMS).astype(int)).tolist()
 
 
 def _additivity_error(model: MedicalPatchNet, dataset: FilmDataset, logits: Tensor) -> dict[str, Any]:
     """Largest |aggregated separately computed patch logits - logits| over some films spread over the split."""
-    import numpy as np
     import torch
 
     from saliency.patch_maps import evidence_grid
 
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, ADDITIVITY_FILMS).astype(int))
+    chosen = _some_films(dataset)
     errors = []
     for index in chosen:
-        grid = evidence_grid(model, dataset.image(int(index))[0], steps_per_patch=1, batch_size=16)  # (C, n, n)
+        grid = evidence_grid(model, dataset.image(index)[0], steps_per_patch=1, batch_size=16)  # (C, n, n)
         patch_logits = grid.flatten(1).T[None].to(next(model.parameters()).device)  # (1, P, C)
         with torch.inference_mode():
             total = model.aggregation(patch_logits)[0].cpu()  # (C,)
