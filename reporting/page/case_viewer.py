@@ -14,6 +14,7 @@ from cxr.names import METHODS, PROTOCOLS, methods_of
 from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from reporting.page.facts import certificates_of
 from reporting.results import Results
 
 
@@ -41,6 +42,7 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
     of_patches = [method["model"] for key, method in methods.items() if METHODS[key].network == "patch"]
     content = cases.content() | {
         "patchModel": of_patches[0] if of_patches else None,
+        "certificates": certificates_of(results.patch),
         "methods": methods,
         "protocols": PROTOCOLS,
         "sheet": {"side": MAP_SIDE, "across": ACROSS},
