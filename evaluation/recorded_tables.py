@@ -1,4 +1,4 @@
-"""Tables of a results folder as stages of its record: subgroups, and two models on the same films.
+"""Tables of a results folder as stages of its record: metrics, subgroups, and two models on the same films.
 
 A table is made once, and again when what it was made from changes. Every function returns lines to print.
 """
@@ -21,7 +21,19 @@ from cxr.tables import write_csv
 from cxr.thresholds import read_thresholds
 from evaluation.comparison import compare
 from evaluation.equivalence import equivalence
-from evaluation.result_tables import film_groups, read_saved, saved_predictions, with_groups, write_subgroups
+from evaluation.result_tables import (
+    film_groups,
+    read_saved,
+    saved_predictions,
+    shared_patients,
+    table_files,
+    with_groups,
+    write_subgroups,
+    write_tables,
+)
+
+PRINTED = ("auroc", "accuracy", "sensitivity", "specificity")
+"""Metrics whose means are printed."""
 
 
 def recorded_labels(record: RunRecord) -> LabelSet | None:
@@ -56,6 +68,32 @@ def statistics_inputs(record: RunRecord) -> dict[str, Any]:
         if (folder / name).is_file() and (made is None or made.now(folder / name) is None):
             inputs[name] = sha256(folder / name)
     return inputs
+
+
+def make_statistics(folder: Path, resampling: Mapping[str, Any]) -> list[str]:
+    """Thresholds, metrics and curves of the predictions in `folder`. Raises InputError when they were changed."""
+    record = RunRecord(folder)
+    inputs = statistics_inputs(record)
+    options = {"resamples": resampling["resamples"], "resample_unit": resampling["unit"], "seed": resampling["seed"]}
+    files = [path for path in table_files(folder) if path.name not in inputs]
+    if record.is_complete("statistics", inputs=inputs, options=options, outputs=files):
+        return [f"{folder}: the tables are complete"]
+    with record.stage("statistics", inputs=inputs, options=options, outputs=files) as stage:
+        predictions = read_saved(folder, recorded_labels(record))
+        warning = shared_patients(predictions)
+        tables, thresholds = write_tables(folder, predictions, **resampling)
+        stage.wrote(*files)
+    lines = [f"warning: {folder}: {warning}"] if warning else []
+    lines += [f"{label}: no Youden threshold ({reason})" for label, reason in thresholds.reasons.items()]
+    return lines + [_mean_line(folder, split, predictions[split], table) for split, table in tables.items()]
+
+
+def _mean_line(folder: Path, split: str, predictions: Predictions, table: pd.DataFrame) -> str:
+    """The means of PRINTED over the first group of labels."""
+    mean, members = next(iter(predictions.label_set.means.items()))
+    rows = table[(table["label"] == mean) & table["rule"].isin(["-", "youden"])].set_index("metric")["value"]
+    values = ", ".join(f"{metric} {rows[metric]:.3f}" for metric in PRINTED)
+    return f"{folder}, {split}, mean of the {len(members)} labels: {values}"
 
 
 def make_subgroups(folder: Path, data: Path, *, resamples: int, seed: int) -> list[str]:

@@ -1,7 +1,8 @@
 """Facts that travel with the weights: the `details` of `config.json`, and the model card made from them.
 
 `details` is a json object: `preprocessing` and `licence` (texts), `training_data` (facts by name), `thresholds`
-(probability per label, null where there is none), `classification` and `localization` (rows of measured values).
+(probability per label, null where there is none), `classification` and `localization` (rows of measured values),
+`certificates` (properties of the contributions as `saliency.certificates` measures them).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _KINDS = {
     "thresholds": dict,
     "classification": list,
     "localization": list,
+    "certificates": dict,
 }
 _JSON_NAMES = {str: "text", dict: "json object", list: "list"}
 _NUMBERS = ("value", "ci_low", "ci_high")
@@ -89,7 +91,7 @@ def model_card(config: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     parts = [
         _METADATA,
         f"# {title}\n",
-        f"A chest X-ray classifier with {len(config['labels'])} labels. {_explained(config)}\n",
+        f"A chest X-ray classifier with {len(config['labels'])} labels. {_explained(config)}{_certified(details)}\n",
         _USE.format(patch_argument="" if baseline else "\npatch_logits = model.patch_logits(images)  # (B, P, C)"),
         f"## Input\n\n{side} x {side} px. {escaped(details['preprocessing'])}{_grey(details.get('grey'))}\n",
         "## Labels and thresholds\n\n" + _labels(config["labels"], details.get("thresholds", {})),
@@ -109,6 +111,21 @@ def _explained(config: Mapping[str, Any]) -> str:
     if (name := config.get("aggregation", "mean")) == "mean":
         return f"{patches}; the mean of their logits is the prediction, so that each patch's contribution is exact."
     return f"{patches}; the aggregation `{name}` makes the prediction of their logits."
+
+
+def _certified(details: Mapping[str, Any]) -> str:
+    """Whether contributions are complete and local, where it was measured."""
+    measured = details.get("certificates", {})
+    verdicts = [measured.get(name) for name in ("complete", "local")]
+    if not all(type(verdict) is bool for verdict in verdicts):
+        return ""
+    complete, local = verdicts
+    sums = "sum to the logit (complete)" if complete else "do not sum to the logit (not complete)"
+    others = "do not change with" if local else "depend on"
+    return (
+        f" Measured by swapping patches between films: the patches' contributions {sums}, and {others} the other "
+        f"patches ({'local' if local else 'not local'})."
+    )
 
 
 def _grey(rule: Any) -> str:

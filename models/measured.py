@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cxr.files import InputError, place, quoted, read_json, sha256
 from cxr.names import RUN_RECORD, THRESHOLDS
@@ -37,7 +38,7 @@ def describe(folder: Path, results: Path) -> None:
 
 
 def measured_details(results: Path) -> Details:
-    """`thresholds`, `classification` and `localization` from a results folder, each when it is there.
+    """`thresholds`, `classification`, `localization` and `certificates` from a results folder, each when it is there.
 
     Raises InputError when nothing was measured, or a file is not what the evaluation writes.
     """
@@ -60,7 +61,18 @@ def measured_details(results: Path) -> Details:
     ]
     if not any(found.values()):
         raise InputError(f"{place(results)}: no {THRESHOLDS}, classification_test.csv or localization/ in this folder")
-    return found
+    record = read_json(results / RUN_RECORD) if (results / RUN_RECORD).is_file() else {}
+    return found | _certificates(record)
+
+
+def _certificates(record: Mapping[str, Any]) -> Details:
+    """Those of the test films, else of validation, where the network has patches and they were measured."""
+    of_splits, model = record.get("certificates"), record.get("model")
+    if not isinstance(of_splits, dict) or not isinstance(model, dict):
+        return {}
+    measured = of_splits.get("test", of_splits.get("val"))
+    has_patches = model.get("patch_size") != model.get("image_size")
+    return {"certificates": measured} if has_patches and isinstance(measured, dict) else {}
 
 
 def measured_weights(results: Path) -> str | None:

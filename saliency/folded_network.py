@@ -50,6 +50,18 @@ def aggregation_name(model: PatchNetwork) -> str:
     return getattr(getattr(model, "aggregation", None), "name", "mean")
 
 
+def is_linear(model: PatchNetwork) -> bool:
+    """Whether the network's logits are affine in its patch logits, as its aggregation says; the mean's are."""
+    return getattr(getattr(model, "aggregation", None), "linear", True)
+
+
+def require_linear(model: PatchNetwork, what: str) -> None:
+    """Raises InputError, naming the aggregation, unless the logits are affine in the patch logits as `what` needs."""
+    if not is_linear(model):
+        name = quoted(aggregation_name(model))
+        raise InputError(f"{what} holds for linear aggregations (mean, position); this network aggregates with {name}")
+
+
 def require_mean(model: PatchNetwork, what: str) -> None:
     """Raises InputError unless the network's logits are the mean of its patch logits, which `what` needs."""
     name = aggregation_name(model)

@@ -26,6 +26,14 @@ def test_patches_alone_give_the_logits_by_the_network_s_own_rule(tiny_chexpert, 
         torch.nn.init.normal_(parameter, std=0.3)
     save_model(model, tmp_path / "weights")
     assert evaluate(tmp_path / "weights", tiny_chexpert, tmp_path / "results", "--heatmaps", "none") == 0
-    additivity = json.loads((tmp_path / "results/run.json").read_text())["additivity"]
-    assert additivity["test"]["max_error"] < 1e-4 and additivity["val"]["films"] == 6
-    assert f"the film's logits ({name})" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "results/run.json").read_text())
+    assert facts["additivity"]["test"]["max_error"] < 1e-4 and facts["additivity"]["val"]["films"] == 6
+    said = capsys.readouterr().out
+    assert f"the film's logits ({name})" in said
+    for split in ("val", "test"):
+        certificates = facts["certificates"][split]
+        assert (certificates["aggregation"], certificates["films"]) == (name, 6)
+        assert certificates["complete"] == (name not in ("noisy_or", "logsumexp"))
+        assert certificates["local"] == (name not in ("attention", "consensus"))
+        assert certificates["linear"] or name not in ("mean", "position")
+    assert ("they depend on neighbours" in said) == (name in ("attention", "consensus"))

@@ -15,6 +15,7 @@ from reporting.numbers import read_numbers
 from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from reporting.page.facts import certificates_of
 from reporting.results import Results
 
 FULL_COLOUR = 0.5
@@ -48,6 +49,7 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
     of_patches = [method["model"] for key, method in methods.items() if METHODS[key].network == "patch"]
     content = cases.content() | {
         "patchModel": of_patches[0] if of_patches else None,
+        "certificates": certificates_of(results.patch),
         "methods": methods,
         "protocols": PROTOCOLS,
         "cuts": _cuts(results),

@@ -19,7 +19,7 @@ _LONGEST = 4000
 
 @dataclass(frozen=True)
 class RunFacts:
-    """name: the model's. facts: name -> value. seconds: stage -> seconds. additivity: one line per split."""
+    """name: the model's. facts: name -> value. seconds: stage -> seconds. additivity: lines on the contributions."""
 
     name: str
     facts: Mapping[str, str]
@@ -49,7 +49,7 @@ def run_facts(model: Model) -> RunFacts:
         model.name,
         {name: value for name, value in facts.items() if value},
         {without_paths(printable(name)): f"{value:,.1f}" for name, value in seconds.items() if _is_number(value)},
-        tuple(line for split in SPLITS if (line := _additivity(split, _part(_part(record, "additivity"), split)))),
+        _checks(record),
     )
 
 
@@ -75,6 +75,38 @@ def _is_number(value: Any) -> bool:
 def _sizes(model: Mapping[str, Any]) -> str:
     image, patch = _text(model.get("image_size")), _text(model.get("patch_size"))
     return f"{image} x {image} pixels, patches of {patch} x {patch}" if image and patch else ""
+
+
+def _checks(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was measured of the contributions, one line per check and split."""
+    lines = (
+        check(split, _part(_part(record, name), split))
+        for name, check in (("additivity", _additivity), ("certificates", _certificates))
+        for split in SPLITS
+    )
+    return tuple(line for line in lines if line)
+
+
+def _certificates(split: str, measured: Mapping[str, Any]) -> str:
+    """Whether contributions are complete and local; empty where it was not measured."""
+    errors = [measured.get(f"{name}_error") for name in ("complete", "local")]
+    if not all(map(_is_number, errors)):
+        return ""
+    complete, local = measured.get("complete") is True, measured.get("local") is True
+    sums = "sum to the logit" if complete else "do not sum to the logit"
+    others = "do not change with other patches" if local else "depend on neighbours"
+    films = f"{_text(measured.get('films'))} {SPLITS[split]} films with patches swapped between them"
+    return f"contributions {sums} (off by {errors[0]:.1e}) and {others} ({errors[1]:.1e}); {films}"
+
+
+def certificates_of(model: Model | None) -> dict[str, bool]:
+    """complete, local: as measured on the test films, else on validation; mean: whether contributions are patch logits
+    over their number. Without a record all three are taken to hold, as for the published network."""
+    record = model.record if model is not None else {}
+    of_splits = _part(record, "certificates")
+    measured = _part(of_splits, "test") or _part(of_splits, "val")
+    verdicts = {name: measured.get(name, True) is True for name in ("complete", "local")}
+    return verdicts | {"mean": _part(record, "model").get("aggregation", "mean") == "mean"}
 
 
 def _additivity(split: str, error: Mapping[str, Any]) -> str:

@@ -218,3 +218,33 @@ def test_describe_refuses_what_is_no_result(model, results, tmp_path, capsys, da
     assert (tmp_path / "weights/config.json").read_bytes() == before
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("complete", "local", "words"),
+    [
+        (True, True, "contributions sum to the logit (complete), and do not change with the other patches (local)."),
+        (False, False, "contributions do not sum to the logit (not complete), and depend on the other patches (not"),
+    ],
+)
+def test_certificates_of_the_test_films_travel_with_the_weights(model, results, tmp_path, complete, local, words):
+    save_model(model, tmp_path / "weights")
+    sizes = {"patch_size": 32, "image_size": 64}
+    certificates = {
+        "val": {"complete": True, "local": True},
+        "test": {"complete": complete, "local": local, "films": 8},
+    }
+    (results / "run.json").write_text(json.dumps({"model": sizes, "certificates": certificates}))
+    assert main(["describe", str(tmp_path / "weights"), "--results", str(results)]) == 0
+    described = load_model(tmp_path / "weights")
+    assert described.details["certificates"] == certificates["test"]
+    assert words in (tmp_path / "weights" / "README.md").read_text()
+    (results / "run.json").write_text(json.dumps({"model": sizes | {"patch_size": 64}, "certificates": certificates}))
+    assert "certificates" not in measured_details(results), "a baseline sees the film as one patch"
+
+
+def test_certificates_that_say_nothing_are_left_out_of_the_card(model):
+    config = {"backbone": "b", "patch_size": 32, "image_size": 64, "labels": ["Edema"]}
+    for certificates in ({}, {"complete": 1, "local": True}, {"local": False}):
+        card = model_card(config, standard_details() | {"certificates": certificates})
+        assert "swapping patches" not in card

@@ -81,9 +81,9 @@ def test_a_cam_is_stored_once_and_eigencam_once_for_all_labels(sources, name):
 def test_film_and_crop(sources, name):
     pictures = film_pictures(name, sources, CHEXPERT)
     film = decoded(pictures["film"], "jpeg")
-    assert pictures["whole"] and pictures["shape"] == [480, 384] and film.shape == (384, 480)
-    stored = sources.maps["corrected", "raw"].film_pixels(name)  # 64 x 80
-    np.testing.assert_allclose(film.reshape(64, 6, 80, 6).mean(axis=(1, 3)) / 255, stored, atol=0.03)
+    assert pictures["whole"] and pictures["shape"] == [960, 768] and film.shape == (64, 80)  # shown large, stored as is
+    stored = sources.maps["corrected", "raw"].film_pixels(name)
+    np.testing.assert_allclose(film / 255, stored, atol=0.03)
     crop = Crop.centred(160, 128)
     assert pictures["crop"] == [crop.left / 160, 0, 128 / 160, 1]
 
@@ -127,7 +127,7 @@ def test_published_pickles_alone_show_the_square(tmp_path, name):
     mask[:, :16] = True  # the left half: of the square, too
     truth = GroundTruth({name: {task: encode_mask(mask) for task in CHEXPERT.task_names}})
     pictures = film_pictures(name, MapSources({("published", "raw"): HeatMapFolder(tmp_path)}, None, truth), CHEXPERT)
-    assert not pictures["whole"] and pictures["crop"] == [0, 0, 1, 1] and pictures["shape"] == [384, 384]
+    assert not pictures["whole"] and pictures["crop"] == [0, 0, 1, 1] and pictures["shape"] == [768, 768]
     assert list(pictures["maps"]) == ["published raw"]
     (outline,) = pictures["masks"]["Edema"]
     assert (min(outline[::2]), max(outline[::2])) == pytest.approx((0, 500), abs=4)

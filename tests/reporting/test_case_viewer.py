@@ -42,8 +42,12 @@ def test_colours_are_those_of_the_stored_map_in_its_place(page, paged_results, m
     choose(page, film, "Edema")
     page.locator(f"#methods [value={method}]").check()
     page.locator("#opacity").fill("100")
+    page.locator("#fixed-scale").uncheck()
     shown = pixels(page)
-    expected = 255 * SIGNED(0.5 + (heat - 0.5) / (2 * evidence_scale(heat)))[..., :3]
+    strength = ((heat - 0.5) / evidence_scale(heat))[..., None]
+    film_pixels = 255 * source.film_pixels(name)[..., None]
+    colour = 255 * np.where(strength < 0, SIGNED(0.08)[:3], SIGNED(0.92)[:3])
+    expected = np.abs(strength) * colour + (1 - np.abs(strength)) * film_pixels
     y, x = (
         np.rint((np.arange(n) + 0.5) * m / n - 0.5).astype(int) for n, m in zip(heat.shape, shown.shape, strict=False)
     )

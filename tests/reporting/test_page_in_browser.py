@@ -152,8 +152,8 @@ def test_keys(page, predictions):
         assert (
             state(page, "film") == ordered.iloc[place]["film"] and state(page, "label") == ordered.iloc[place]["label"]
         )
-    for key, name, value in (("p", "protocol", "published"), ("g", "patches", "false"), ("+", "opacity", "60"),
-                             ("-", "opacity", "50"), ("5", "method", "eigencam")):  # fmt: skip
+    for key, name, value in (("p", "protocol", "published"), ("g", "patches", "false"), ("+", "opacity", "80"),
+                             ("-", "opacity", "70"), ("5", "method", "eigencam")):  # fmt: skip
         page.keyboard.press(key)
         assert state(page, name) == value
     page.keyboard.press("?")

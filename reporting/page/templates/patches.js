@@ -4,7 +4,7 @@ const patchGrid = document.getElementById("patches");
 const patchReadout = document.getElementById("patch-readout");
 
 function sharesOf(pictures, label) {
-  // (k, k): each patch's share of the logit, which is the mean of the patch logits; null where they are not known.
+  // (k, k): what each patch contributes; null where it is not known. The file holds contributions times their number.
   const logits = pictures?.patches[content.labels[label]];
   return logits ? logits.map((row) => row.map((logit) => logit / (row.length * logits.length))) : null;
 }
@@ -63,10 +63,12 @@ function choosePatch(row, column) {
   const strong = document.createElement("span");
   strong.className = share >= 0 ? "patch-for" : "patch-against";
   strong.textContent = `${signed(share, 4)} ${share >= 0 ? "for" : "against"} ${content.labels[state.label]}`;
-  patchReadout.append(
-    `Patch in row ${row + 1}, column ${column + 1}: `, strong,
-    ` (its own logit ${signed(share * shares.length ** 2, 2)}, over ${shares.length ** 2} patches)`,
-  );
+  const own = `its own logit ${signed(share * shares.length ** 2, 2)}, over ${shares.length ** 2} patches`;
+  const notes = [
+    content.certificates.mean ? own : "",
+    content.certificates.local ? "" : "depends on neighbours: it changes when other patches do",
+  ].filter(Boolean);
+  patchReadout.append(`Patch in row ${row + 1}, column ${column + 1}: `, strong, notes.length ? ` (${notes.join("; ")})` : "");
   mirrorState();
 }
 
@@ -99,9 +101,11 @@ function showSum(shares, pictures, label) {
   const text = document.createElement("p");
   text.id = "sum-text";
   const filed = content.patchModel === null ? null : content.models[content.patchModel].probability[state.film][label];
-  text.textContent =
-    `for ${signed(speaking.for, 2)}, against ${signed(speaking.against, 2)}, sum = logit ${signed(logit, 2)} → ` +
-    `probability ${number(1 / (1 + Math.exp(-logit)), 3)} (dashed: the decision threshold)`;
+  const parts = `for ${signed(speaking.for, 2)}, against ${signed(speaking.against, 2)}, sum`;
+  target.classList.toggle("incomplete", !content.certificates.complete);
+  text.textContent = content.certificates.complete
+    ? `${parts} = logit ${signed(logit, 2)} → probability ${number(1 / (1 + Math.exp(-logit)), 3)} (dashed: the decision threshold)`
+    : `${parts} ${signed(logit, 2)}, which is not the logit: this network’s contributions are not complete`;
   const note = document.createElement("p");
   note.className = "small";
   note.textContent =

@@ -1,0 +1,237 @@
+"""Stages of an evaluation that need the network: predictions of the copies, heat maps of the full-size films."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cxr.dataset import FilmDataset
+from cxr.files import InputError, place, quoted, sha256
+from cxr.images import open_film
+from cxr.labels import positions
+from cxr.leakage import check_apart
+from cxr.manifest import Films, has_split, read_films, shared_labels
+from cxr.names import RELATIVE, SPLITS, methods_of, predictions_file
+from cxr.paths import projection_of
+from cxr.pixels.grey import Grey, recorded_grey
+from cxr.predictions import Predictions, write_predictions
+from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
+from cxr.runs.run_record import RunRecord, Stage
+from cxr.splits import split_table
+from models.checkpoint import load_model
+from models.hub import resolve_weights
+from models.patch_net import MedicalPatchNet
+from models.weights_folder import config_of, weights_file
+from saliency.additivity import additivity_error, some_films
+from saliency.certificates import measure_certificates
+from saliency.export import HeatMapExport, export_film
+from saliency.recorded_stages import make_recorded_reference
+from training.distributed import ProcessGroup
+from training.engine import predict_films
+
+NOT_LABELLED = -1
+"""Ground truth in the heat maps of a film that is not labelled."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The network that is evaluated, the record of its results folder, and the processes that share the work."""
+
+    model: MedicalPatchNet
+    record: RunRecord
+    group: ProcessGroup
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the network's weights."""
+        return str(self.record.content["weights"]["sha256"])
+
+    def inputs(self, films: Films, grey: Grey) -> dict[str, Any]:
+        """Fingerprints of the network, the table and the films that a stage is made from, and the films' grey rule."""
+        network = {name: self.record.content[name] for name in ("model", "label_set")}
+        inputs = {
+            "weights_sha256": self.weights,
+            "network": network | {"grey": self.model.details.get("grey")},
+            "table": file_fingerprint(films.table),
+            "films": films_fingerprint(films.files, films.table.parent),
+        }
+        return inputs | ({} if grey == Grey.STORED else {"grey": grey.to_json()})
+
+    def films_of(self, table: Path, root: Path, split: str) -> Films:
+        """The films of a split with the labels that table and network share; one line says what either lacks."""
+        network = self.model.label_set
+        shared = shared_labels(table, network)
+        missing = [name for name in network.names if name not in shared.names]
+        if missing:
+            names = ", ".join(map(quoted, missing))
+            self.group.print(f"{place(table)}: no column of {names}, left out of the evaluation")
+        return read_films(table, root, split=split, label_set=shared)
+
+
+def open_network(
+    spec: str, patch_size: int | None, device: str, folder: Path, facts: Mapping[str, Any], group: ProcessGroup
+) -> Evaluated:
+    """The network, and the record of the results folder, which must not be another network's."""
+    path = resolve_weights(spec)
+    model = load_model(path, patch_size=patch_size, device=device).to(memory_format=torch.channels_last)
+    weights = {"path": spec, "sha256": sha256(weights_file(path))}
+    group.require_equal(f"--weights {spec}", weights)
+    record = RunRecord(folder, group.rank)
+    record.belongs_to(weights["sha256"], config_of(model))
+    record.note({**facts, "model": config_of(model), "weights": weights, "label_set": model.label_set.to_json()})
+    return Evaluated(model, record, group)
+
+
+# --------------------------------------------------------------------------------------------------------- predictions
+
+
+def predict(of: Evaluated, data: Path, *, batch_size: int, workers: int) -> None:
+    """The predictions file of every split that is there."""
+    tables = {split: split_table(data, split) for split in SPLITS if has_split(split_table(data, split), split)}
+    if not tables:
+        raise InputError(
+            f"--data {data}: neither valid.csv, test_labels.csv nor a films.csv with films of either split"
+        )
+    films = {split: of.films_of(table, data, split) for split, table in tables.items()}
+    if len(films) == 2:
+        check_apart(*films.values())
+    for split, of_split in films.items():
+        _predict_split(of, split, of_split, batch_size=batch_size, workers=workers)
+
+
+def _predict_split(of: Evaluated, split: str, films: Films, *, batch_size: int, workers: int) -> None:
+    """The predictions file of one split; its films are shared over the processes."""
+    target = predictions_file(of.record.folder, split)
+    inputs = of.inputs(films, recorded_grey(films.table.parent) or Grey.STORED)
+    made_from: dict[str, Any] = {"inputs": inputs, "options": {}, "outputs": [target]}
+    if of.group.broadcast(of.record.is_complete(f"predictions_{split}", **made_from)):
+        of.group.print(f"{target}: complete")
+        return
+    dataset = FilmDataset(films, of.model.image_size)
+    device = next(of.model.parameters()).device.type
+    reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "title": f"predict {split}"}
+    with of.record.stage(f"predictions_{split}", **made_from) as stage:
+        logits = predict_films(of.model, dataset, device, group=of.group, **reading)  # (N, outputs)
+        if of.group.is_main:
+            outputs = positions(films.label_set.names, of.model.labels, "the network")
+            probabilities = torch.sigmoid(logits[:, outputs].double()).numpy()
+            labels = films.labels.astype(np.float64)
+            made = Predictions(films.paths, probabilities, labels, films.label_set, films.ids, films.patients)
+            write_predictions(target, made)
+            stage.wrote(target)
+            stage.note(_description(of, dataset, logits, split))
+
+
+def _description(of: Evaluated, dataset: FilmDataset, logits: Tensor, split: str) -> dict[str, Any]:
+    """The films of a split, how exactly the network's patches add up, and what its contributions promise."""
+    films = dataset.films
+    counts = dict(zip(films.label_set.names, np.nansum(films.labels, axis=0).astype(int).tolist(), strict=True))
+    facts = {"csv": str(films.table), "films": len(films), "positives": counts}
+    error = additivity_error(of.model, lambda index: dataset.image(index)[0], logits)
+    exact = f"patches alone give the film's logits ({of.model.aggregation.name}) within {error['max_error']:.1e}"
+    certificates = measure_certificates(of.model, torch.stack([dataset.image(i)[0] for i in some_films(len(films))]))
+    print(f"{of.record.folder}, {split}: {len(films)} films; {exact}; {certificates}")
+    measured = {"additivity": error, "certificates": certificates.to_json()}
+    return {"data": {split: facts}} | {name: {split: value} for name, value in measured.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------- heat maps
+
+
+def chosen_methods(
+    chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int, pickles: bool
+) -> tuple[str, ...]:
+    """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
+    has_patches = model.patch_size < model.image_size
+    if "none" in chosen:
+        return ()
+    if pickles and RELATIVE in chosen:
+        raise InputError("--heatmaps relative: made from evidence files, after those of validation; add --no-pickles")
+    methods = methods_of("patch" if has_patches else "baseline") if "auto" in chosen else tuple(dict.fromkeys(chosen))
+    if "auto" in chosen and (pickles or model.aggregation.name != "mean"):
+        methods = tuple(method for method in methods if method != RELATIVE)
+    if not set(methods) & set(methods_of("patch")):
+        return methods
+    if not has_patches:
+        raise InputError(f"--heatmaps {' '.join(methods)}: this network sees the whole film as one patch")
+    if steps_per_patch < 1 or model.patch_size % steps_per_patch:
+        raise InputError(f"--steps-per-patch {steps_per_patch} does not divide the patch size {model.patch_size}")
+    return methods
+
+
+def make_heat_maps(
+    of: Evaluated,
+    root: Path,
+    data: Path,
+    methods: Sequence[str],
+    *,
+    all_labels: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """Maps of the full-size films of CheXlocalize or a manifest, for every split that is there.
+
+    data: the same films as copies, which record the grey rule of the data set. root may be these copies, too, which
+    are read as they are stored.
+    """
+    ids: dict[str, tuple[str, ...]] = {}
+    for split in SPLITS:
+        table = _heat_map_table(root, split)
+        if not has_split(table, split):
+            of.group.print(f"no heat maps of {split}: {table} is not there, or has no films of it")
+            continue
+        films = of.films_of(table, table.parent, split)
+        tasks = {label: films.label_set.task_of(label) for label in films.label_set.names}
+        if not all_labels:
+            outlined = films.label_set.tasks
+            tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
+        export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
+        grey = None if recorded_grey(root) else recorded_grey(data)
+        _export_split(of, export, films, grey or films.grey)
+        ids[split] = films.ids
+    if RELATIVE in methods and "val" in ids and of.group.is_main:
+        for line in make_recorded_reference(of.record, ids):
+            print(line)
+
+
+def _heat_map_table(root: Path, split: str) -> Path:
+    """The table of a split: of CheXlocalize's own films, or of a manifest."""
+    chexlocalize = root / "CheXpert" / f"{split}_labels.csv"
+    manifest = split_table(root, split)
+    return manifest if manifest.is_file() and not chexlocalize.is_file() else chexlocalize
+
+
+def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:
+    """Maps of one split, for every method and protocol; each process takes its share of the films."""
+    split = export.split
+    name, options = f"heat_maps_{split}", {"steps_per_patch": export.steps_per_patch}
+    of.record.check_options(name, options, f"heat maps of {split}")
+    files = {index: export.files(films.ids[index]) for index in range(len(films))}
+    outputs = [path for of_film in files.values() for path in of_film]
+    with of.record.stage(name, inputs=of.inputs(films, grey), options=options, outputs=outputs) as stage:
+        left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
+        own = left[of.group.rank :: of.group.world_size]
+        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not of.group.is_main):
+            for path in files[index]:
+                if not stage.holds(path):  # of another network or other films, or damaged
+                    path.unlink(missing_ok=True)
+            film = open_film(films.files[index], grey)
+            known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
+            labels = dict(zip(films.label_set.names, known, strict=True))
+            view = projection_of(films.views[index])
+            export_film(export, of.model, film, films.ids[index], labels, view)
+            stage.wrote(*files[index])
+        of.group.barrier()
+    kinds = f"{split}; {', '.join(export.methods)}"
+    of.group.print(f"{of.record.folder}: heat maps of {len(films)} films ({kinds}), {len(left)} of them new")
+
+
+def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
+    """Whether a film's files were made from the same inputs and hold all that is asked for."""
+    return stage.holds(*export.files(film_id)) and export.is_complete(film_id)
