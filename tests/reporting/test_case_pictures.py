@@ -56,10 +56,12 @@ def tile(pictures, place):
 @pytest.mark.parametrize(("protocol", "method"), list(itertools.product(("corrected", "published"), ("raw", "scaled"))))
 def test_an_evidence_map_is_its_square_around_the_neutral_level(sources, name, protocol, method):
     pictures = film_pictures(name, sources, CHEXPERT)
-    place, logit = pictures["maps"][f"{protocol} {method}"]["Edema"]
+    place, x, y, logit = pictures["maps"][f"{protocol} {method}"]["Edema"]
     heat = sources.maps[protocol, method].load(name, "Edema")
     square = heat.map if protocol == "published" else heat.map[:, 8:72]  # 80 x 64 pixels
     small = np.asarray(Image.fromarray(square).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
+    row, column = (int(at * size / 1000) for at, size in zip((y, x), square.shape, strict=True))
+    assert square[row, column] == square.max()
     assert logit == pytest.approx(400 * np.abs(heat.map - 0.5).max(), rel=0.01)
     restored = 0.5 + (tile(pictures, place) - LEVELS - 1) / LEVELS * logit / 400
     np.testing.assert_allclose(restored, small, atol=0.52 * logit / 400 / LEVELS + 0.01 * logit / 400)

@@ -84,7 +84,7 @@ function savePicture() {
   films.forEach((film, place) => {
     context.setTransform(1, 0, 0, 1, place * width, 0);
     context.drawImage(film, 0, 0);
-    const lines = film.parentElement.querySelector(".lines");
+    const lines = film.parentElement.querySelector(".marks");
     for (const [name, colour, thick, dash] of [
       ["under", "#000000", 4, []], ["over", content.colours.outline, 2, []], ["cut", "#ffffff", 1.5, [3, 2]],
       ["maximum", "#00ffff", 2.5, []],
