@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cxr.files import InputError
 from cxr.names import Protocol, check_protocol
+from saliency.dense_grid import dense_logits, is_dense
 from saliency.folded_network import FoldedNetwork, PatchNetwork, map_in_threads
 from saliency.pixel_grid import PixelGrid
 from saliency.shift_grid import ShiftGrid
@@ -85,7 +86,13 @@ def evidence_grid(
     shifts = ShiftGrid(model.patch_size, steps_per_patch, model.image_size)
     grid = PixelGrid(shifts, stride)
     device = next(model.parameters()).device
-    windows = shifts.windows(image.to(device, torch.float32))  # (n, n, p, p)
+    image = image.to(device, torch.float32)
+    if is_dense(model):
+        values = dense_logits(model, shifts.padded(image), grid.starts * shifts.stride).to("cpu", torch.float32)
+        if progress is not None:
+            progress(grid.m**2)
+        return values
+    windows = shifts.windows(image)  # (n, n, p, p)
     network = FoldedNetwork(model)
     pixels = batch_size * model.image_size**2
     at_once = max(1, (min(pixels, _PIXELS_AT_ONCE) if device.type == "cpu" else pixels) // model.patch_size**2)

@@ -45,13 +45,16 @@ class ShiftGrid:
 
     def windows(self, image: Tensor) -> Tensor:
         """image (1, S, S) or (1, 1, S, S) -> all patches (n, n, p, p), a view of the padded image."""
+        return self.padded(image).unfold(0, self.patch_size, self.stride).unfold(1, self.patch_size, self.stride)
+
+    def padded(self, image: Tensor) -> Tensor:
+        """image (1, S, S) or (1, 1, S, S) -> (H, H): from the first pixel of the first patch to the end of the last."""
         size = self.image_size
         if image.shape not in ((1, size, size), (1, 1, size, size)):
             raise ValueError(f"expected an image (1, {size}, {size}), got {tuple(image.shape)}")
         before = self.lead * self.stride
         behind = self.patch_size - self.stride - before
-        padded = F.pad(image.reshape(size, size), (before, behind, before, behind))
-        return padded.unfold(0, self.patch_size, self.stride).unfold(1, self.patch_size, self.stride)
+        return F.pad(image.reshape(size, size), (before, behind, before, behind))
 
     def by_shift(self, grid: Tensor) -> Tensor:
         """(n, n) -> (steps * steps, k, k), shifts in row-major order from the most negative one."""
