@@ -30,8 +30,8 @@ def _window_of(model: PatchNetwork) -> tuple[int, int]:
 def dense_logits(model: PatchNetwork, padded: Tensor, starts: Tensor) -> Tensor:
     """Padded film (H, H) -> (C, m, m): the logits of the patches that start at the pixels `starts` (m,) of either axis.
 
-    Starts that lie whole strides of the backbone apart come from the same pass: there is one for a grid of every eighth
-    pixel, and 64 for a grid of every pixel. A pass covers no more of the film than its patches do. Call where `is_dense`.
+    Starts that lie whole strides of the backbone apart come from the same pass, so a grid of every eighth pixel takes
+    one and a grid of every pixel 64. A pass covers no more of the film than its patches do. Call where `is_dense`.
     """
     window, stride = _window_of(model)
     network = FoldedNetwork(model)
