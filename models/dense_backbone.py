@@ -14,48 +14,55 @@ from torch import Tensor, nn
 DENSE_WINDOWS = {"dense32": 32, "dense64": 64}
 """Name of the backbone -> side of its window in pixels, which is also the smallest patch that it takes."""
 
-WIDTHS = (16, 32, 64, 128)
-"""Channels after the first, second and third halving of the resolution, and of the last two layers of `dense64`."""
+_WIDTH = 256
 
 
 class DenseBackbone(nn.Sequential):
     """(B, 1, H, W) -> (B, width, (H - window) // 8 + 1, (W - window) // 8 + 1); H, W >= window.
 
-    Entry (i, j) of the output depends on the pixels from (8 i, 8 j) on, `window` in both axes, and on no others.
+    Entry (i, j) of the output depends on the pixels from (8 i, 8 j) on, `window` in both axes, and on no others. The
+    layers are those of a small EfficientNet (Tan and Le, arXiv 2104.00298), cut to fit the window.
     """
 
     stride = 8
+    width = _WIDTH
 
     def __init__(self, name: str) -> None:
-        first, second, third, last = WIDTHS
-        layers = [  # receptive field and distance between two outputs, in pixels, after each
-            _Layer(1, first, 4, 2),  # 4, 2
-            _Layer(first, first, 3, 1),  # 8, 2
-            _Layer(first, second, 3, 2),  # 12, 4
-            _Layer(second, second, 3, 1),  # 20, 4
-            _Layer(second, third, 4, 2),  # 32, 8
-        ]
         self.window = DENSE_WINDOWS[name]
-        self.width = third
+        layers = [  # receptive field and distance between two outputs, in pixels, after each
+            _convolution(1, 24, 4, 2),  # 4, 2
+            _convolution(24, 16, 3),  # 8, 2
+            _Bottleneck(_convolution(16, 64, 3, 2), 24),  # 12, 4
+            _Bottleneck(_convolution(24, 96, 3), 24, border=1),  # 20, 4
+            _Bottleneck(_convolution(24, 96, 4, 2), 32),  # 32, 8
+        ]
         if self.window == 64:
-            layers += [_Layer(third, third, 3, 1), _Layer(third, last, 3, 1)]  # 48, 8 and 64, 8
-            self.width = last
-        super().__init__(*layers)
+            layers += [_Bottleneck(_depthwise(32, 128), 48), _Bottleneck(_depthwise(48, 192), 64)]  # 48, 8 and 64, 8
+        super().__init__(*layers, _convolution(64 if self.window == 64 else 32, _WIDTH, 1))
 
 
-class _Layer(nn.Module):
-    """Convolution, batch normalisation and ReLU; where shapes allow, on top of the input without its border."""
+class _Bottleneck(nn.Module):
+    """Wide layers, narrowed to `outputs` channels; with a border, added to the input without its border of pixels."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+    def __init__(self, wide: nn.Sequential, outputs: int, border: int = 0) -> None:
         super().__init__()
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        self.body = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-        self.border = kernel // 2 if stride == 1 and inputs == outputs else 0
+        channels = next(m.num_features for m in reversed(wide) if isinstance(m, nn.BatchNorm2d))
+        self.body = nn.Sequential(*wide, nn.Conv2d(channels, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.border = border
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)  # (B, outputs, h, w)
-        if self.border:
-            inner = slice(self.border, -self.border)
-            y = y + x[:, :, inner, inner]
-        return y.relu()
+        if not self.border:
+            return y
+        inner = slice(self.border, -self.border)
+        return y + x[:, :, inner, inner]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU(inplace=True))
+
+
+def _depthwise(inputs: int, wide: int) -> nn.Sequential:
+    """To `wide` channels, then 3 x 3 in each of them."""
+    return nn.Sequential(*_convolution(inputs, wide, 1), *_convolution(wide, wide, 3, groups=wide))

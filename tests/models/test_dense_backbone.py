@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+from torchvision.ops import SqueezeExcitation
 
 from cxr.files import InputError
 from models.backbones import build_backbone
@@ -46,11 +48,17 @@ def test_a_window_has_the_same_features_in_the_film_as_cut_out_of_it(name):
                 assert torch.allclose(alone[..., 0, 0], maps[..., row, column], rtol=1e-5, atol=1e-5)
 
 
-def test_the_deeper_network_begins_as_the_shallower_does():
+def test_backbones_tell_their_width_and_their_smallest_patch():
     small, large = build_backbone("dense32"), build_backbone("dense64")
-    names = list(small.features.state_dict())
-    assert names == list(large.features.state_dict())[: len(names)]
-    assert (small.width, small.smallest, large.width, large.smallest) == (64, 32, 128, 64)
+    assert (small.width, small.smallest, large.width, large.smallest) == (256, 32, 256, 64)
+
+
+def test_neither_pads_nor_averages_over_the_film():
+    """Either would make a window's features depend on what is around it."""
+    for name in NAMES:
+        for module in DenseBackbone(name).modules():
+            assert not isinstance(module, (nn.AdaptiveAvgPool2d, SqueezeExcitation))
+            assert not isinstance(module, nn.Conv2d) or module.padding == (0, 0)
 
 
 def test_weights_go_into_a_folder_and_come_back(tmp_path):
