@@ -14,8 +14,6 @@ from torch import Tensor, nn
 DENSE_WINDOWS = {"dense32": 32, "dense64": 64}
 """Name of the backbone -> side of its window in pixels, which is also the smallest patch that it takes."""
 
-_WIDTH = 256
-
 
 class DenseBackbone(nn.Sequential):
     """(B, 1, H, W) -> (B, width, (H - window) // 8 + 1, (W - window) // 8 + 1); H, W >= window.
@@ -25,28 +23,29 @@ class DenseBackbone(nn.Sequential):
     """
 
     stride = 8
-    width = _WIDTH
+    width = 256
 
     def __init__(self, name: str) -> None:
-        self.window = DENSE_WINDOWS[name]
+        window = DENSE_WINDOWS[name]
         layers = [  # receptive field and distance between two outputs, in pixels, after each
             _convolution(1, 24, 4, 2),  # 4, 2
             _convolution(24, 16, 3),  # 8, 2
-            _Bottleneck(_convolution(16, 64, 3, 2), 24),  # 12, 4
-            _Bottleneck(_convolution(24, 96, 3), 24, border=1),  # 20, 4
-            _Bottleneck(_convolution(24, 96, 4, 2), 32),  # 32, 8
+            _Bottleneck(_convolution(16, 64, 3, 2), 64, 24),  # 12, 4
+            _Bottleneck(_convolution(24, 96, 3), 96, 24, border=1),  # 20, 4
+            _Bottleneck(_convolution(24, 96, 4, 2), 96, 32),  # 32, 8
         ]
-        if self.window == 64:
-            layers += [_Bottleneck(_depthwise(32, 128), 48), _Bottleneck(_depthwise(48, 192), 64)]  # 48, 8 and 64, 8
-        super().__init__(*layers, _convolution(64 if self.window == 64 else 32, _WIDTH, 1))
+        if window == 64:
+            layers.append(_Bottleneck(_depthwise(32, 128), 128, 48))  # 48, 8
+            layers.append(_Bottleneck(_depthwise(48, 192), 192, 64))  # 64, 8
+        super().__init__(*layers, _convolution(64 if window == 64 else 32, self.width, 1))
+        self.window = window
 
 
 class _Bottleneck(nn.Module):
-    """Wide layers, narrowed to `outputs` channels; with a border, added to the input without its border of pixels."""
+    """Wide layers of `channels` channels, narrowed to `outputs`; with a border, added to the input less that border."""
 
-    def __init__(self, wide: nn.Sequential, outputs: int, border: int = 0) -> None:
+    def __init__(self, wide: nn.Sequential, channels: int, outputs: int, border: int = 0) -> None:
         super().__init__()
-        channels = next(m.num_features for m in reversed(wide) if isinstance(m, nn.BatchNorm2d))
         self.body = nn.Sequential(*wide, nn.Conv2d(channels, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.border = border
 
