@@ -8,14 +8,14 @@ if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is install
   exit 0
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
-: "${PATIENTS:=500}" "${EPOCHS:=6}" "${STEPS_PER_PATCH:=4}"
+: "${PATIENTS:=500}" "${EPOCHS:=12}" "${STEPS_PER_PATCH:=4}"
 
 echo "== drawing the demo films"
 python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0
 
 export EPOCHS STEPS_PER_PATCH
-export BACKBONE=timm/test_efficientnet INIT=random IMAGE_SIZE=256 PATCH_SIZE=64 PREPROCESSED_SIZE=256
-export LR=5e-3 BATCH_SIZE=16 DEVICE=cpu
+export BACKBONE=dense64 BASELINE_BACKBONE=timm/test_efficientnet INIT=random
+export IMAGE_SIZE=256 PATCH_SIZE=64 PREPROCESSED_SIZE=256 LR=3e-3 BATCH_SIZE=8 DEVICE=cpu
 export MODELS=demo/savedModels RESULTS=demo/results DATASET_NAME="synthetic demo films"
 ./runTraining.sh demo/data
 ./runEval.sh demo/data

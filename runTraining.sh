@@ -32,7 +32,7 @@ done
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 . ./settings.sh
 
-options=(--backbone "$BACKBONE" --init "$INIT" --image-size "$IMAGE_SIZE" --lr "$LR" --batch-size "$BATCH_SIZE"
+options=(--init "$INIT" --image-size "$IMAGE_SIZE" --lr "$LR" --batch-size "$BATCH_SIZE"
   --epochs "$EPOCHS" --seed "$SEED" --device "$DEVICE" --uncertain "$UNCERTAIN" --precision "$PRECISION")
 if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
 for service in $TRACK; do options+=(--track "$service"); done
@@ -50,10 +50,10 @@ elif [ "$preprocessed" != "$data" ]; then
     --output "$preprocessed" --size "$PREPROCESSED_SIZE"
 fi
 
-train() { # NAME PATCH_SIZE
+train() { # NAME PATCH_SIZE BACKBONE
   echo "== training $1"
   python trainClassification.py --data "$preprocessed" --output "$MODELS/$1" --results "$RESULTS/$1" \
-    --patch-size "$2" "${options[@]}"
+    --patch-size "$2" --backbone "$3" "${options[@]}"
 }
-train MedicalPatchNet "$PATCH_SIZE"
-train EfficientNetB0 "$IMAGE_SIZE"
+train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE"
+train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE"

@@ -1,5 +1,6 @@
 # Sourced by runTraining.sh and runEval.sh: the published settings, each replaceable by a variable of the same name.
 : "${BACKBONE:=efficientnet_b0}" "${INIT:=imagenet}" "${IMAGE_SIZE:=512}" "${PATCH_SIZE:=64}"
+: "${BASELINE_BACKBONE:=$BACKBONE}" # of the whole-film network, where it is another one
 : "${LR:=1e-4}" "${BATCH_SIZE:=16}" "${EPOCHS:=20}" "${SEED:=0}" "${DEVICE:=auto}"
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both

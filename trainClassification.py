@@ -184,7 +184,11 @@ def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
     side = cli.whole_number(1, 4096)
     precisions, bad_images = ("auto", "fp32", "bf16", "fp16"), ("stop", "skip")
     return [
-        add("--backbone", default="efficientnet_b0", help="efficientnet_b0, efficientnet_v2_s, or timm/<name>"),
+        add(
+            "--backbone",
+            default="efficientnet_b0",
+            help="efficientnet_b0, efficientnet_v2_s, dense32, dense64, or timm/<name>",
+        ),
         add("--patch-size", "-patchSize", type=side, default=64, help="equal to the image size for the baseline"),
         add("--image-size", "-imgSize", type=side, default=512, help="side of the film that the network sees, pixels"),
         add("--precision", choices=precisions, default="auto", help="auto: bf16 where the GPU has it"),

@@ -16,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cxr.files import InputError, quoted
+from models.dense_backbone import DENSE_WINDOWS, DenseBackbone
 
 TORCHVISION = {
     "efficientnet_b0": torchvision.models.EfficientNet_B0_Weights.IMAGENET1K_V1,
@@ -28,15 +29,18 @@ MAX_PARAMETERS = 300_000_000
 
 @dataclass(frozen=True)
 class Backbone:
-    """`features` maps (B, 1, H, W) to (B, width, h, w); `dropout` is the rate before the linear layer."""
+    """`features` maps (B, 1, H, W) to (B, width, h, w), H and W of at least `smallest` pixels; `dropout` is the rate
+    before the linear layer."""
 
     features: nn.Module
     width: int
     dropout: float
+    smallest: int = 1
 
 
 def build_backbone(name: str, pretrained: bool = False) -> Backbone:
-    """Builds `efficientnet_b0` or `efficientnet_v2_s` (torchvision), or `timm/<name>`, with a one-channel stem.
+    """Builds a network for grey films: `efficientnet_b0` or `efficientnet_v2_s` (torchvision), `dense32` or `dense64`
+    (`models.dense_backbone`), or `timm/<name>`.
 
     Without `pretrained` nothing is ever downloaded. With it, ImageNet weights are loaded and the RGB stem is summed
     over its channels, so that a grey film gives the output of its RGB copy.
@@ -47,6 +51,8 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
     try:
         if name in TORCHVISION:
             return _torchvision_backbone(name, pretrained)
+        if name in DENSE_WINDOWS:
+            return _dense_backbone(name, pretrained)
         if re.fullmatch(r"timm/[\w.]{1,100}", name):  # timm's own prefixes, as in hf-hub:owner/name, would download
             return _timm_backbone(name.removeprefix("timm/"), pretrained)
     except (OSError, RuntimeError) as error:  # URLError and the hub's offline errors are OSErrors
@@ -56,7 +62,7 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
             f"the ImageNet weights of {quoted(name)} are not available ({_first_line(error)}); "
             "connect once to download them, or start from random weights with --init random"
         ) from error
-    known = ", ".join(TORCHVISION)
+    known = ", ".join((*TORCHVISION, *DENSE_WINDOWS))
     raise InputError(f"unknown backbone {quoted(name)}; known are {known} and timm/<name>")
 
 
@@ -81,6 +87,13 @@ def _one_channel(stem: nn.Conv2d, keep_weights: bool) -> nn.Conv2d:
         stem.weight = nn.Parameter(torch.empty_like(stem.weight[:, :1]))
         nn.init.kaiming_normal_(stem.weight, mode="fan_out")
     return stem
+
+
+def _dense_backbone(name: str, pretrained: bool) -> Backbone:
+    if pretrained:
+        raise InputError(f"there are no ImageNet weights of {name}; start from random weights with --init random")
+    features = DenseBackbone(name)
+    return Backbone(features, features.width, dropout=0.0, smallest=features.window)
 
 
 def _timm_backbone(name: str, pretrained: bool) -> Backbone:

@@ -67,6 +67,8 @@ class MedicalPatchNet(
         self.details = standard_details() | dict(details or {})
         self.aggregation = build_aggregation(aggregation, len(self.labels), image_size // patch_size)
         parts = build_backbone(backbone)
+        if patch_size < parts.smallest:
+            raise InputError(f"{backbone} takes patches of {parts.smallest} pixels or more, not of {patch_size}")
         self.features = parts.features
         self.dropout = nn.Dropout(parts.dropout)
         self.head = nn.Linear(parts.width, len(self.labels))

@@ -1,92 +1,36 @@
 """One file per film with the evidence that all its maps follow from, in the place of its heat-map pickles.
 
 `<film id>.npz` holds `facts` (json text: crop, settings, and per task probability and ground truth) and float32 arrays,
-one per task so that reading one map reads little: `grid <task>` (n, n) and `<CAM method> <task>` (h, w). `film` is the
-whole film, uint8, at the size of the corrected maps. Nothing in it is pickled.
+one per task so that reading one map reads little: `grid <task>` (m, m), with a stride also `patches <task>` (k, k), the
+logits of the unshifted patches, and `<CAM method> <task>` (h, w). `film` is the whole film, uint8, at the size of the
+corrected maps. Nothing in it is pickled.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cxr.files import InputError, place, printable, quoted, replacing
+from cxr.files import InputError, place, printable, replacing
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
 from cxr.images import Crop, resize
 from cxr.names import METHODS, REFERENCE, RELATIVE, Protocol, evidence_folder, heat_map_folder, reference_file
 from saliency.cam import CAMS
+from saliency.evidence_facts import WAY_OUT, Facts, FilmLabels, require_same
 from saliency.film_maps import Evidence, check_methods, film_maps
 from saliency.npz import array_names, read_arrays
-from saliency.patch_maps import ShiftGrid
-from saliency.reference import Reference, Settings, read_reference
+from saliency.patch_maps import check_stride
+from saliency.reference import Reference, read_reference
 
 SUFFIX = ".npz"
 _MAKE_REFERENCE = "evalClassification.py --heatmaps relative --no-pickles makes it of the validation films"
-_FACTS, _FILM, _GRID = "facts", "film", "grid"
-_LARGEST_IMAGE = 4096  # px; a larger size in a file would ask for gigabytes of map
-
-
-@dataclass(frozen=True)
-class FilmLabels:
-    """Facts about a film besides its pixels; the three sequences run over the rows of its `Evidence`.
-
-    ground_truth: 1 or 0, -1 where the film is not labelled. view: frontal or lateral, empty where it is not known.
-    """
-
-    film_id: str
-    tasks: Sequence[str]
-    probabilities: Sequence[float]
-    ground_truth: Sequence[int]
-    view: str = ""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The json text of a file. weights: sha256 of the network's weights, view: of the film; empty where not known."""
-
-    crop: Crop
-    patch_size: int
-    steps_per_patch: int
-    image_size: int
-    probability: Mapping[str, float]
-    ground_truth: Mapping[str, int]
-    weights: str = ""
-    view: str = ""
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(self.weights, self.patch_size, self.steps_per_patch, self.image_size)
-
-    def to_json(self) -> str:
-        known = {k: v for k, v in asdict(self).items() if k not in ("weights", "view") or v}
-        return json.dumps(known)
-
-    @classmethod
-    def from_json(cls, text: str) -> Facts:
-        """Raises ValueError, TypeError, KeyError or RecursionError for anything that `to_json` does not write."""
-        content = json.loads(text)
-        crop = Crop(**content["crop"])
-        sizes = [content[name] for name in ("patch_size", "steps_per_patch", "image_size")]
-        if not all(type(size) is int and 0 < size <= _LARGEST_IMAGE for size in sizes):
-            raise ValueError(f"sizes are whole numbers from 1 to {_LARGEST_IMAGE}")
-        if not all(type(length) is int for length in asdict(crop).values()) or min(crop.film_width, crop.side) < 1:
-            raise ValueError("the crop's numbers are whole and positive")
-        if crop != Crop.centred(crop.film_width, crop.film_height):
-            raise ValueError("the crop is not the centred square of its film")
-        ShiftGrid(*sizes)
-        probability = {str(task): float(value) for task, value in content["probability"].items()}
-        if not all(0 <= value <= 1 for value in probability.values()):  # written so that NaN fails
-            raise ValueError("a probability is a number from 0 to 1")
-        ground_truth = {str(task): int(value) for task, value in content["ground_truth"].items()}
-        unknown = {name: str(content.get(name, "")) for name in ("weights", "view")}
-        return cls(crop, sizes[0], sizes[1], sizes[2], probability, ground_truth, **unknown)
+_FACTS, _FILM, _GRID, _PATCHES = "facts", "film", "grid", "patches"
 
 
 def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor, weights: str = "") -> None:
@@ -105,8 +49,10 @@ def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: tor
         dict(zip(labels.tasks, labels.ground_truth, strict=True)),
         weights,
         labels.view,
+        evidence.stride,
     )
-    planes = dict(evidence.cams) | ({} if evidence.grid is None else {_GRID: evidence.grid})
+    grids = {_GRID: evidence.grid, _PATCHES: evidence.patches}
+    planes = dict(evidence.cams) | {kind: values for kind, values in grids.items() if values is not None}
     arrays = {
         f"{kind} {task}": plane.numpy()
         for kind, values in planes.items()
@@ -115,7 +61,8 @@ def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: tor
     pixels = (film * 255).round().to(torch.uint8).numpy()
     if path.exists():
         facts, arrays = _merged(path, facts, arrays, pixels)
-    ordered = [name for kind in (*CAMS, _GRID) for task in facts.probability if (name := f"{kind} {task}") in arrays]
+    kinds = (*CAMS, _GRID, _PATCHES)
+    ordered = [name for kind in kinds for task in facts.probability if (name := f"{kind} {task}") in arrays]
     content = {_FACTS: np.array(facts.to_json()), _FILM: pixels} | {name: arrays[name] for name in ordered}
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **content)
@@ -128,13 +75,16 @@ def _merged(
     stored_arrays = read_arrays(path)
     stored = _facts(path, stored_arrays.pop(_FACTS, None))
     if not np.array_equal(stored_arrays.pop(_FILM, np.empty(0)), pixels):
-        raise InputError(f"{place(path)}: evidence of a film with other pixels; {_WAY_OUT}")
+        raise InputError(f"{place(path)}: evidence of a film with other pixels; {WAY_OUT}")
     has_grid = [_holds_grid(names) for names in (stored_arrays, arrays)]
-    steps = None if not all(has_grid) else facts.steps_per_patch
-    _require_same(path, stored, facts.weights, steps, patch_size=facts.patch_size, image_size=facts.image_size)
+    wanted = {name: getattr(facts, name) for name in ("patch_size", "image_size", "weights")}
+    fineness = {name: getattr(facts, name) for name in ("steps_per_patch", "stride")}
+    require_same(path, stored, wanted | (fineness if all(has_grid) else {}))
+    of_grid = facts if has_grid[1] else stored
     together = replace(
         facts,
-        steps_per_patch=facts.steps_per_patch if has_grid[1] else stored.steps_per_patch,
+        steps_per_patch=of_grid.steps_per_patch,
+        stride=of_grid.stride,
         probability={**stored.probability, **facts.probability},
         ground_truth={**stored.ground_truth, **facts.ground_truth},
         weights=facts.weights or stored.weights,
@@ -143,35 +93,25 @@ def _merged(
     return together, stored_arrays | arrays
 
 
-_WAY_OUT = "delete the folder of the evidence, or give another --output"
-
-
-def _require_same(path: Path, stored: Facts, weights: str, steps: int | None, **sizes: int) -> None:
-    """Raises InputError when a file was made by another network or setting; steps None and weights "" fit all."""
-    wanted: dict[str, Any] = dict(sizes)
-    if steps is not None:
-        wanted["steps_per_patch"] = steps
-    if weights and stored.weights:
-        wanted["weights"] = weights
-    for name, value in wanted.items():
-        found = getattr(stored, name)
-        if found != value:
-            difference = f"{name.replace('_', ' ')} {quoted(found)}, not {quoted(value)}"
-            raise InputError(f"{place(path)}: evidence of another network or setting ({difference}); {_WAY_OUT}")
-
-
 def holds_evidence(
-    path: Path, methods: Sequence[str], tasks: Sequence[str], *, steps_per_patch: int, weights: str = ""
+    path: Path,
+    methods: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    steps_per_patch: int,
+    stride: int = 1,
+    weights: str = "",
 ) -> bool:
     """Whether a film's file holds the evidence of all methods and tasks.
 
-    Raises InputError when it is damaged, or was made by another network or with other steps.
+    Raises InputError when it is damaged, or was made by another network or with other steps or another stride.
     """
     if not path.is_file():
         return False
     stored = set(array_names(path))
-    steps = steps_per_patch if _holds_grid(stored) and _GRID in map(_kind_of, methods) else None
-    _require_same(path, _read_facts(path), weights, steps)
+    same_grid = _holds_grid(stored) and _GRID in map(_kind_of, methods)
+    fineness = {"steps_per_patch": steps_per_patch, "stride": stride} if same_grid else {}
+    require_same(path, read_facts(path), {"weights": weights} | fineness)
     return {f"{_kind_of(method)} {task}" for method in methods for task in tasks} <= stored
 
 
@@ -242,31 +182,42 @@ class EvidenceFolder:
 
         Raises InputError when the file is missing, damaged, or holds no evidence grid of the task.
         """
-        facts, grid = _read(self._path(film_id), f"{_GRID} {task}", np.float32)
+        facts = read_facts(self._path(film_id))
+        kind = _PATCHES if facts.stride > 1 else _GRID
+        _, values = _read(self._path(film_id), f"{kind} {task}", np.float32)
+        side = facts.image_size // facts.patch_size
         with self._naming(film_id):
-            shifts = ShiftGrid(facts.patch_size, facts.steps_per_patch, facts.image_size)
-            return shifts.unshifted(grid[0]).numpy()
+            patches = values[0] if facts.stride > 1 else facts.grid.shifts.unshifted(values[0])
+            if patches.shape != (side, side):
+                raise ValueError(f"expected patches ({side}, {side}), found {tuple(patches.shape)}")
+            return patches.numpy()
 
     @staticmethod
     def kinds(folder: Path) -> list[tuple[Protocol, str]]:
         """(protocol, method) of all maps that a folder `evidence/<split>` gives, sorted.
 
-        Relative maps only beside a reference. Raises InputError when there are none.
+        Relative maps only beside a reference, and of patch maps the published ones only without a stride. Raises
+        InputError when there are none.
         """
-        kinds = {name.partition(" ")[0] for path in evidence_files(folder) for name in array_names(path)}
+        paths = evidence_files(folder)
+        kinds = {name.partition(" ")[0] for path in paths for name in array_names(path)}
         has_reference = reference_file(Path(folder).parent.parent).is_file()
+        has_gaps = _GRID in kinds and any(read_facts(path).stride > 1 for path in paths)
         methods = [m for m in METHODS if _kind_of(m) in kinds and (m != RELATIVE or has_reference)]
-        return sorted((protocol, method) for method in methods for protocol in METHODS[method].protocols)
+        pairs = ((protocol, method) for method in methods for protocol in METHODS[method].protocols)
+        return sorted(pair for pair in pairs if pair[0] != "published" or _kind_of(pair[1]) != _GRID or not has_gaps)
 
     def _evidence(self, film_id: str, task: str) -> tuple[Evidence, Facts]:
         facts, values = _read(self._path(film_id), f"{_kind_of(self.method)} {task}", np.float32)
+        if self.method not in CAMS:
+            check_stride(self.protocol, facts.stride)
         grid, cams = (None, {self.method: values}) if self.method in CAMS else (values, {})
         reference = None
         if self.method == RELATIVE and self.reference is not None:
             self.reference.require(facts.settings, place(self._path(film_id)))
             reference = torch.from_numpy(self.reference.grid(facts.view, task))[None]
         settings = (facts.patch_size, facts.steps_per_patch, facts.image_size)
-        return Evidence(facts.crop, *settings, grid, cams, reference), facts
+        return Evidence(facts.crop, *settings, grid, cams, reference, facts.stride), facts
 
     @contextmanager
     def _naming(self, film_id: str) -> Iterator[None]:
@@ -314,19 +265,20 @@ def evidence_files(folder: Path) -> list[Path]:
 
 
 def read_grids(path: Path) -> tuple[Facts, dict[str, np.ndarray]]:
-    """The facts of a file, and task -> evidence grid (n, n) float32. Raises InputError when it is damaged."""
-    facts = _read_facts(path)
+    """The facts of a file, and task -> evidence grid (m, m) float32. Raises InputError when it is damaged."""
+    facts = read_facts(path)
     stored = set(array_names(path))
     tasks = [task for task in facts.probability if f"{_GRID} {task}" in stored]
-    n = ShiftGrid(facts.patch_size, facts.steps_per_patch, facts.image_size).n
+    m = facts.grid.m
     grids = read_arrays(path, [f"{_GRID} {task}" for task in tasks])
     for name, grid in grids.items():
-        if grid.shape != (n, n) or grid.dtype != np.float32 or not np.isfinite(grid).all():
-            raise _unusable(path, f"{name}: expected finite values ({n}, {n}), found {grid.dtype} {grid.shape}")
+        if grid.shape != (m, m) or grid.dtype != np.float32 or not np.isfinite(grid).all():
+            raise _unusable(path, f"{name}: expected finite values ({m}, {m}), found {grid.dtype} {grid.shape}")
     return facts, {task: grids[f"{_GRID} {task}"] for task in tasks}
 
 
-def _read_facts(path: Path) -> Facts:
+def read_facts(path: Path) -> Facts:
+    """Raises InputError when the file is missing or damaged."""
     return _facts(path, read_arrays(path, [_FACTS])[_FACTS])
 
 

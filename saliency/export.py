@@ -27,8 +27,8 @@ class HeatMapExport:
     """Which maps of one split go where, below a model's results folder.
 
     Pickles: `heatmaps/<protocol>/<split>/<method>/<film id>_<task>_map.pkl`; without `pickles`, one file for both
-    protocols, `evidence/<split>/<film id>.npz`. tasks: label -> its task. steps_per_patch and batch_size as in
-    `evidence_grid`; weights: sha256 of the network's weights, kept in the evidence files.
+    protocols, `evidence/<split>/<film id>.npz`. tasks: label -> its task. steps_per_patch, stride and batch_size as
+    in `evidence_grid`; weights: sha256 of the network's weights, kept in the evidence files.
     """
 
     results: Path
@@ -40,6 +40,7 @@ class HeatMapExport:
     batch_size: int
     pickles: bool = True
     weights: str = ""
+    stride: int = 1
 
     def pickle_path(self, protocol: Protocol, method: str, film_id: str, task: str) -> Path:
         return heat_map_folder(self.results, protocol, self.split, method) / heat_map_name(film_id, task)
@@ -63,7 +64,8 @@ class HeatMapExport:
         tasks = list(self.tasks.values())
         if not self.pickles:
             path = self.evidence_path(film_id)
-            return holds_evidence(path, self.methods, tasks, steps_per_patch=self.steps_per_patch, weights=self.weights)
+            fineness = {"steps_per_patch": self.steps_per_patch, "stride": self.stride}
+            return holds_evidence(path, self.methods, tasks, **fineness, weights=self.weights)
         return all(
             self.pickle_path(protocol, method, film_id, task).is_file()
             for protocol in self.protocols
@@ -100,6 +102,7 @@ def export_film(
             steps_per_patch=export.steps_per_patch,
             batch_size=export.batch_size,
             outputs=outputs,
+            stride=export.stride,
         )
     except InputError as error:
         raise InputError(f"{place(film_id)}: {error}") from None

@@ -26,8 +26,10 @@ MOST_ELONGATED = 10
 class Evidence:
     """All that a film's maps follow from, for every method and protocol.
 
-    grid: patch logits at every start (C, n, n), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the
-    resolution of the feature map; reference: (C, n, n), the grid of the mean validation film, for relative maps.
+    grid: patch logits at the starts (C, m, m), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the
+    resolution of the feature map; reference: (C, m, m), the grid of the mean validation film, for relative maps.
+    stride: pixels between the starts in `grid` and `reference`, 1 where every start of the steps is computed. patches:
+    (C, k, k), the logits of the unshifted patches, where the stride passes them by.
     """
 
     crop: Crop
@@ -37,6 +39,8 @@ class Evidence:
     grid: Tensor | None
     cams: Mapping[str, Tensor]
     reference: Tensor | None = None
+    stride: int = 1
+    patches: Tensor | None = None
 
 
 def check_methods(methods: Iterable[str]) -> None:
@@ -56,12 +60,14 @@ def gather_evidence(
     steps_per_patch: int,
     batch_size: int,
     outputs: Sequence[int] | slice = slice(None),
+    stride: int = 1,
     progress: Callable[[int], object] | None = None,
 ) -> Evidence:
     """The evidence that `methods` need of the crop (1, S, S) in [0, 1]; outputs: those of the model that are kept.
 
-    steps_per_patch, batch_size and progress as in `evidence_grid`. Raises InputError for an unknown method, one that
-    does not hold for the network's aggregation, and a film too elongated for maps; ValueError as `evidence_grid` does.
+    steps_per_patch, batch_size, stride and progress as in `evidence_grid`. Raises InputError for an unknown method, one
+    that does not hold for the network's aggregation, and a film too elongated for maps; ValueError as `evidence_grid`
+    does.
     """
     check_methods(methods)
     frame_size(crop, model.image_size, "corrected")
@@ -69,13 +75,16 @@ def gather_evidence(
         require_mean(model, "the probability in scaled maps")
     if RELATIVE in methods:
         require_mean(model, "the Shapley value in relative maps")
-    grid = None
+    grid = patches = None
     if any(method in PATCH_VALUES or method == RELATIVE for method in methods):
-        settings = {"steps_per_patch": steps_per_patch, "batch_size": batch_size}
+        settings = {"steps_per_patch": steps_per_patch, "batch_size": batch_size, "stride": stride}
         grid = evidence_grid(model, image, **settings, progress=progress)[outputs]
+        if stride > 1:
+            patches = evidence_grid(model, image, steps_per_patch=1, batch_size=batch_size)[outputs]
     wanted = [method for method in CAMS if method in methods]
     cams = {method: cam[outputs] for method, cam in cam_grids(model, image, methods=wanted).items()} if wanted else {}
-    return Evidence(crop, model.patch_size, steps_per_patch, model.image_size, grid, cams)
+    sizes = (model.patch_size, steps_per_patch, model.image_size)
+    return Evidence(crop, *sizes, grid, cams, stride=stride if grid is not None else 1, patches=patches)
 
 
 def film_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
@@ -111,11 +120,12 @@ def _averaged(evidence: Evidence, grid: Tensor, methods: Sequence[str], protocol
         protocol=protocol,
         image_size=evidence.image_size,
         methods=methods,
+        stride=evidence.stride,
     )
 
 
 def _relative_grid(evidence: Evidence, protocol: Protocol) -> Tensor:
-    """(C, n, n) float64: the evidence less that of the mean validation film."""
+    """(C, m, m) float64: the evidence less that of the mean validation film."""
     if protocol not in METHODS[RELATIVE].protocols:
         raise InputError(f"there are no relative maps of the {protocol} protocol, which repeats the published code")
     if evidence.grid is None or evidence.reference is None:

@@ -4,14 +4,14 @@ For a network whose logit is the mean over P patches, (patch logit - mean of tha
 the exact interventional Shapley value of the patch with the reference films as background (Lundberg and Lee, NeurIPS
 2017; Janzing et al., AISTATS 2020): no term of the logit holds two patches. No forward pass is needed for it.
 
-`reference.npz` holds `facts` (json text) and one float32 array (n, n) per view and task, `<view> <task>`.
+`reference.npz` holds `facts` (json text) and one float32 array (m, m) per view and task, `<view> <task>`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ import numpy as np
 from cxr.files import InputError, place, printable, quoted, replacing
 from cxr.names import REFERENCE
 from saliency.npz import read_arrays
-from saliency.patch_maps import ShiftGrid
+from saliency.pixel_grid import PixelGrid
+from saliency.shift_grid import ShiftGrid
 
 ALL = "all"
 """The mean over all films; it stands for a view that has none."""
 FEW_FILMS = 10
 _FACTS = "facts"
+_SETTINGS = ("weights", "patch_size", "steps_per_patch", "image_size", "stride")
 _AGAIN = f"delete {REFERENCE} and run evalClassification.py --heatmaps relative --no-pickles again"
 
 
@@ -37,11 +39,16 @@ class Settings:
     patch_size: int
     steps_per_patch: int
     image_size: int
+    stride: int = 1
+
+    @property
+    def grid(self) -> PixelGrid:
+        """Where the starts of the evidence grids lie. Raises ValueError for sizes that do not go together."""
+        return PixelGrid(ShiftGrid(self.patch_size, self.steps_per_patch, self.image_size), self.stride)
 
     def difference(self, other: Settings) -> str:
         """The first setting that differs, in words; empty for none."""
-        names = ("weights", "patch_size", "steps_per_patch", "image_size")
-        differing = [name for name in names if getattr(self, name) != getattr(other, name)]
+        differing = [name for name in _SETTINGS if getattr(self, name) != getattr(other, name)]
         if not differing:
             return ""
         ours, theirs = (quoted(getattr(settings, differing[0])) for settings in (self, other))
@@ -52,7 +59,7 @@ class Settings:
 class Reference:
     """Mean evidence grids of F films.
 
-    grids: (view, task) -> (n, n) float32, for `ALL` and every view that occurs; counts: view -> its films; films:
+    grids: (view, task) -> (m, m) float32, for `ALL` and every view that occurs; counts: view -> its films; films:
     sha256 over the films' ids.
     """
 
@@ -67,7 +74,7 @@ class Reference:
         return view if view in self.counts else ALL
 
     def grid(self, view: str, task: str) -> np.ndarray:
-        """(n, n) float32 for a film of this view. Raises InputError for a task without reference."""
+        """(m, m) float32 for a film of this view. Raises InputError for a task without reference."""
         if task not in self.tasks:
             raise InputError(
                 f"{REFERENCE}: no reference of {quoted(task)}; it has {', '.join(map(quoted, self.tasks))}"
@@ -102,7 +109,7 @@ class RunningMeans:
         self._sums: dict[tuple[str, str], np.ndarray] = {}
 
     def add(self, view: str, grids: Iterable[np.ndarray]) -> None:
-        """grids: (n, n) per task, in the order of the tasks; view: empty where it is not known."""
+        """grids: (m, m) per task, in the order of the tasks; view: empty where it is not known."""
         values = [np.asarray(grid, np.float64) for grid in grids]
         for name in (ALL, view) if view else (ALL,):
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -120,10 +127,7 @@ class RunningMeans:
 def write_reference(path: Path, reference: Reference) -> None:
     """Writes `reference.npz`, atomically; no film can be recognised in it."""
     facts = {
-        "weights": reference.settings.weights,
-        "patch_size": reference.settings.patch_size,
-        "steps_per_patch": reference.settings.steps_per_patch,
-        "image_size": reference.settings.image_size,
+        **asdict(reference.settings),
         "tasks": list(reference.tasks),
         "counts": dict(reference.counts),
         "films": reference.films,
@@ -139,12 +143,11 @@ def read_reference(path: Path) -> Reference:
     arrays = read_arrays(path)
     try:
         facts = json.loads(str(arrays.pop(_FACTS)))
-        settings = Settings(
-            str(facts["weights"]), *(_size(facts[name]) for name in ("patch_size", "steps_per_patch", "image_size"))
-        )
-        n = ShiftGrid(settings.patch_size, settings.steps_per_patch, settings.image_size).n
+        sizes = {name: _size(facts.get(name, 1 if name == "stride" else None)) for name in _SETTINGS[1:]}
+        settings = Settings(str(facts["weights"]), **sizes)
+        m = settings.grid.m
         tasks, counts = tuple(map(str, facts["tasks"])), {str(view): _size(c) for view, c in facts["counts"].items()}
-        grids = {(view, task): _grid(arrays[f"{view} {task}"], n) for view in counts for task in tasks}
+        grids = {(view, task): _grid(arrays[f"{view} {task}"], m) for view in counts for task in tasks}
         if ALL not in counts or not tasks:
             raise ValueError("no mean over all films, or no task")
         return Reference(settings, tasks, counts, str(facts["films"]), grids)
@@ -159,7 +162,7 @@ def _size(value: Any) -> int:
     return value
 
 
-def _grid(values: np.ndarray, n: int) -> np.ndarray:
-    if values.shape != (n, n) or values.dtype != np.float32 or not np.isfinite(values).all():
-        raise ValueError(f"expected finite float32 grids ({n}, {n}), found {values.dtype} {values.shape}")
+def _grid(values: np.ndarray, m: int) -> np.ndarray:
+    if values.shape != (m, m) or values.dtype != np.float32 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite float32 grids ({m}, {m}), found {values.dtype} {values.shape}")
     return values

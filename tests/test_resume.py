@@ -72,6 +72,15 @@ def test_killed_at_random_steps(workers, form, world, tiny_chexpert, packed_chex
     assert_same_run(tmp_path / "run", uninterrupted(form, world))
 
 
+def test_a_dense_backbone_goes_on_with_the_same_bits(tiny_chexpert, tmp_path):
+    dense = ("--backbone", "dense32", "--image-size", "64", "--patch-size", "32", "--epochs", "2", *OFTEN)
+    whole, killed = (arguments(tiny_chexpert, tmp_path / name, *dense) for name in ("whole", "killed"))
+    finish(whole, tmp_path)
+    assert run(killed, tmp_path / "log", death=Death("step", 8)).wait() == [-signal.SIGKILL]
+    assert "going on after step 7" in finish(killed, tmp_path).said()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("when", ["half written", "before rename", "after rename"])
 def test_killed_inside_the_writing_of_a_checkpoint(when, tiny_chexpert, uninterrupted, tmp_path):
     command = arguments(tiny_chexpert, tmp_path / "run", *OFTEN)

@@ -49,6 +49,12 @@ def data(tmp_path) -> Path:
     return tmp_path / "my data"
 
 
+def test_the_baseline_may_have_a_backbone_of_its_own(data, tmp_path):
+    done, calls = run(tmp_path, str(data), BACKBONE="dense64", BASELINE_BACKBONE="timm/resnet18", INIT="random")
+    assert done.returncode == 0, done.stderr
+    assert [parsed(call)["backbone"] for call in calls] == ["dense64", "timm/resnet18"]
+
+
 def test_both_networks_are_trained_as_published(data, tmp_path):
     done, calls = run(tmp_path, str(data))
     assert done.returncode == 0, done.stderr
