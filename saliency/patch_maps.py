@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cxr.names import Protocol, check_protocol
-from saliency.folded_network import FoldedNetwork, PatchNetwork, map_in_threads
+from saliency.evidence_values import evidence_values
+from saliency.folded_network import FoldedNetwork, PatchNetwork, is_linear, map_in_threads
 
 LOGIT_LIMIT = 200.0
 """Logits are clipped to +- this before they become heat-map values, as published."""
@@ -32,19 +33,22 @@ def patch_maps(
 ) -> dict[str, Tensor]:
     """image (1, S, S) or (1, 1, S, S) in [0, 1] -> {method: (C, S, S)}, logits, float32 on the CPU.
 
-    One map for each method of `PATCH_VALUES`, not clipped and in the crop's frame. steps_per_patch: starts per patch
+    One map for each method of `PATCH_VALUES` (`raw` alone for an aggregation that is not linear), not clipped and in
+    the crop's frame. steps_per_patch: starts per patch
     width and axis, a divisor of the patch size; the cost grows with its square. batch_size: memory, in films' worth of
     patches computed at once.
     Raises ValueError for steps that do not divide the patch size, and for an image of another size.
     """
     check_protocol(protocol)
     grid = evidence_grid(model, image, steps_per_patch=steps_per_patch, batch_size=batch_size)
+    grid = evidence_values(model, grid, steps_per_patch)
     return maps_from_grid(
         grid,
         patch_size=model.patch_size,
         steps_per_patch=steps_per_patch,
         protocol=protocol,
         image_size=model.image_size,
+        methods=None if is_linear(model) else ["raw"],
     )
 
 
