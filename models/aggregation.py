@@ -62,11 +62,17 @@ AGGREGATIONS: dict[str, type[Aggregation]] = {}
 
 def build_aggregation(name: str, labels: int, side: int) -> Aggregation:
     """Raises InputError for an unknown name, and where a single patch leaves nothing to aggregate."""
-    if name not in AGGREGATIONS:
-        raise InputError(f"unknown aggregation {quoted(name)}; known are {', '.join(AGGREGATIONS)}")
+    check_name(name)
     if side == 1 and name != Mean.name:
         raise InputError(f"aggregation {quoted(name)} of one patch, the whole film; a baseline takes {Mean.name!r}")
     return AGGREGATIONS[name](labels, side)
+
+
+def check_name(name: str) -> str:
+    """The name. Raises InputError, which lists those that are known, for another one."""
+    if name not in AGGREGATIONS:
+        raise InputError(f"unknown aggregation {quoted(name)}; known are {', '.join(AGGREGATIONS)}")
+    return name
 
 
 class Mean(Aggregation, name="mean", linear=True):
