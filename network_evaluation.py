@@ -32,6 +32,7 @@ from models.weights_folder import config_of, weights_file
 from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
 from saliency.export import HeatMapExport, export_film
+from saliency.film_maps import check_aggregation, methods_that_hold
 from saliency.recorded_stages import make_recorded_reference
 from training.distributed import ProcessGroup
 from training.engine import predict_films
@@ -155,8 +156,9 @@ def chosen_methods(
     if pickles and RELATIVE in chosen:
         raise InputError("--heatmaps relative: made from evidence files, after those of validation; add --no-pickles")
     methods = methods_of("patch" if has_patches else "baseline") if "auto" in chosen else tuple(dict.fromkeys(chosen))
-    if "auto" in chosen and (pickles or model.aggregation.name != "mean"):
-        methods = tuple(method for method in methods if method != RELATIVE)
+    if "auto" in chosen:
+        methods = methods_that_hold(model, (method for method in methods if not (pickles and method == RELATIVE)))
+    check_aggregation(model, methods)
     if not set(methods) & set(methods_of("patch")):
         return methods
     if not has_patches:

@@ -14,8 +14,10 @@ for word in "$@"; do
     exit 0
     ;;
   --data | --data=* | --output | --output=* | -savePath | --results | --results=* | \
-    --patch-size | --patch-size=* | -patchSize | --image-size | --image-size=* | -imgSize)
-    echo "error: ${word%%=*} differs between the two networks: set MODELS, RESULTS, PATCH_SIZE or IMAGE_SIZE instead" >&2
+    --patch-size | --patch-size=* | -patchSize | --image-size | --image-size=* | -imgSize | \
+    --aggregation | --aggregation=*)
+    names="MODELS, RESULTS, PATCH_SIZE, IMAGE_SIZE or AGGREGATION"
+    echo "error: ${word%%=*} differs between the two networks: set $names instead" >&2
     exit 2
     ;;
   esac
@@ -38,7 +40,8 @@ if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
 for service in $TRACK; do options+=(--track "$service"); done
 options+=("$@")
 check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
-python -c "$check" --data "$data" "${options[@]}" # a wrong option is refused before the films are preprocessed
+python -c "$check" --data "$data" --patch-size "$PATCH_SIZE" --aggregation "$AGGREGATION" \
+  "${options[@]}" # a wrong option is refused before the films are preprocessed
 
 if [ "$preprocessed" != "$data" ] && [ $manifest = yes ]; then
   echo "== preprocessing into $preprocessed"
@@ -50,10 +53,10 @@ elif [ "$preprocessed" != "$data" ]; then
     --output "$preprocessed" --size "$PREPROCESSED_SIZE"
 fi
 
-train() { # NAME PATCH_SIZE BACKBONE
+train() { # NAME PATCH_SIZE BACKBONE AGGREGATION
   echo "== training $1"
   python trainClassification.py --data "$preprocessed" --output "$MODELS/$1" --results "$RESULTS/$1" \
-    --patch-size "$2" --backbone "$3" "${options[@]}"
+    --patch-size "$2" --backbone "$3" --aggregation "$4" "${options[@]}"
 }
-train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE"
-train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE"
+train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE" "$AGGREGATION"
+train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE" mean

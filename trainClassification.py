@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import quoted, sha256
+from cxr.files import InputError, quoted, sha256
 from training.history import SERVICES
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
@@ -44,6 +44,9 @@ torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --outp
 
 INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
     hf://owner/repo, or a timm state dict; labels known there by name keep their row of the head"""
+
+AGGREGATIONS = """how patch logits become the film's: mean, position, gate, noisy_or, attention, logsumexp, or another
+    class of models/aggregation.py"""
 
 GONE = {
     "-wb": "--track wandb",
@@ -96,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 patch_size=args.patch_size,
                 image_size=args.image_size,
                 labels=films.label_set,
+                aggregation=args.aggregation,
                 init="imagenet" if args.init == "imagenet" and state is None else "random",
             )
             if init is not None and state is None:
@@ -131,6 +135,10 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str
     args = parser.parse_args(argv)
     if args.image_size % args.patch_size:
         parser.error(f"--image-size {args.image_size} is not a multiple of --patch-size {args.patch_size}")
+    if args.aggregation != "mean" and args.image_size == args.patch_size:
+        parser.error(
+            f"--aggregation {args.aggregation}: a baseline of one patch, the whole film, has nothing to aggregate"
+        )
     if args.batch_size % args.accumulate:
         parser.error(f"--batch-size {args.batch_size} is not a multiple of --accumulate {args.accumulate}")
     if args.output.suffix == ".pt":  # as the published script names it: within savedModels/
@@ -180,6 +188,18 @@ def _init(text: str) -> str:
     return text
 
 
+def _aggregation(text: str) -> str:
+    """Type of --aggregation; the names are read, with torch, only where another one than the default is given."""
+    if text == "mean":
+        return text
+    from models.aggregation import check_name
+
+    try:
+        return check_name(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
     side = cli.whole_number(1, 4096)
     precisions, bad_images = ("auto", "fp32", "bf16", "fp16"), ("stop", "skip")
@@ -191,6 +211,7 @@ def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
         ),
         add("--patch-size", "-patchSize", type=side, default=64, help="equal to the image size for the baseline"),
         add("--image-size", "-imgSize", type=side, default=512, help="side of the film that the network sees, pixels"),
+        add("--aggregation", type=_aggregation, default="mean", metavar="NAME", help=AGGREGATIONS),
         add("--precision", choices=precisions, default="auto", help="auto: bf16 where the GPU has it"),
         add("--compile", action="store_true", help="compile the network first: some minutes, then faster on a GPU"),
         add("--no-deterministic", action="store_true", help="faster cuDNN; a resumed run then differs in its bits"),

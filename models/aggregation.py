@@ -45,6 +45,13 @@ class Aggregation(nn.Module):
         """Sum of the contributions (B, C) -> logits (B, C); the identity unless a subclass says otherwise."""
         return total
 
+    def shifted(self, patch_logits: Tensor, shifts: Tensor) -> Tensor:
+        """Contributions (B, P, C) of patch grids that lie shifted over the film, by (B, 2) patches down and right.
+
+        Fine maps are made of them. The rule is that of unshifted patches unless a subclass depends on the place.
+        """
+        return self.contributions(patch_logits)
+
     def forward(self, patch_logits: Tensor) -> Tensor:
         """(B, P, C) -> (B, C)."""
         return self.link(self.contributions(patch_logits).sum(dim=1))
@@ -55,11 +62,17 @@ AGGREGATIONS: dict[str, type[Aggregation]] = {}
 
 def build_aggregation(name: str, labels: int, side: int) -> Aggregation:
     """Raises InputError for an unknown name, and where a single patch leaves nothing to aggregate."""
-    if name not in AGGREGATIONS:
-        raise InputError(f"unknown aggregation {quoted(name)}; known are {', '.join(AGGREGATIONS)}")
+    check_name(name)
     if side == 1 and name != Mean.name:
         raise InputError(f"aggregation {quoted(name)} of one patch, the whole film; a baseline takes {Mean.name!r}")
     return AGGREGATIONS[name](labels, side)
+
+
+def check_name(name: str) -> str:
+    """The name. Raises InputError, which lists those that are known, for another one."""
+    if name not in AGGREGATIONS:
+        raise InputError(f"unknown aggregation {quoted(name)}; known are {', '.join(AGGREGATIONS)}")
+    return name
 
 
 class Mean(Aggregation, name="mean", linear=True):
@@ -91,6 +104,11 @@ class Position(Aggregation, name="position", linear=True):
     def contributions(self, patch_logits: Tensor) -> Tensor:
         weights = self.weights.flatten(1).T  # (P, C)
         return patch_logits * weights + self.offset / len(weights)
+
+    def shifted(self, patch_logits: Tensor, shifts: Tensor) -> Tensor:
+        down, right = (_between(shift, self.deviation) for shift in shifts.T)  # (B, k, k)
+        deviation = torch.einsum("bri,lij,bcj->brcl", down, self.deviation, right).flatten(1, 2)  # (B, P, C)
+        return (patch_logits * (1 + deviation) + self.offset) / patch_logits.shape[1]
 
 
 class Gate(Aggregation, name="gate"):
@@ -143,6 +161,16 @@ class LogSumExp(Aggregation, name="logsumexp"):
 
     def forward(self, patch_logits: Tensor) -> Tensor:
         return _single(patch_logits).logsumexp(dim=1) - math.log(patch_logits.shape[1])  # where exp alone overflows
+
+
+def _between(shift: Tensor, like: Tensor) -> Tensor:
+    """(B,) patches -> (B, k, k): by which shares the values at k centres make those at the shifted places.
+
+    Linear interpolation; beyond the outer centres their own value.
+    """
+    centres = torch.arange(like.shape[-1], device=like.device, dtype=like.dtype)
+    places = (centres + shift[:, None].to(centres)).clamp(0, len(centres) - 1)  # (B, k)
+    return (1 - (places[..., None] - centres).abs()).clamp(min=0)
 
 
 def _single(logits: Tensor) -> Tensor:

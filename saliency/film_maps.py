@@ -15,7 +15,8 @@ from cxr.files import InputError, quoted
 from cxr.images import Crop, resize
 from cxr.names import METHODS, RELATIVE, Protocol, check_protocol
 from saliency.cam import CAMS, cam_grids, upsample
-from saliency.folded_network import PatchNetwork, require_mean
+from saliency.evidence_values import evidence_values
+from saliency.folded_network import PatchNetwork, is_linear, require_linear
 from saliency.patch_maps import PATCH_VALUES, evidence_grid, logits_to_unit, maps_from_grid
 
 MOST_ELONGATED = 10
@@ -26,10 +27,11 @@ MOST_ELONGATED = 10
 class Evidence:
     """All that a film's maps follow from, for every method and protocol.
 
-    grid: patch logits at the starts (C, m, m), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the
-    resolution of the feature map; reference: (C, m, m), the grid of the mean validation film, for relative maps.
-    stride: pixels between the starts in `grid` and `reference`, 1 where every start of the steps is computed. patches:
-    (C, k, k), the logits of the unshifted patches, where the stride passes them by.
+    grid: values of the patches at the starts (C, m, m), for the mean their logits (`saliency.evidence_values`), None
+    without a patch method; cams: {method: (C, h, w)} in [0, 1] at the resolution of the feature map; reference:
+    (C, m, m), the grid of the mean validation film, for relative maps. stride: pixels between the starts in `grid` and
+    `reference`, 1 where every start of the steps is computed. patches: (C, k, k), the values of the unshifted patches,
+    where the stride passes them by.
     """
 
     crop: Crop
@@ -41,6 +43,22 @@ class Evidence:
     reference: Tensor | None = None
     stride: int = 1
     patches: Tensor | None = None
+
+
+NEEDS_LINEAR = {"scaled": "the probability in scaled maps", RELATIVE: "the Shapley value in relative maps"}
+"""Methods whose values are exact for linear aggregations only -> which part of them it is."""
+
+
+def methods_that_hold(model: PatchNetwork, methods: Iterable[str]) -> tuple[str, ...]:
+    """Those of the methods that the network's aggregation allows."""
+    return tuple(method for method in methods if is_linear(model) or method not in NEEDS_LINEAR)
+
+
+def check_aggregation(model: PatchNetwork, methods: Iterable[str]) -> None:
+    """Raises InputError, naming method and aggregation, for a method that the network's aggregation does not allow."""
+    for method in methods:
+        if method in NEEDS_LINEAR:
+            require_linear(model, NEEDS_LINEAR[method])
 
 
 def check_methods(methods: Iterable[str]) -> None:
@@ -71,16 +89,15 @@ def gather_evidence(
     """
     check_methods(methods)
     frame_size(crop, model.image_size, "corrected")
-    if "scaled" in methods:
-        require_mean(model, "the probability in scaled maps")
-    if RELATIVE in methods:
-        require_mean(model, "the Shapley value in relative maps")
+    check_aggregation(model, methods)
     grid = patches = None
     if any(method in PATCH_VALUES or method == RELATIVE for method in methods):
         settings = {"steps_per_patch": steps_per_patch, "batch_size": batch_size, "stride": stride}
-        grid = evidence_grid(model, image, **settings, progress=progress)[outputs]
+        grid = evidence_grid(model, image, **settings, progress=progress)
+        grid = evidence_values(model, grid, steps_per_patch, stride)[outputs]
         if stride > 1:
-            patches = evidence_grid(model, image, steps_per_patch=1, batch_size=batch_size)[outputs]
+            patches = evidence_grid(model, image, steps_per_patch=1, batch_size=batch_size)
+            patches = evidence_values(model, patches, 1)[outputs]
     wanted = [method for method in CAMS if method in methods]
     cams = {method: cam[outputs] for method, cam in cam_grids(model, image, methods=wanted).items()} if wanted else {}
     sizes = (model.patch_size, steps_per_patch, model.image_size)

@@ -15,7 +15,8 @@ from torch import Tensor
 from cxr.files import InputError
 from cxr.names import Protocol, check_protocol
 from saliency.dense_grid import dense_logits, is_dense
-from saliency.folded_network import FoldedNetwork, PatchNetwork, map_in_threads
+from saliency.evidence_values import evidence_values
+from saliency.folded_network import FoldedNetwork, PatchNetwork, is_linear, map_in_threads
 from saliency.pixel_grid import PixelGrid
 from saliency.shift_grid import ShiftGrid
 
@@ -40,16 +41,17 @@ def patch_maps(
 ) -> dict[str, Tensor]:
     """image (1, S, S) or (1, 1, S, S) in [0, 1] -> {method: (C, S, S)}, logits, float32 on the CPU.
 
-    One map for each method of `PATCH_VALUES`, not clipped and in the crop's frame. steps_per_patch: starts per patch
-    width and axis, a divisor of the patch size; the cost grows with its square. stride: with as many steps as a patch
-    has pixels, and `corrected`, the pixels between the starts that are computed; those between are filled linearly.
-    batch_size: memory, in films' worth of patches computed at once.
+    One map for each method of `PATCH_VALUES` (`raw` alone for an aggregation that is not linear), not clipped and in
+    the crop's frame. steps_per_patch: starts per patch width and axis, a divisor of the patch size; the cost grows with
+    its square. stride: with as many steps as a patch has pixels, and `corrected`, the pixels between the starts that
+    are computed; those between are filled linearly. batch_size: memory, in films' worth of patches computed at once.
     Raises ValueError for steps that do not divide the patch size, a stride that does not go with them or with the
     protocol, and an image of another size.
     """
     check_protocol(protocol)
     check_stride(protocol, stride)
     grid = evidence_grid(model, image, steps_per_patch=steps_per_patch, batch_size=batch_size, stride=stride)
+    grid = evidence_values(model, grid, steps_per_patch, stride)
     return maps_from_grid(
         grid,
         patch_size=model.patch_size,
@@ -57,6 +59,7 @@ def patch_maps(
         protocol=protocol,
         image_size=model.image_size,
         stride=stride,
+        methods=None if is_linear(model) else ["raw"],
     )
 
 

@@ -88,6 +88,19 @@ def test_variables_and_options_reach_both_and_options_win(data, tmp_path):
         assert expected.items() <= parsed(call).items()
 
 
+def test_the_patch_network_alone_aggregates(data, tmp_path):
+    done, calls = run(tmp_path, str(data), AGGREGATION="attention")
+    assert done.returncode == 0, done.stderr
+    assert [parsed(call)["aggregation"] for call in calls] == ["attention", "mean"]
+
+
+def test_an_unknown_aggregation_is_refused_before_films_are_preprocessed(tmp_path):
+    (tmp_path / "data").mkdir()
+    done, calls = run(tmp_path, str(tmp_path / "data"), AGGREGATION="median")
+    assert (done.returncode, calls) == (2, [])
+    assert "unknown aggregation 'median'; known are mean, position" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_films_are_preprocessed_first_where_they_are_not(tmp_path):
     (tmp_path / "data").mkdir()
     done, calls = run(tmp_path, str(tmp_path / "data"), PREPROCESSED_SIZE="256")
@@ -137,7 +150,7 @@ def test_help_has_no_side_effects(words, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [["--output", "x"], ["--output=x"], ["-savePath", "x.pt"], ["--patch-size", "32"], ["-patchSize", "32"],
-     ["--image-size=256"], ["-imgSize", "1"], ["--results", "x"], ["--data", "y"]],
+     ["--image-size=256"], ["-imgSize", "1"], ["--results", "x"], ["--data", "y"], ["--aggregation", "gate"]],
     ids=" ".join,
 )  # fmt: skip
 def test_what_differs_between_the_networks_is_refused(words, data, tmp_path):

@@ -27,6 +27,9 @@ _OLDER = re.compile(r"training_state\.(\d{9})\.pt")
 _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _COMMENT_LENGTH = _DIGEST_LENGTH.to_bytes(2, "little")
 
+_BEFORE = {"aggregation": "mean"}
+"""Settings that runs of earlier versions lack, and what stands for them."""
+
 START_OVER = "start over with --resume never"
 
 
@@ -196,6 +199,7 @@ def refuse_other_settings(path: Path, known: object, settings: Mapping[str, Any]
     """Raises InputError, naming what changed, when the run in `path` was made with other `settings`."""
     if not isinstance(known, Mapping):
         raise InputError(f"{place(path)}: the settings are {quoted(known)}, not a table of names; {START_OVER}")
+    known = _BEFORE | dict(known)
     changed = [_change(name, known.get(name), own) for name, own in settings.items() if not _same(known.get(name), own)]
     if changed:
         ways = "give its own, another --output, or --resume never"
