@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted, read_json
-from cxr.labels import CHEXPERT, LabelSet, UncertainPolicy, is_label_name, label_values
+from cxr.labels import CHEXPERT, LabelSet, UncertainOrKept, is_label_name, label_values
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import (
     FilmFinder,
@@ -65,6 +65,7 @@ class Films:
     labels: (N, C) float32, C labels of `label_set`: 0, 1, or NaN where a film is not labelled or its label is ignored.
     ids, patients, studies, views, sexes, ages: text, empty where unknown; ids are unique. lines: each film's line in
     `table`. files: the images, or the arrays that hold them when the films are `packed`. grey: the rule to read them.
+    mapping: what the labels were made of, where they are not the table's own, as `cxr.mappings` records it.
     """
 
     table: Path
@@ -81,6 +82,7 @@ class Films:
     labels: np.ndarray
     packed: PackedFilms | None = None
     grey: Grey = Grey.STORED
+    mapping: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -141,7 +143,7 @@ def read_films(
     *,
     split: str | None = None,
     label_set: LabelSet | None = None,
-    uncertain: UncertainPolicy = "zeros",
+    uncertain: UncertainOrKept = "zeros",
     frontal_only: bool = False,
     patients: slice = slice(None),
     fraction: float = 1.0,
@@ -150,8 +152,8 @@ def read_films(
 
     split: of a manifest that holds several, the one to keep; None keeps all rows. label_set: the labels wanted; None
     takes those of `dataset.json`, CheXpert's where the table has one of their columns, else every further column.
-    uncertain: what -1 becomes; `ignore` gives NaN. patients: a range of patients in the order of first appearance;
-    fraction: of these, spread evenly, in (0, 1].
+    uncertain: what -1 becomes; `ignore` gives NaN, `keep` leaves it. patients: a range of patients in the order of
+    first appearance; fraction: of these, spread evenly, in (0, 1].
 
     Raises InputError, naming file, line and column, for a missing column, an unknown label value, a repeated or unsafe
     path, two films with one id, a missing film, and for a selection that leaves nothing.

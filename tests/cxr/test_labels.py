@@ -1,6 +1,6 @@
 """The names, against CheXpert's and CheXlocalize's own files."""
 
-from cxr.labels import CHEXPERT
+from cxr.labels import CHEXPERT, LabelSet
 
 
 def test_tasks_and_labels_name_each_other():
@@ -20,3 +20,11 @@ def test_order_is_that_of_chexperts_own_header(sample):
 def test_tasks_are_those_of_chexlocalizes_results(sample):
     header = (sample / "expected" / "hitmiss.csv").read_text().splitlines()[0].split(",")
     assert tuple(header[:-1]) == CHEXPERT.task_names
+
+
+def test_the_mean_of_shared_labels_says_so_wherever_the_set_travels():
+    shared = LabelSet(("Edema", "Pneumonia", "Hernia"), {"water": ("Edema",)}, shared=True)
+    assert list(shared.means) == ["Mean (3 shared)", "Mean (water 1)"]
+    assert list(shared.restrict(["Hernia", "Edema"]).means) == ["Mean (2 shared)", "Mean (water 1)"]
+    assert LabelSet.from_json(shared.to_json(), "run.json") == shared
+    assert "shared" not in CHEXPERT.to_json() and list(CHEXPERT.means)[0] == "Mean (14)"
