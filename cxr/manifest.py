@@ -264,7 +264,8 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
     identity = pd.DataFrame(found)
     identity["View"] = _chexpert_views(content, identity["View"])
     identity["Sex"] = identity["Sex"].replace({"Male": "M", "Female": "F", "Unknown": ""})
-    identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
+    if "Film" in content.columns:
+        identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
     check_unique(paths, lines, table, "Path", "the film")
     check_unique(identity["Film"], lines, table, "Film" if "Film" in content else "Path", "the film id")
     check_unique(map(copy_path, paths), lines, table, "Path", "the name of its copy,")
@@ -333,12 +334,13 @@ def _chosen_patients(identity: pd.DataFrame, patients: slice, fraction: float, a
 def _locate(
     paths: Sequence[str], lines: Sequence[int], table: Path, root: Path, packed: PackedFilms | None
 ) -> tuple[Path, ...]:
-    finder = FilmFinder(root)
-    files = tuple(map(finder.file, paths))
-    for file, line in zip(files, lines, strict=True):
-        if not file.is_file():
-            raise InputError(f"{place(table, line, 'Path')}: no film at {file}; is {root} complete?")
-    return files
+    finder, files = FilmFinder(root), []
+    for path, line in zip(paths, lines, strict=True):
+        file = finder.found(path)
+        if file is None:
+            raise InputError(f"{place(table, line, 'Path')}: no film at {finder.file(path)}; is {root} complete?")
+        files.append(file)
+    return tuple(files)
 
 
 def _locate_packed(
