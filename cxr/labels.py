@@ -53,6 +53,9 @@ class LabelSet:
         for label in (*self.tasks, *(label for members in self.groups.values() for label in members)):
             if label not in self.names:
                 raise ValueError(f"groups or tasks name {quoted(label)}, which is not one of the labels")
+        for task in self.tasks.values():
+            if not is_label_name(task):
+                raise ValueError(f"tasks: {quoted(task)} is not a name; expected printable text without / and \\")
         _each_once("tasks", tuple(self.tasks.values()))
 
     @classmethod

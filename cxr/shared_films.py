@@ -55,9 +55,9 @@ def _tasks(parts: dict[str, tuple[str, ...]], own: LabelSet) -> dict[str, str]:
 
 
 def _renamed(name: str, parts: dict[str, tuple[str, ...]]) -> str:
-    made = (f"{label} = {' or '.join(of)}" for label, of in parts.items() if of != (label,))
-    same = sum(of == (label,) for label, of in parts.items())
-    return f"mapping {name}: {', '.join([*made, f'{same} labels under their own names'])}"
+    made = [f"{label} = {' or '.join(of)}" for label, of in parts.items() if of != (label,)]
+    same = [label for label, of in parts.items() if of == (label,)]
+    return f"mapping {name}: {', '.join([*made, *([f'{len(same)} labels under their own names'] if same else [])])}"
 
 
 def _lacking(what: str, wanted: Sequence[str], found: Sequence[str]) -> list[str]:

@@ -1,5 +1,8 @@
 """The names, against CheXpert's and CheXlocalize's own files."""
 
+import pytest
+
+from cxr.files import InputError
 from cxr.labels import CHEXPERT, LabelSet
 
 
@@ -28,3 +31,10 @@ def test_the_mean_of_shared_labels_says_so_wherever_the_set_travels():
     assert list(shared.restrict(["Hernia", "Edema"]).means) == ["Mean (2 shared)", "Mean (water 1)"]
     assert LabelSet.from_json(shared.to_json(), "run.json") == shared
     assert "shared" not in CHEXPERT.to_json() and list(CHEXPERT.means)[0] == "Mean (14)"
+
+
+@pytest.mark.parametrize("task", ["A/B", "", " Edema", "a\\b", "../up", "line\nend"])
+def test_tasks_name_files_and_must_be_able_to(task):
+    with pytest.raises(InputError, match="^dataset.json: tasks: .* is not a name") as told:
+        LabelSet.from_json({"names": ["Edema"], "tasks": {"Edema": task}}, "dataset.json")
+    assert "\n" not in str(told.value)
