@@ -74,7 +74,7 @@ def imagenet_weights() -> Path:
 
 
 def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *, maps: bool) -> Iterator[list[str]]:
-    """The commands of one split, from tables to report pages. maps: of the patch network from ImageNet weights."""
+    """The commands of one split, from tables to report pages. maps: raw and relative, of the patch network from ImageNet weights."""
     manifest, copies = str(folder / "manifest"), str(folder / f"films-{2 * IMAGE_SIZE}")
     make = ["python", "preprocessing/makeManifest.py", "--source", "hannover", str(films), "--output", manifest]
     yield [*make, "--seed", str(seed)]
@@ -91,20 +91,11 @@ def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *
                 *("--patch-size", str(patch_size), "--epochs", str(epochs), "--batch-size", "8", "--lr", "1e-3"),
                 *("--seed", str(seed), "--device", "cpu"),
             ]
-            method = "raw" if maps and init == "imagenet" and patch_size < IMAGE_SIZE else "none"
+            methods = ["raw", "relative"] if maps and init == "imagenet" and patch_size < IMAGE_SIZE else ["none"]
             yield [
                 *("python", "evalClassification.py", "--weights", model, "--data", copies, "--chexlocalize", copies),
-                *(
-                    "--output",
-                    str(results / network),
-                    "--heatmaps",
-                    method,
-                    "--steps-per-patch",
-                    "4",
-                    "--protocols",
-                    "corrected",
-                ),
-                *("--no-pickles", *TEST_INTERVALS, "--device", "cpu"),
+                *("--output", str(results / network), "--heatmaps", *methods, "--steps-per-patch", "4"),
+                *("--protocols", "corrected", "--no-pickles", *TEST_INTERVALS, "--device", "cpu"),
             ]
         folders = [str(results / network) for network in NETWORKS]
         compare = ["python", "evalClassification.py", "--predictions", folders[0], "--compare", folders[1]]
