@@ -74,7 +74,10 @@ def imagenet_weights() -> Path:
 
 
 def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *, maps: bool) -> Iterator[list[str]]:
-    """The commands of one split, from tables to report pages. maps: raw and relative, of the patch network from ImageNet weights."""
+    """The commands of one split, from tables to report pages.
+
+    maps: whether raw and relative maps are made, of the patch network from ImageNet weights.
+    """
     manifest, copies = str(folder / "manifest"), str(folder / f"films-{2 * IMAGE_SIZE}")
     make = ["python", "preprocessing/makeManifest.py", "--source", "hannover", str(films), "--output", manifest]
     yield [*make, "--seed", str(seed)]
