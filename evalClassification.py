@@ -27,6 +27,7 @@ python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 6
 python evalClassification.py --predictions results/MedicalPatchNet --resamples 10000 --resample-unit patient
 python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0 --margin 0.02
 python evalClassification.py --predictions results/MedicalPatchNet --data CheXpert-1024
+python evalClassification.py --weights savedModels/MedicalPatchNet --data nih-1024 --map nih
 """
 
 
@@ -53,7 +54,7 @@ def _use_network(args: argparse.Namespace, device: str, folder: Path, group: Pro
     """Predictions and heat maps: all that needs weights and films."""
     from network_evaluation import chosen_methods, make_heat_maps, open_network, predict
 
-    of = open_network(args.weights, args.patch_size, device, folder, cli.run_facts(args, device), group)
+    of = open_network(args.weights, args.patch_size, device, folder, cli.run_facts(args, device), group, args.map)
     methods = chosen_methods(args.heatmaps, of.model, args.steps_per_patch, args.pickles)
     predict(of, args.data, batch_size=args.batch_size, workers=args.workers)
     options = {name: getattr(args, name) for name in ("steps_per_patch", "batch_size", "pickles", "protocols")}
@@ -80,12 +81,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--weights is empty")
     if args.weights is not None and args.data is None:
         parser.error("--weights needs --data")
+    if args.map is not None and args.weights is None:
+        parser.error("--map needs --weights: saved predictions have their labels already")
     if args.margin is not None and args.compare is None:
         parser.error("--margin needs --compare: the models that it is to hold for")
     if args.weights is not None and args.output is None:
         from models.hub import weights_name
 
-        args.output = Path("results") / weights_name(args.weights)
+        args.output = Path("results") / "-".join([weights_name(args.weights), *filter(None, [args.map])])
     return args
 
 
@@ -95,6 +98,8 @@ def _add_network(add: Callable[..., argparse.Action]) -> None:
         type=cli.path,
         help="preprocessed CheXpert with valid.csv and test_labels.csv, or a manifest (films.csv)",
     )
+    add("--map", metavar="NAME", help="test on a set of other labels (nih, padchest, ...): those that match CheXpert's "
+        "exactly, with NAME+approximate also the others; cxr/mappings.json lists them")  # fmt: skip
     add(
         "--chexlocalize", type=cli.path, help="CheXlocalize's folder, or a manifest; its full-size films give heat maps"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxr.dataset import FilmDataset
-from cxr.files import InputError, place, quoted, sha256
+from cxr.files import InputError, sha256
 from cxr.images import open_film
 from cxr.labels import positions
 from cxr.leakage import check_apart
-from cxr.manifest import Films, has_split, read_films, shared_labels
+from cxr.manifest import Films, has_split
+from cxr.mappings import Mapping as LabelMapping
+from cxr.mappings import chosen_mapping, mapping_facts
 from cxr.names import RELATIVE, SPLITS, methods_of, predictions_file
 from cxr.paths import projection_of
 from cxr.pixels.grey import Grey, recorded_grey
 from cxr.predictions import Predictions, write_predictions
 from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
 from cxr.runs.run_record import RunRecord, Stage
+from cxr.shared_films import shared_films
 from cxr.splits import split_table
 from models.checkpoint import load_model
 from models.hub import resolve_weights
@@ -43,11 +46,16 @@ NOT_LABELLED = -1
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The network that is evaluated, the record of its results folder, and the processes that share the work."""
+    """The network that is evaluated, the record of its results folder, and the processes that share the work.
+
+    mapping: of the data set's labels to the network's, where they have other names. said: lines printed already.
+    """
 
     model: MedicalPatchNet
     record: RunRecord
     group: ProcessGroup
+    mapping: LabelMapping | None = None
+    said: set[str] = field(default_factory=set)
 
     @property
     def weights(self) -> str:
@@ -63,31 +71,44 @@ class Evaluated:
             "table": file_fingerprint(films.table),
             "films": films_fingerprint(films.files, films.table.parent),
         }
+        inputs |= {} if films.mapping is None else {"mapping": films.mapping}
         return inputs | ({} if grey == Grey.STORED else {"grey": grey.to_json()})
 
     def films_of(self, table: Path, root: Path, split: str) -> Films:
-        """The films of a split with the labels that table and network share; one line says what either lacks."""
-        network = self.model.label_set
-        shared = shared_labels(table, network)
-        missing = [name for name in network.names if name not in shared.names]
-        if missing:
-            names = ", ".join(map(quoted, missing))
-            self.group.print(f"{place(table)}: no column of {names}, left out of the evaluation")
-        return read_films(table, root, split=split, label_set=shared)
+        """The films of a split with the labels that table and network share; lines say, once, what either lacks."""
+        films, lines = shared_films(table, root, split, self.model.label_set, self.mapping)
+        for line in lines:
+            if line not in self.said:
+                self.group.print(line)
+        self.said.update(lines)
+        return films
 
 
 def open_network(
-    spec: str, patch_size: int | None, device: str, folder: Path, facts: Mapping[str, Any], group: ProcessGroup
+    spec: str,
+    patch_size: int | None,
+    device: str,
+    folder: Path,
+    facts: Mapping[str, Any],
+    group: ProcessGroup,
+    mapping: str | None = None,
 ) -> Evaluated:
-    """The network, and the record of the results folder, which must not be another network's."""
+    """The network, and the record of the results folder, which must not be another network's.
+
+    mapping: of the data set's labels to the network's, as `cxr.mappings.chosen_mapping` takes it.
+    """
+    chosen = None if mapping is None else chosen_mapping(mapping)
     path = resolve_weights(spec)
     model = load_model(path, patch_size=patch_size, device=device).to(memory_format=torch.channels_last)
     weights = {"path": spec, "sha256": sha256(weights_file(path))}
     group.require_equal(f"--weights {spec}", weights)
     record = RunRecord(folder, group.rank)
     record.belongs_to(weights["sha256"], config_of(model))
-    record.note({**facts, "model": config_of(model), "weights": weights, "label_set": model.label_set.to_json()})
-    return Evaluated(model, record, group)
+    labels = replace(model.label_set, shared=chosen is not None)
+    mapped = None if mapping is None else mapping_facts(mapping)
+    known = {"model": config_of(model), "weights": weights, "label_set": labels.to_json(), "mapping": mapped}
+    record.note({**facts, **known})
+    return Evaluated(model, record, group, chosen)
 
 
 # --------------------------------------------------------------------------------------------------------- predictions
@@ -134,7 +155,7 @@ def _description(of: Evaluated, dataset: FilmDataset, logits: Tensor, split: str
     """The films of a split, how exactly the network's patches add up, and what its contributions promise."""
     films = dataset.films
     counts = dict(zip(films.label_set.names, np.nansum(films.labels, axis=0).astype(int).tolist(), strict=True))
-    facts = {"csv": str(films.table), "films": len(films), "positives": counts}
+    facts = {"csv": str(films.table), "films": len(films), "positives": counts, "mapping": films.mapping}
     error = additivity_error(of.model, lambda index: dataset.image(index)[0], logits)
     exact = f"patches alone give the film's logits ({of.model.aggregation.name}) within {error['max_error']:.1e}"
     certificates = measure_certificates(of.model, torch.stack([dataset.image(i)[0] for i in some_films(len(films))]))

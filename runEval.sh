@@ -7,6 +7,7 @@
 # Weights are taken from savedModels/; where it has none, the published ones are downloaded from the Hugging Face hub,
 # once. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
+#   MAP=nih ./runEval.sh manifests/nih     (labels of another data set as CheXpert's; into results-nih/)
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
 chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
@@ -30,6 +31,8 @@ weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published fi
 
 maps=()
 if [ -n "$chexlocalize" ]; then maps=(--chexlocalize "$chexlocalize"); fi
+mapping=()
+if [ -n "$MAP" ]; then mapping=(--map "$MAP"); fi
 evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local name=$1 patch_size=$2 weights
   weights=$(weights_of "$name" "${@:3}")
@@ -37,7 +40,7 @@ evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local pickles=--no-pickles
   if [ "$PICKLES" = yes ]; then pickles=; fi
   python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
-    "${maps[@]}" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
+    "${maps[@]}" "${mapping[@]}" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
     --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE" $pickles
 }
 evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
@@ -52,7 +55,7 @@ if [ $manifest = no ] || [ -f "$chexlocalize/regions.json" ]; then
   if [ $manifest = yes ]; then outlines=(--gt-path "$chexlocalize/regions.json"); fi
 fi
 for name in MedicalPatchNet EfficientNetB0; do
-  if [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
+  if [ -z "$MAP" ] && [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
     python convertWeights.py describe "$MODELS/$name" --results "$RESULTS/$name"
   fi
 done

@@ -6,7 +6,8 @@
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both
 : "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${STEPS_PER_PATCH:=64}" "${RESAMPLES:=100000}"
-: "${MODELS:=savedModels}" "${RESULTS:=results}"
+: "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see README
+: "${MODELS:=savedModels}" "${RESULTS:=results${MAP:+-$MAP}}"
 
 # Where the preprocessed films are, or will be: DATA_DIR itself when preProcCheXpert.py or preProcFilms.py made it.
 manifest=no # DATA_DIR lists its films in one table, as makeManifest.py writes it; else it holds CheXpert

@@ -6,8 +6,8 @@
 
 The 243 films of Hannover Medical School (CC BY 3.0, doi 10.6084/m9.figshare.12275009), labels AP, ICU and Male, split
 by patient with three seeds. It prints the commands that it runs; what is complete is not done again. The table has the
-AUROC of the test films with 95% intervals, patients resampled. Pages lie in `OUTPUT/seed*/INIT/results/report`, with
-maps for seed 0 and ImageNet.
+AUROC of the test films with 95% intervals, patients resampled: per seed, and pooled over the seeds together with the
+difference of the two networks. Pages lie in `OUTPUT/seed*/INIT/results/report`, with maps for seed 0 and ImageNet.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ import pandas as pd
 
 import cli
 from benchmarks.measure import machine, report
+from benchmarks.pooled_auroc import Scored, pooled_aurocs
 from cxr.files import InputError
+from cxr.predictions import Predictions, read_predictions
 from cxr.tables import read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE_SIZE, PATCH_SIZE = 256, 64
 NETWORKS = {"MedicalPatchNet": PATCH_SIZE, "Baseline": IMAGE_SIZE}
 INITS = ("random", "imagenet")
-TEST_INTERVALS = ["--resample-unit", "patient", "--resamples", "10000"]
+RESAMPLES = 10_000
+TEST_INTERVALS = ["--resample-unit", "patient", "--resamples", str(RESAMPLES)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for command in commands(args.films, folder, seed, args.epochs, weights, maps=maps):
             print("$", shlex.join(command), flush=True)
             subprocess.run([sys.executable, *command[1:]], cwd=ROOT, check=True)
-    rows = [row for seed in args.seeds for row in aurocs(args.output / f"seed{seed}", seed)]
-    table = pd.DataFrame(rows)
-    means = table.groupby(["network", "init", "label"])["auroc"].mean().round(3)
-    summary = {" ".join(name): value for name, value in means.items()} | {"minutes": round(minutes(table), 1)}
+    folders = {seed: args.output / f"seed{seed}" for seed in args.seeds}
+    rows = [row for seed, folder in folders.items() for row in aurocs(folder, seed)]
+    over_all = [
+        row for init in INITS for row in pooled([folder / init / "results" for folder in folders.values()], init)
+    ]
+    table = pd.DataFrame([*rows, *over_all])
+    summary = {f"{row['network']} {row['init']} {row['label']}": round(float(row["auroc"]), 3) for row in over_all}
+    summary |= {"minutes": round(minutes(table), 1)}
     report("bench_real_films", table, args.out, summary, {"epochs": args.epochs, "machine": machine()})
     return 0
 
@@ -67,7 +74,10 @@ def imagenet_weights() -> Path:
 
 
 def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *, maps: bool) -> Iterator[list[str]]:
-    """The commands of one split, from tables to report pages. maps: of the patch network from ImageNet weights."""
+    """The commands of one split, from tables to report pages.
+
+    maps: whether raw and relative maps are made, of the patch network from ImageNet weights.
+    """
     manifest, copies = str(folder / "manifest"), str(folder / f"films-{2 * IMAGE_SIZE}")
     make = ["python", "preprocessing/makeManifest.py", "--source", "hannover", str(films), "--output", manifest]
     yield [*make, "--seed", str(seed)]
@@ -84,20 +94,11 @@ def commands(films: Path, folder: Path, seed: int, epochs: int, weights: Path, *
                 *("--patch-size", str(patch_size), "--epochs", str(epochs), "--batch-size", "8", "--lr", "1e-3"),
                 *("--seed", str(seed), "--device", "cpu"),
             ]
-            method = "raw" if maps and init == "imagenet" and patch_size < IMAGE_SIZE else "none"
+            methods = ["raw", "relative"] if maps and init == "imagenet" and patch_size < IMAGE_SIZE else ["none"]
             yield [
                 *("python", "evalClassification.py", "--weights", model, "--data", copies, "--chexlocalize", copies),
-                *(
-                    "--output",
-                    str(results / network),
-                    "--heatmaps",
-                    method,
-                    "--steps-per-patch",
-                    "4",
-                    "--protocols",
-                    "corrected",
-                ),
-                *("--no-pickles", *TEST_INTERVALS, "--device", "cpu"),
+                *("--output", str(results / network), "--heatmaps", *methods, "--steps-per-patch", "4"),
+                *("--protocols", "corrected", "--no-pickles", *TEST_INTERVALS, "--device", "cpu"),
             ]
         folders = [str(results / network) for network in NETWORKS]
         compare = ["python", "evalClassification.py", "--predictions", folders[0], "--compare", folders[1]]
@@ -126,13 +127,37 @@ def aurocs(folder: Path, seed: int) -> Iterator[dict[str, object]]:
                 }
 
 
+def pooled(results: Sequence[Path], init: str) -> Iterator[dict[str, object]]:
+    """Per label: AUROC of both networks over all splits, and the first less the second, with intervals."""
+    tests = [
+        [read_predictions(folder / network / "predictions_test.csv") for network in NETWORKS] for folder in results
+    ]
+    everybody = sorted({patient for of_split in tests for patient in of_split[0].patients})
+    for column, label in enumerate(tests[0][0].names):
+        splits = [_scored(of_split, column, everybody) for of_split in tests]
+        values = pooled_aurocs(splits, len(everybody), resamples=RESAMPLES, seed=0)  # (1 + B, 2)
+        values = np.column_stack([values, values[:, 0] - values[:, 1]])
+        for network, of_network in zip([*NETWORKS, "difference"], values.T, strict=True):
+            low, high = np.nanpercentile(of_network[1:], [2.5, 97.5])
+            facts = {"seed": "pooled", "network": network, "init": init, "label": label}
+            yield facts | {"auroc": of_network[0], "ci_low": low, "ci_high": high}
+
+
+def _scored(networks: Sequence[Predictions], column: int, everybody: Sequence[str]) -> Scored:
+    first, *others = networks
+    if any(other.paths != first.paths for other in others):
+        raise InputError("the networks of a split were tested on other films; delete the output and start again")
+    scores = np.column_stack([network.probabilities[:, column] for network in networks])
+    return Scored(np.searchsorted(everybody, first.patients), first.labels[:, column], scores)
+
+
 def _number(text: str) -> float:
     return float(text) if text else np.nan
 
 
 def minutes(table: pd.DataFrame) -> float:
     """Minutes of all trainings."""
-    return float(table.drop_duplicates(["seed", "network", "init"])["training_minutes"].sum())
+    return float(table.drop_duplicates(["seed", "network", "init"])["training_minutes"].sum())  # pooled rows have none
 
 
 if __name__ == "__main__":

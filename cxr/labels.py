@@ -21,6 +21,9 @@ from cxr.tables import line_of
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 """The value that -1, uncertain, is taken for; `ignore`: not labelled."""
 
+UncertainOrKept = UncertainPolicy | Literal["keep"]
+"""Or -1 itself, for values that are still to be mapped to other labels."""
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -28,13 +31,15 @@ class LabelSet:
 
     names: each once, printable, without `/` and `\\`. groups: name of a group -> its labels; tables show the mean of
     each group beside the mean of all labels. tasks: label -> its name in the localization ground truth, for the labels
-    that are outlined there; a task stands for one label.
+    that are outlined there; a task stands for one label. shared: whether these are the labels that a network and a
+    data set of other labels share, which the mean's name then says.
     Raises ValueError, in one line, for names, groups or tasks that break these rules.
     """
 
     names: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -48,6 +53,9 @@ class LabelSet:
         for label in (*self.tasks, *(label for members in self.groups.values() for label in members)):
             if label not in self.names:
                 raise ValueError(f"groups or tasks name {quoted(label)}, which is not one of the labels")
+        for task in self.tasks.values():
+            if not is_label_name(task):
+                raise ValueError(f"tasks: {quoted(task)} is not a name; expected printable text without / and \\")
         _each_once("tasks", tuple(self.tasks.values()))
 
     @classmethod
@@ -63,9 +71,9 @@ class LabelSet:
 
     @property
     def means(self) -> dict[str, tuple[str, ...]]:
-        """Row of a table -> the labels whose mean it is, such as `Mean (14)` and `Mean (CheXlocalize 10)`."""
+        """Row of a table -> the labels whose mean it is: `Mean (14)`, `Mean (8 shared)`, `Mean (CheXlocalize 10)`."""
         of_groups = {f"Mean ({group} {len(members)})": members for group, members in self.groups.items()}
-        return {f"Mean ({len(self.names)})": self.names} | of_groups
+        return {f"Mean ({len(self.names)}{' shared' * self.shared})": self.names} | of_groups
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -92,14 +100,16 @@ class LabelSet:
             names,
             {group: members for group, members in groups.items() if members},
             {label: task for label, task in self.tasks.items() if label in names},
+            self.shared,
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        facts = {
             "names": list(self.names),
             "groups": {g: list(m) for g, m in self.groups.items()},
             "tasks": {**self.tasks},
         }
+        return facts | ({"shared": True} if self.shared else {})
 
     @classmethod
     def from_json(cls, content: Any, source: str) -> LabelSet:
@@ -113,7 +123,8 @@ class LabelSet:
                 return cls.of(content["names"])
             if not _is_object_of(groups or {}, _are_texts) or not _is_object_of(tasks or {}, _is_text):
                 raise ValueError("groups: expected group -> [label, ...]; tasks: expected label -> task")
-            return cls(tuple(content["names"]), {g: tuple(m) for g, m in (groups or {}).items()}, dict(tasks or {}))
+            members = {group: tuple(labels) for group, labels in (groups or {}).items()}
+            return cls(tuple(content["names"]), members, dict(tasks or {}), content.get("shared") is True)
         except ValueError as error:
             raise InputError(f"{source}: {error}") from None
 
@@ -136,9 +147,9 @@ _UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
 
 
 def label_values(
-    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainPolicy
+    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainOrKept
 ) -> np.ndarray:
-    """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN.
+    """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN; -1 where it is kept.
 
     Raises InputError for a label without a column, and for a cell that is not 1, 0, -1 (uncertain) or blank.
     """
@@ -155,7 +166,8 @@ def label_values(
             reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
             raise InputError(f"{where}: {reason}")
         values[:, place_of_label] = np.array(numbers, dtype=np.float32)[codes]
-    values[values == -1] = _UNCERTAIN_VALUE[uncertain]
+    if uncertain != "keep":
+        values[values == -1] = _UNCERTAIN_VALUE[uncertain]
     return values
 
 

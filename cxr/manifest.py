@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted, read_json
-from cxr.labels import CHEXPERT, LabelSet, UncertainPolicy, is_label_name, label_values
+from cxr.labels import CHEXPERT, LabelSet, UncertainOrKept, is_label_name, label_values
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import (
     FilmFinder,
@@ -65,6 +65,7 @@ class Films:
     labels: (N, C) float32, C labels of `label_set`: 0, 1, or NaN where a film is not labelled or its label is ignored.
     ids, patients, studies, views, sexes, ages: text, empty where unknown; ids are unique. lines: each film's line in
     `table`. files: the images, or the arrays that hold them when the films are `packed`. grey: the rule to read them.
+    mapping: what the labels were made of, where they are not the table's own, as `cxr.mappings` records it.
     """
 
     table: Path
@@ -81,6 +82,7 @@ class Films:
     labels: np.ndarray
     packed: PackedFilms | None = None
     grey: Grey = Grey.STORED
+    mapping: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -141,7 +143,7 @@ def read_films(
     *,
     split: str | None = None,
     label_set: LabelSet | None = None,
-    uncertain: UncertainPolicy = "zeros",
+    uncertain: UncertainOrKept = "zeros",
     frontal_only: bool = False,
     patients: slice = slice(None),
     fraction: float = 1.0,
@@ -150,8 +152,8 @@ def read_films(
 
     split: of a manifest that holds several, the one to keep; None keeps all rows. label_set: the labels wanted; None
     takes those of `dataset.json`, CheXpert's where the table has one of their columns, else every further column.
-    uncertain: what -1 becomes; `ignore` gives NaN. patients: a range of patients in the order of first appearance;
-    fraction: of these, spread evenly, in (0, 1].
+    uncertain: what -1 becomes; `ignore` gives NaN, `keep` leaves it. patients: a range of patients in the order of
+    first appearance; fraction: of these, spread evenly, in (0, 1].
 
     Raises InputError, naming file, line and column, for a missing column, an unknown label value, a repeated or unsafe
     path, two films with one id, a missing film, and for a selection that leaves nothing.
@@ -262,7 +264,8 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
     identity = pd.DataFrame(found)
     identity["View"] = _chexpert_views(content, identity["View"])
     identity["Sex"] = identity["Sex"].replace({"Male": "M", "Female": "F", "Unknown": ""})
-    identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
+    if "Film" in content.columns:
+        identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
     check_unique(paths, lines, table, "Path", "the film")
     check_unique(identity["Film"], lines, table, "Film" if "Film" in content else "Path", "the film id")
     check_unique(map(copy_path, paths), lines, table, "Path", "the name of its copy,")
@@ -331,12 +334,13 @@ def _chosen_patients(identity: pd.DataFrame, patients: slice, fraction: float, a
 def _locate(
     paths: Sequence[str], lines: Sequence[int], table: Path, root: Path, packed: PackedFilms | None
 ) -> tuple[Path, ...]:
-    finder = FilmFinder(root)
-    files = tuple(map(finder.file, paths))
-    for file, line in zip(files, lines, strict=True):
-        if not file.is_file():
-            raise InputError(f"{place(table, line, 'Path')}: no film at {file}; is {root} complete?")
-    return files
+    finder, files = FilmFinder(root), []
+    for path, line in zip(paths, lines, strict=True):
+        file = finder.found(path)
+        if file is None:
+            raise InputError(f"{place(table, line, 'Path')}: no film at {finder.file(path)}; is {root} complete?")
+        files.append(file)
+    return tuple(files)
 
 
 def _locate_packed(

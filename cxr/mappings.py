@@ -8,14 +8,16 @@ its own labels only, so that a film without finding does not turn other labels i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cxr.files import InputError, quoted, read_json
+from cxr.files import InputError, quoted, read_json, sha256
 
-_FILE = Path(__file__).with_name("mappings.json")
+FILE = Path(__file__).with_name("mappings.json")
+_WITH_APPROXIMATE = "+approximate"
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Mapping:
-    """The rules of a data set, in CheXpert's order of labels."""
+    """The rules of a data set, in CheXpert's order of labels.
+
+    open_list: whether the set lists findings by any names, so that a label without a column is one that no film has;
+    else it was not looked for. approximate: whether rules that match only approximately count.
+    """
 
     name: str
     rules: tuple[Rule, ...]
+    open_list: bool = False
+    approximate: bool = True
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -42,15 +50,42 @@ class Mapping:
 
     def exact(self) -> Mapping:
         """The rules that match exactly: those that a test of a network is to rest on."""
-        return Mapping(self.name, tuple(rule for rule in self.rules if rule.exact))
+        return replace(self, rules=tuple(rule for rule in self.rules if rule.exact), approximate=False)
 
     def present(self, names: Sequence[str]) -> Mapping:
-        """The rules of which `names`, the labels of a release, has at least one. Raises InputError where none has."""
-        kept = tuple(rule for rule in self.rules if set(rule.any_of) & set(names))
+        """The rules of which `names`, the labels of a release, has at least one.
+
+        A rule that lacks some of its labels matches only approximately, unless the set's list is an open one. Raises
+        InputError where no rule is left.
+        """
+        known = set(names)
+        rules = (
+            replace(rule, exact=rule.exact and (self.open_list or set(rule.any_of) <= known))
+            for rule in self.rules
+            if set(rule.any_of) & known
+        )
+        kept = tuple(rule for rule in rules if rule.exact or self.approximate)
         if not kept:
             has = ", ".join(map(quoted, names[:8]))
             raise InputError(f"mapping {quoted(self.name)}: makes no label of this data set, whose labels are {has}")
-        return Mapping(self.name, kept)
+        return replace(self, rules=kept)
+
+    def to_labels(self, labels: Sequence[str]) -> Mapping:
+        """The rules that make one of `labels`, those of a network. Raises InputError where none does."""
+        kept = tuple(rule for rule in self.rules if rule.label in set(labels))
+        if not kept:
+            makes, has = (", ".join(map(quoted, names[:14])) for names in (self.labels, labels))
+            raise InputError(f"mapping {quoted(self.name)}: makes {makes}; the network has none of them, but {has}")
+        return replace(self, rules=kept)
+
+    def parts(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Label -> those of `names` that it is made of."""
+        known = set(names)
+        return {rule.label: tuple(name for name in rule.any_of if name in known) for rule in self.rules}
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """What was made of the labels `names`, for records."""
+        return {"name": self.name, "labels": {label: list(parts) for label, parts in self.parts(names).items()}}
 
     def apply(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """(N, C) values of the labels `names` -> (N, len(self.labels)).
@@ -70,13 +105,29 @@ class Mapping:
         return made
 
 
+def known_mappings() -> tuple[str, ...]:
+    """The names of the data sets that have a mapping."""
+    return tuple(read_json(FILE))
+
+
 def read_mapping(name: str) -> Mapping:
     """The mapping of a data set, by the name of its source. Raises InputError that lists the names known."""
-    content = read_json(_FILE)
+    content = read_json(FILE)
     if name not in content:
         raise InputError(f"{quoted(name)}: no such label mapping; known are {', '.join(content)}")
     rules = (
         Rule(label, tuple(rule["any_of"]), rule["match"] == "exact", rule["reason"])
-        for label, rule in content[name].items()
+        for label, rule in content[name]["rules"].items()
     )
-    return Mapping(name, tuple(rules))
+    return Mapping(name, tuple(rules), content[name]["label that no film has"] == "negative")
+
+
+def chosen_mapping(option: str) -> Mapping:
+    """`nih`: the labels that match exactly; `nih+approximate`: the others too. Raises InputError as `read_mapping`."""
+    mapping = read_mapping(option.removesuffix(_WITH_APPROXIMATE))
+    return mapping if option.endswith(_WITH_APPROXIMATE) else mapping.exact()
+
+
+def mapping_facts(option: str) -> dict[str, Any]:
+    """The option and the sha256 of the rules' file, for records."""
+    return {"option": option, "file": FILE.name, "sha256": sha256(FILE)}

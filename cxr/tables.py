@@ -143,9 +143,7 @@ def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
 
 def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
     if len(header) == 1 and header[0] not in columns:
-        for character, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if character in header[0]:
-                raise InputError(f"{place(path, line)}: separated by {name}; save it with commas")
+        check_separator(path, line, header[0])
     names = [name for name in header if name]
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if repeated:
@@ -155,6 +153,13 @@ def _check_header(path: Path, line: int, header: list[str], columns: Sequence[st
         found = ", ".join(quoted(name) for name in names[:40]) + (", ..." if len(names) > 40 else "")
         wanted = ", ".join(quoted(name) for name in missing)
         raise InputError(f"{place(path)}: no column named {wanted}; the header has: {found}")
+
+
+def check_separator(path: Path, line: int, header: str) -> None:
+    """Raises InputError where a header that is one cell holds another separator than the comma."""
+    for character, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if character in header:
+            raise InputError(f"{place(path, line)}: separated by {name}; save it with commas")
 
 
 def _wrong_length(row: list[str], header: list[str]) -> str:

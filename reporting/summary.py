@@ -37,8 +37,9 @@ def _models(results: Results) -> Iterator[str]:
 
 
 def _group(mean: str) -> str:
-    """`CheXlocalize` of `Mean (CheXlocalize 10)`, `all` of `Mean (14)`."""
-    return shortened(mean.removeprefix("Mean (").rpartition(" ")[0], 20) or "all"
+    """`CheXlocalize` of `Mean (CheXlocalize 10)`, `all` of `Mean (14)`, `shared` of `Mean (8 shared)`."""
+    first, _, last = mean.removeprefix("Mean (").removesuffix(")").rpartition(" ")
+    return last if last == "shared" else shortened(first, 20) or "all"
 
 
 def _share(covered: int, total: int, unit: str) -> str:

@@ -21,14 +21,14 @@ esac
 """
 
 
-def run(folder: Path) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+def run(folder: Path, **settings: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
     """How the script ends when its weights lie in `folder`, and the Python commands it gives; none of them is run."""
     recorder, calls = folder / "bin/python", folder / "calls"
     recorder.parent.mkdir(exist_ok=True)
     recorder.write_text(RECORDER.format(calls=calls, python=sys.executable))
     recorder.chmod(0o755)
     own = {"PATH": f"{recorder.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix}
-    own |= {"MODELS": str(folder / "models"), "RESULTS": str(folder / "results")}
+    own |= {"MODELS": str(folder / "models"), "RESULTS": str(folder / "results")} | settings
     done = subprocess.run([SCRIPT, folder / "data"], env=os.environ | own, capture_output=True, text=True)
     return done, [line.split() for line in calls.read_text().splitlines()] if calls.is_file() else []
 
@@ -63,6 +63,18 @@ def test_weights_are_those_at_hand_else_the_published_ones(tmp_path, there, patc
     assert evaluated == expected
     described = [call[call.index("describe") + 1] for call in calls if "describe" in call]
     assert described == [str(models / name) for name in ("MedicalPatchNet",) if patches == name]
+
+
+def test_a_mapping_goes_to_both_networks_and_leaves_their_description_alone(tmp_path):
+    lay(tmp_path / "models", "MedicalPatchNet/model.safetensors", "EfficientNetB0/model.safetensors")
+    done, calls = run(tmp_path, MAP="nih", RESULTS="")
+    assert done.returncode == 0, done.stderr
+    evaluated = [call for call in calls if "--weights" in call]
+    assert [call[call.index("--map") + 1] for call in evaluated] == ["nih", "nih"]
+    outputs = [call[call.index("--output") + 1] for call in evaluated]
+    assert outputs == ["results-nih/MedicalPatchNet", "results-nih/EfficientNetB0"]
+    assert not any("describe" in call for call in calls)
+    assert not any("--map" in call for call in run(tmp_path)[1][len(calls) :])
 
 
 def test_weights_of_a_run_that_is_not_over_are_refused(tmp_path):

@@ -13,13 +13,21 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 
 
 def files_below(root: Path) -> list[str]:
-    """Paths, relative to `root` and with `/`, of all files below it that have an image's ending, in order."""
-    found = []
-    for folder, _, names in tqdm(os.walk(root), "looking for films", unit=" folders", delay=2):
+    """Paths, relative to `root` and with `/`, of all files below it that have an image's ending, in order.
+
+    Links are followed, to a folder once: releases are often spread over disks. Links to nothing are left out.
+    """
+    found, seen = [], set()
+    for folder, inner, names in tqdm(os.walk(root, followlinks=True), "looking for films", unit=" folders", delay=2):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back, or a second way
+            inner.clear()
+            continue
+        seen.add(real)
         images = [name for name in names if name.lower().endswith(ENDINGS)]
         if images:
             inside = Path(folder).relative_to(root)
-            found += [(inside / name).as_posix() for name in images]
+            found += [(inside / name).as_posix() for name in images if os.path.isfile(os.path.join(folder, name))]
     return sorted(found)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pandas as pd
 
-from cxr.files import InputError, place, read_json, read_utf8
+from cxr.files import InputError, place, quoted, read_json, read_utf8
+from cxr.tables import check_separator
 from preprocessing.manifests.source import Source, TableFile
 
 
@@ -47,8 +51,7 @@ def read_table(path: Path, form: TableFile) -> Any:
     if path.suffix == ".txt":
         table = _read_list(path)
     else:
-        table = _read_csv(path)
-        table.columns = [form.renamed.get(name.strip(), name.strip()) for name in table.columns]
+        table = _table(path, _read_csv(path), form)
     missing = [name for name in form.columns if name not in table.columns]
     if missing:
         raise InputError(
@@ -60,13 +63,15 @@ def read_table(path: Path, form: TableFile) -> Any:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """The cells as they stand; the index counts the lines below the header, of which blank ones are left out.
+    """All lines of a file as they stand, the header first; a field that a line is short of is blank.
 
-    Unlike `cxr.tables.read_csv` this takes what tables of others have: rows shorter than the header, names of columns
-    that are blank or there twice, quotes within a value; and gzip, or an archive of one file.
+    Unlike `cxr.tables.read_csv` this takes what tables of others have: quotes within a value; gzip, or an archive of
+    one file. Raises InputError for a damaged file, and for a line that is longer than the header.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+        return pd.read_csv(
+            path, dtype=str, header=None, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+        )
     except pd.errors.EmptyDataError:
         raise InputError(f"{place(path)}: the file is empty; expected a header line and at least one row") from None
     except (EOFError, zlib.error, zipfile.BadZipFile) as error:
@@ -81,13 +86,51 @@ def _read_csv(path: Path) -> pd.DataFrame:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(f"{place(path)}: not a readable CSV file ({str(error).strip()})") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise InputError(f"{place(path)}: rows have more fields than the header; the table is damaged")
-    table = table.fillna("")  # fields that a row is short of
+
+
+def _table(path: Path, lines: pd.DataFrame, form: TableFile) -> pd.DataFrame:
+    """The rows under their names; the index counts the lines below the header, of which blank ones are left out.
+
+    Columns without a name are left out, as is the second of two columns of one name that nobody needs. Raises
+    InputError for a needed name that is there twice, and for a row that is cut off within the columns that have names.
+    """
+    header = [form.renamed.get(name.strip(), name.strip()) for name in lines.iloc[0]]
+    if len(header) == 1 and header[0] not in form.columns:
+        check_separator(path, 1, header[0])
+    twice = [name for name in form.columns if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{place(path, 1)}: the column {quoted(twice[0])} is there twice; remove or rename one")
+    first = [column for column, name in enumerate(header) if name and header.index(name) == column]
+    table = lines.iloc[1:, first].set_axis([header[column] for column in first], axis=1).reset_index(drop=True)
+    table = table.fillna("")
     table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{place(path)}: no rows below the header")
+    _check_lengths(path, max(first) + 1)
     return table
+
+
+def _check_lengths(path: Path, fields: int) -> None:
+    """Raises InputError, with the line, for a row of fewer fields: blanks at its end would pass for what it says."""
+    with io.TextIOWrapper(_unpacked(path), encoding="utf-8-sig") as handle:
+        reader = csv.reader(handle)
+        try:
+            for row in reader:
+                if len(row) < fields and any(row):
+                    reason = f"{len(row)} fields, where the header has {fields}; is the row cut off? Download it again"
+                    raise InputError(f"{place(path, reader.line_num)}: {reason}")
+        except csv.Error as error:
+            raise InputError(f"{place(path, reader.line_num)}: not a readable CSV file: {error}") from None
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """What is in a file, or packed in a `.gz` or as the only file of a `.zip`."""
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path))
+    if path.suffix == ".zip":
+        archive = zipfile.ZipFile(path)
+        return archive.open(archive.namelist()[0])
+    return open(path, "rb")
 
 
 def _read_list(path: Path) -> pd.DataFrame:

@@ -1,6 +1,9 @@
 """The names, against CheXpert's and CheXlocalize's own files."""
 
-from cxr.labels import CHEXPERT
+import pytest
+
+from cxr.files import InputError
+from cxr.labels import CHEXPERT, LabelSet
 
 
 def test_tasks_and_labels_name_each_other():
@@ -20,3 +23,18 @@ def test_order_is_that_of_chexperts_own_header(sample):
 def test_tasks_are_those_of_chexlocalizes_results(sample):
     header = (sample / "expected" / "hitmiss.csv").read_text().splitlines()[0].split(",")
     assert tuple(header[:-1]) == CHEXPERT.task_names
+
+
+def test_the_mean_of_shared_labels_says_so_wherever_the_set_travels():
+    shared = LabelSet(("Edema", "Pneumonia", "Hernia"), {"water": ("Edema",)}, shared=True)
+    assert list(shared.means) == ["Mean (3 shared)", "Mean (water 1)"]
+    assert list(shared.restrict(["Hernia", "Edema"]).means) == ["Mean (2 shared)", "Mean (water 1)"]
+    assert LabelSet.from_json(shared.to_json(), "run.json") == shared
+    assert "shared" not in CHEXPERT.to_json() and list(CHEXPERT.means)[0] == "Mean (14)"
+
+
+@pytest.mark.parametrize("task", ["A/B", "", " Edema", "a\\b", "../up", "line\nend"])
+def test_tasks_name_files_and_must_be_able_to(task):
+    with pytest.raises(InputError, match="^dataset.json: tasks: .* is not a name") as told:
+        LabelSet.from_json({"names": ["Edema"], "tasks": {"Edema": task}}, "dataset.json")
+    assert "\n" not in str(told.value)

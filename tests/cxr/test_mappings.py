@@ -7,7 +7,7 @@ import pytest
 
 from cxr.files import InputError
 from cxr.labels import CHEXPERT
-from cxr.mappings import read_mapping
+from cxr.mappings import chosen_mapping, known_mappings, read_mapping
 
 NAN = math.nan
 SETS = ("nih", "google_nih", "mimic", "brax", "padchest", "vindr", "rsna", "siim", "taix")
@@ -91,6 +91,36 @@ def test_rules_without_parts_are_left_out():
     assert kaggle.labels == ("Cardiomegaly", "Lung Opacity", "Lung Lesion")
     with pytest.raises(ValueError, match="No Finding: none of its parts is a label"):
         read_mapping("vindr").apply(np.zeros((1, 1), np.float32), ["Cardiomegaly"])
+
+
+def test_a_rule_that_lacks_a_part_is_not_exact_for_the_part_may_be_what_the_film_has():
+    sides = ["PleuralEffusion_Right", "Atelectasis_Left", "Atelectasis_Right"]
+    assert chosen_mapping("taix").present(sides).labels == ("Atelectasis",)
+    assert chosen_mapping("taix+approximate").present(sides).labels == ("Atelectasis", "Pleural Effusion")
+    with pytest.raises(InputError, match="mapping 'taix': makes no label of this data set"):
+        chosen_mapping("taix").present(sides[:1])
+
+
+def test_a_word_that_no_report_of_padchest_uses_is_one_that_no_film_has():
+    mapping = chosen_mapping("padchest").present(["pneumonia", "normal"])
+    assert mapping.labels == ("No Finding", "Pneumonia")
+    assert mapping.to_json(["pneumonia", "normal"])["labels"] == {"No Finding": ["normal"], "Pneumonia": ["pneumonia"]}
+
+
+def test_the_option_chooses_exact_rules_or_all():
+    assert known_mappings() == SETS
+    for name in SETS:
+        assert chosen_mapping(f"{name}+approximate").labels == read_mapping(name).labels
+        assert chosen_mapping(name).labels == read_mapping(name).exact().labels
+    with pytest.raises(InputError, match=r"^'\+approximate'|^'': no such label mapping"):
+        chosen_mapping("+approximate")
+
+
+def test_labels_that_a_network_lacks_are_left_out():
+    mapping = read_mapping("nih").to_labels(["Edema", "Scoliosis", "Pneumonia"])
+    assert mapping.labels == ("Edema", "Pneumonia")
+    with pytest.raises(InputError, match="makes 'Pneumothorax'; the network has none of them, but 'Edema'$"):
+        read_mapping("siim").to_labels(["Edema"])
 
 
 def test_mistakes_are_one_line():

@@ -294,6 +294,89 @@ def test_rows_longer_than_the_header(root, capsys):
     assert "stage_2_train_labels.csv" in refused(capsys, "rsna", root)
 
 
+@pytest.mark.parametrize(
+    ("make_release", "source", "table", "cells"),
+    [
+        (releases.chexpert, "chexpert", "train.csv", 8),
+        (releases.nih, "nih", "Data_Entry_2017_v2020.csv", 6),
+        (releases.mimic, "mimic", "mimic-cxr-2.0.0-chexpert.csv.gz", 1),
+    ],
+)
+def test_a_row_that_is_cut_off_is_not_one_of_blanks(root, capsys, make_release, source, table, cells):
+    """CheXpert's blanks are negative."""
+    make_release(root)
+    path = root / table
+    packed = path.suffix == ".gz"
+    lines = (gzip.decompress(path.read_bytes()) if packed else path.read_bytes()).decode().splitlines()
+    lines[-1] = ",".join(lines[-1].split(",")[:-cells])
+    text = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(text) if packed else text)
+    assert f"{table}, line {len(lines)}: " in (told := refused(capsys, source, root))
+    assert "is the row cut off" in told
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_another_separator_is_named(root, capsys, mark, name):
+    releases.nih(root)
+    table = root / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace(",", mark))
+    assert f"line 1: separated by {name}; save it with commas" in refused(capsys, "nih", root)
+
+
+def test_a_column_twice_is_refused_where_it_is_needed(root, capsys):
+    releases.nih(root)
+    edit(root / "Data_Entry_2017_v2020.csv", ("OriginalImagePixelSpacing[x", "Follow-up #"))
+    assert len(rows(make("nih", root))) == 5
+    capsys.readouterr()
+    edit(root / "Data_Entry_2017_v2020.csv", ("Follow-up #", " Finding Labels"))
+    assert "line 1: the column 'Finding Labels' is there twice" in refused(capsys, "nih", root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: raw.replace(b"\n", b"\r\n"),
+        lambda raw: raw.replace(b"\n", b"\r"),
+        lambda raw: raw.replace(b"\n", b"\n\n"),
+        lambda raw: raw.replace(b",Patient ID", b",  Patient ID "),
+        lambda raw: b"\n".join(line + b"," for line in raw.splitlines()),
+        lambda raw: b"\n".join(b'"' + line.replace(b",", b'","') + b'"' for line in raw.splitlines()),
+    ],
+    ids=["byte order mark", "CRLF", "CR", "blank lines", "blanks in header", "comma at the end", "all in quotes"],
+)
+def test_forms_of_one_table_give_one_manifest(root, change):
+    releases.nih(root)
+    expected = (make("nih", root) / "films.csv").read_bytes()
+    table = root / "Data_Entry_2017_v2020.csv"
+    table.write_bytes(change(table.read_bytes()))
+    assert (make("nih", root) / "films.csv").read_bytes() == expected
+
+
+def test_films_behind_links_are_found_and_links_to_nothing_are_not(root):
+    releases.nih(root)
+    elsewhere = root.parent / "other disk"
+    (elsewhere / "deep").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(elsewhere / "deep/00000003_000.PNG")
+    (elsewhere / "deep/back").symlink_to(root)  # a circle
+    (elsewhere / "00000004_000.png").symlink_to("gone.png")
+    (root / "linked").symlink_to(elsewhere)
+    films = rows(make("nih", root))
+    assert films["00000003_000"]["Path"] == "linked/deep/00000003_000.PNG"
+    assert films["00000004_000"]["Path"] == "images/00000004_000.png"
+
+
+def test_ids_keep_their_zeros_and_words_that_look_like_blanks(root):
+    header = "patient_id,image_id,sex,age,projection,icu_admission_offset"
+    ids = ["007", "7", "1e5", "NA", "nan", "0x1F", "-3", "=1+1"]
+    releases.write(root / "data.csv", header, *(f"{name},f{i},f,50,ap," for i, name in enumerate(ids)))
+    manifest = make("hannover", root)
+    (root / "png").mkdir()
+    for i in range(len(ids)):
+        Image.new("L", (8, 8)).save(root / f"png/f{i}.png")
+    assert list(read_films(manifest / "films.csv", root).patients) == ids
+
+
 def test_a_patient_in_two_splits(root, capsys):
     releases.google_nih(root)
     table = root / "google2019_nih-chest-xray-labels.csv"
