@@ -120,13 +120,21 @@ def test_an_unknown_method_is_refused():
 
 @pytest.mark.parametrize("aggregation", ["position", "gate", "noisy_or", "attention", "logsumexp"])
 def test_closed_forms_are_refused_where_the_logit_is_not_the_mean_of_the_patches(aggregation):
-    """With another aggregation the gradients differ from patch to patch; Eigen-CAM uses none and stays."""
+    """With another aggregation the gradients differ from patch to patch; Eigen-CAM uses none and stays.
+
+    Scaled maps need the logit to be the sum of the patches' values, which it is for position weights, too.
+    """
     model = build_model("timm/test_efficientnet", patch_size=32, image_size=64, labels=LABELS, aggregation=aggregation)
     image, crop = torch.rand(1, 64, 64), Crop.centred(64, 64)
     settings = {"steps_per_patch": 2, "batch_size": 1}
-    for method in ("gradcam", "gradcam++", "scaled"):
+    for method in ("gradcam", "gradcam++"):
         with pytest.raises(InputError, match=f"holds for the mean of patch logits; this network .* '{aggregation}'"):
             gather_evidence(model, image, crop, methods=[method], **settings)
+    if aggregation == "position":
+        assert gather_evidence(model, image, crop, methods=["scaled"], **settings).grid is not None
+    else:
+        with pytest.raises(InputError, match=f"holds for linear aggregations .*; this network .* '{aggregation}'"):
+            gather_evidence(model, image, crop, methods=["scaled"], **settings)
     maps = film_maps(
         gather_evidence(model, image, crop, methods=["raw", "eigencam"], **settings), ["eigencam"], "corrected"
     )
