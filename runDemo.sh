@@ -8,7 +8,7 @@ if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is install
   exit 0
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
-: "${PATIENTS:=500}" "${EPOCHS:=12}" "${STEPS_PER_PATCH:=4}"
+: "${PATIENTS:=500}" "${EPOCHS:=12}" "${STEPS_PER_PATCH:=8}"
 
 echo "== drawing the demo films"
 python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0
