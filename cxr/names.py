@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,16 +52,15 @@ METHODS: dict[str, Method] = {
 
 
 POSTERIOR = "posterior"
-LOCALIZED: dict[str, Method] = METHODS | {
-    POSTERIOR: Method(
-        POSTERIOR,
-        "Relative × prior (validation masks, no explanation)",
-        "patch",
-        signed=False,
-        in_paper=False,
-        protocols=("corrected",),
-    )
-}
+_POSTERIOR = Method(
+    POSTERIOR,
+    "Relative × prior (validation masks, no explanation)",
+    "patch",
+    signed=False,
+    in_paper=False,
+    protocols=("corrected",),
+)
+LOCALIZED: Mapping[str, Method] = ChainMap({POSTERIOR: _POSTERIOR}, METHODS)
 """All that is scored against the masks: the methods, and relative maps times the mean validation mask. The latter looks
 where lesions were outlined before, so it is not an explanation of the network; no film has a stored map of it."""
 

@@ -103,7 +103,7 @@ def mean_rows(per_film: pd.DataFrame, resampling: Resampling, *, hits: bool) -> 
     """
     samples = resampled_means(per_film, resampling)
     columns = [per_film[task].to_numpy(float) for task in per_film.columns]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for task, values, of_task in zip(per_film.columns, columns, samples, strict=True):
         low, high, defined, note = limits_of(values, of_task, resampling, hits=hits)
         films, value = int((~np.isnan(values)).sum()), float(per_film[task].mean())

@@ -9,7 +9,7 @@ from cxr.heat_maps import HeatMap
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation import localization
-from evaluation.film_statistics import bootstrap, of_films, paired_differences, summarise
+from evaluation.film_statistics import bootstrap, of_films, paired_differences, summarise, write_results
 from evaluation.localization import human_hits, score_maps
 
 TASKS = CHEXPERT.task_names
@@ -236,9 +236,9 @@ def test_several_thresholds_at_once_are_each_alone(scores):
 
 def test_summaries_made_of_boxes_say_so(tmp_path):
     per_film = pd.DataFrame({"Mass": [0.2, 0.4], "Nodule": [0.1, np.nan]}, index=["A", "B"])
-    options = {"resamples": 5, "seed": 0}
-    boxed = localization.write_results(tmp_path, "iou", per_film, **options, kinds={"Mass": "box", "Nodule": "mask"})
+    draws = of_films(2, resamples=5, seed=0)
+    boxed = write_results(tmp_path, "iou", per_film, draws, kinds={"Mass": "box", "Nodule": "mask"})
     assert list(boxed["kind"]) == ["box", "mask", "box/mask"]
-    plain = localization.write_results(tmp_path, "iou", per_film, **options, kinds=dict.fromkeys(per_film, "mask"))
+    plain = write_results(tmp_path, "iou", per_film, draws, kinds=dict.fromkeys(per_film, "mask"))
     assert list(plain.columns) == ["name", "lower", "mean", "upper"]
     pd.testing.assert_frame_equal(boxed[plain.columns], plain)
