@@ -95,12 +95,18 @@ def mean_of(added: pd.DataFrame, method: str, a: str, b: str, metric: str) -> pd
     return None if rows.empty else rows.iloc[0]
 
 
+def below_prior(added: pd.DataFrame, metric: str) -> list[str]:
+    """The methods whose maps do not beat the location prior: the interval of the difference is not above 0."""
+    rows = {method: mean_of(added, method, "map", PRIOR, metric) for method in dict.fromkeys(added["method"])}
+    return [method for method, row in rows.items() if row is not None and not row["ci_low"] > 0]
+
+
 def not_above_prior(added: pd.DataFrame, metrics: tuple[str, ...] = tuple(MEASURES)) -> Iterator[str]:
-    """A sentence per method and metric whose maps do not beat the location prior: the interval is not above 0."""
-    for method in dict.fromkeys(added["method"]):
-        for metric in metrics:
+    """A sentence per metric and method of `below_prior`."""
+    for metric in metrics:
+        for method in below_prior(added, metric):
             row = mean_of(added, method, "map", PRIOR, metric)
-            if row is not None and not row["ci_low"] > 0:
+            if row is not None:
                 yield f"{title(method)} does not beat the location prior: {MEASURES[metric]} {_against(row)}."
 
 
