@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from cxr.runs.folder_lock import locked
     from evaluation.localized import Setting
+    from evaluation.location_prior import outlined
     from evaluation.method_differences import write_differences
     from evaluation.outlined_films import read_outlined_films
     from reporting.curves import draw_miou_curves
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation, test, args.search, **drawing, unit=args.resample_unit, workers=args.workers, draw=draw_miou_curves
     )
     setting.draws(test.truth.image_ids)  # whether the patients are known shows before hours of work
-    found = {folder: _found(folder) for folder in args.results}
+    found = {folder: _found(folder, posterior=bool(outlined(validation.truth))) for folder in args.results}
     for folder, of_folder in found.items():
         with locked(folder):
             _localize_folder(folder, of_folder, setting)
@@ -185,9 +186,11 @@ def _scores_per_film(
 # ------------------------------------------------------------------------------------------------ whole results folders
 
 
-def _found(folder: Path) -> list[tuple[Protocol, str]]:
-    """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files; relative maps also
-    give the posterior."""
+def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
+    """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files.
+
+    posterior: whether there are validation masks; relative maps then also give the posterior.
+    """
     from saliency.evidence_files import EvidenceFolder
 
     folders = ((protocol, path) for protocol in PROTOCOLS for path in folder.glob(f"heatmaps/{protocol}/test/*"))
@@ -196,7 +199,7 @@ def _found(folder: Path) -> list[tuple[Protocol, str]]:
         found = EvidenceFolder.kinds(folder / "evidence" / "test")
     if not found:
         raise InputError(f"{folder}: no heat maps of the test films; evalClassification.py --heatmaps makes them")
-    return found + [(protocol, POSTERIOR) for protocol, method in found if method == RELATIVE]
+    return found + [(protocol, POSTERIOR) for protocol, method in found if posterior and method == RELATIVE]
 
 
 def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], setting: Setting) -> None:
