@@ -90,9 +90,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
+    from reporting.control_tables import control_tables
     from reporting.label_tables import comparison_table, table1_per_label
+    from reporting.localization_tables import table2, table3
     from reporting.paper import read_paper
-    from reporting.paper_tables import table1, table2, table3
+    from reporting.paper_tables import table1
     from reporting.statistics_tables import statistics_tables
 
     paper = read_paper()
@@ -101,6 +103,7 @@ def _tables(results: Results, dataset: str) -> list[Table]:
         tables += [table1(results, paper, dataset), table1_per_label(results, paper, dataset)]
     for protocol in results.protocols:
         tables += [table2(results, protocol, paper, dataset), table3(results, protocol, paper, dataset)]
+        tables += control_tables(results, protocol, dataset)
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
     return [*tables, *statistics_tables(results, dataset)]

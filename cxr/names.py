@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,6 +51,33 @@ METHODS: dict[str, Method] = {
 """In the order of the paper's columns. A new method is a row here and a function in `saliency`."""
 
 
+POSTERIOR = "posterior"
+_POSTERIOR = Method(
+    POSTERIOR,
+    "Relative × prior (validation masks, no explanation)",
+    "patch",
+    signed=False,
+    in_paper=False,
+    protocols=("corrected",),
+)
+LOCALIZED: Mapping[str, Method] = ChainMap({POSTERIOR: _POSTERIOR}, METHODS)
+"""All that is scored against the masks: the methods, and relative maps times the mean validation mask. The latter looks
+where lesions were outlined before, so it is not an explanation of the network; no film has a stored map of it."""
+
+
+CHANCE, CENTRE, PRIOR, SHUFFLED = "chance", "centre", "prior", "shuffled"
+WITH_PRIOR, SHUFFLED_WITH_PRIOR = "with_prior", "shuffled_with_prior"
+CONTROLS: dict[str, str] = {
+    CHANCE: "Chance (mask area)",
+    CENTRE: "Centre of the film",
+    PRIOR: "Location prior",
+    SHUFFLED: "Another film's map",
+    WITH_PRIOR: "Map × prior",
+    SHUFFLED_WITH_PRIOR: "Another film's map × prior",
+}
+"""Control of localization -> its title. The first three know no network and no film, the others are of a method."""
+
+
 def methods_of(network: Network) -> tuple[str, ...]:
     """Names of the methods that explain this network."""
     return tuple(name for name, method in METHODS.items() if method.network == network)
@@ -91,6 +120,15 @@ def heat_map_folder(results: Path, protocol: str, split: str, method: str) -> Pa
 
 def localization_folder(results: Path, protocol: str, method: str) -> Path:
     return results / "localization" / protocol / method
+
+
+BASELINES, ADDED_VALUE, BY_SIZE = "baselines.csv", "added_value.csv", "by_size.csv"
+"""The first two of a protocol's folder, the last of a method's."""
+
+
+def controls_file(results: Path, protocol: str, name: str) -> Path:
+    """name: BASELINES or ADDED_VALUE."""
+    return results / "localization" / protocol / name
 
 
 def check_protocol(protocol: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from cxr.files import InputError, printable
@@ -21,18 +22,24 @@ _CHUNK_VALUES = 2**17  # counts made at once: 1 MB of float64, what a core's cac
 
 
 def film_units(predictions: Predictions, unit: str) -> np.ndarray:
+    """`units_of` the films of predictions."""
+    return units_of(predictions.paths, predictions.patients, unit)
+
+
+def units_of(films: Sequence[str], patients: Sequence[str], unit: str) -> np.ndarray:
     """(N,) index of the unit that is drawn with each film: the film itself, or its patient with all their films.
 
+    films: N names, for messages. Patients are numbered as they first occur: with one film each they are the films.
     Raises InputError when patients are asked for and a film's patient is unknown.
     """
     if unit not in UNITS:
         raise ValueError(f"unit {unit!r} is none of {UNITS}")
     if unit == "film":
-        return np.arange(len(predictions.paths))
-    if "" in predictions.patients:
-        film = printable(predictions.paths[predictions.patients.index("")])
+        return np.arange(len(films))
+    if "" in patients:
+        film = printable(films[list(patients).index("")])
         raise InputError(f"{film}: its patient is unknown; fill in a column Patient, or resample by film")
-    return np.unique(predictions.patients, return_inverse=True)[1]
+    return pd.factorize(np.asarray(patients, dtype=object))[0]
 
 
 def resample_weights(units: np.ndarray, resamples: int, seed: int, chunk: int | None = None) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ from cxr.tables import line_of, read_csv, write_csv
 from evaluation.map_pool import over_maps
 from evaluation.scored_tasks import scored_entries, with_kinds
 from evaluation.segmentation import check_film_size, resize_to_film, value_range
+
+T = TypeVar("T")
 
 STEPS = 65536
 """Thresholds searched: k / STEPS for k = 0 .. STEPS - 1."""
@@ -64,28 +66,57 @@ def miou_curves(
     is NaN. Raises InputError as the source does, when no map can be scored, and when a film has another size in its map
     than in the ground truth.
     """
-    true_pos, all_cases = _mean_curves(source, ground_truth, all_cases=not true_pos_only, workers=workers)
-    return true_pos if true_pos_only else all_cases
+    curves = _mean_curves(source, ground_truth, _nothing, all_cases=not true_pos_only, workers=workers)
+    return curves[0] if true_pos_only else curves[1]
 
 
 def miou_curves_of_both(
     source: HeatMapSource, ground_truth: GroundTruth, *, workers: int = 1
 ) -> tuple[TaskCurves, TaskCurves]:
     """`miou_curves` over true positives only, and over all cases; each map is read once for both."""
-    return _mean_curves(source, ground_truth, all_cases=True, workers=workers)
+    true_pos, all_cases, _ = miou_curves_and_more(source, ground_truth, _nothing, workers=workers)
+    return true_pos, all_cases
+
+
+def miou_curves_and_more(
+    source: HeatMapSource, ground_truth: GroundTruth, more: Callable[[HeatMap, GroundTruth], T], *, workers: int = 1
+) -> tuple[TaskCurves, TaskCurves, dict[tuple[str, str], T]]:
+    """`miou_curves_of_both`, and (film, task) -> `more` of every map, which is read once for all three.
+
+    more: a function of a module, or a `functools.partial` of one.
+    """
+    return _mean_curves(source, ground_truth, more, all_cases=True, workers=workers)
+
+
+def _nothing(heat_map: HeatMap, ground_truth: GroundTruth) -> None:
+    return None
+
+
+def _curves_and_more(
+    heat_map: HeatMap, ground_truth: GroundTruth, more: Callable[[HeatMap, GroundTruth], T], all_cases: bool
+) -> tuple[IouCurves, T]:
+    return iou_curves(heat_map, ground_truth, all_cases=all_cases), more(heat_map, ground_truth)
 
 
 def _mean_curves(
-    source: HeatMapSource, ground_truth: GroundTruth, *, all_cases: bool, workers: int
-) -> tuple[TaskCurves, TaskCurves]:
+    source: HeatMapSource,
+    ground_truth: GroundTruth,
+    more: Callable[[HeatMap, GroundTruth], T],
+    *,
+    all_cases: bool,
+    workers: int,
+) -> tuple[TaskCurves, TaskCurves, dict[tuple[str, str], T]]:
     entries = sorted(scored_entries(source, ground_truth), key=lambda entry: (entry[1], entry[0]))
-    work = partial(iou_curves, all_cases=all_cases)
-    curves = over_maps(work, source, ground_truth, entries, workers=workers, label="thresholds")
+    work = partial(_curves_and_more, more=more, all_cases=all_cases)
+    results = over_maps(work, source, ground_truth, entries, workers=workers, label="thresholds")
     means = tuple(dict.fromkeys(ground_truth.tasks, np.full(STEPS, np.nan)) for _ in IouCurves._fields)
-    for task, items in groupby(zip(entries, curves, strict=True), key=lambda item: item[0][1]):
-        for mean, of_counting in zip(means, zip(*(curves for _, curves in items), strict=True), strict=True):
+    further: dict[tuple[str, str], T] = {}
+    for task, of_task in groupby(zip(entries, results, strict=True), key=lambda item: item[0][1]):
+        items = list(of_task)
+        further |= {entry: seen for entry, (_, seen) in items}
+        for mean, of_counting in zip(means, zip(*(curves for _, (curves, _) in items), strict=True), strict=True):
             mean[task] = _mean_over_maps(of_counting)
-    return means[0], means[1]
+    return means[0], means[1], further
 
 
 def iou_curves(heat_map: HeatMap, ground_truth: GroundTruth, *, all_cases: bool = True) -> IouCurves:

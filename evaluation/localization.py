@@ -1,7 +1,7 @@
 """How well heat maps find what radiologists outlined: IoU of masks, and hits of the map's maximum (CheXlocalize).
 
 CheXlocalize: Saporta et al., Nature Machine Intelligence 2022, doi 10.1038/s42256-022-00536-x. Per film the numbers are
-those of its `eval.py`; intervals are percentile intervals of a bootstrap over films.
+those of its `eval.py`; their means and intervals are in `evaluation.film_statistics`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ import pandas as pd
 from cxr.files import InputError, place, quoted, read_json
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
-from cxr.tables import write_csv
-from evaluation.bootstrap import interval, mean_of_defined, resample_weights
 from evaluation.map_pool import over_maps
-from evaluation.scored_tasks import scored_entries, with_kinds
+from evaluation.scored_tasks import scored_entries
 from evaluation.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film
-
-MEAN_ROW = "Mean"
 
 
 @dataclass(frozen=True)
@@ -203,86 +199,3 @@ def read_human_points(path: Path, ground_truth: GroundTruth) -> dict[str, dict[s
 def _is_inside(point: Any, width: int, height: int) -> bool:
     numbers = isinstance(point, list) and len(point) == 2 and all(isinstance(n, (int, float)) for n in point)
     return numbers and 0 <= point[0] < width and 0 <= point[1] < height
-
-
-def bootstrap(per_film: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """(resamples, task): the mean over films, undefined ones left out, under each resample of the films."""
-    return pd.DataFrame(_resampled_means(per_film, resamples, seed).T, columns=per_film.columns)
-
-
-def _resampled_means(per_film: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
-    """(task, resample)"""
-    values = per_film.to_numpy(float).T  # (task, film)
-    defined = ~np.isnan(values)
-    filled = np.where(defined, values, 0.0)
-    parts = []
-    for weights in resample_weights(np.arange(len(per_film)), resamples, seed):  # (film, resample)
-        count = defined.astype(float) @ weights
-        parts.append(np.divide(filled @ weights, count, out=np.full(count.shape, np.nan), where=count > 0))
-    return np.concatenate(parts, axis=1)
-
-
-def summarise(resampled: pd.DataFrame) -> pd.DataFrame:
-    """`name`, `lower`, `mean`, `upper` per task and for the mean over the tasks that are defined in a resample.
-
-    The 2.5 and 97.5 percentiles and, as CheXlocalize has it, the mean of the resamples; undefined ones are left out.
-    """
-    samples = resampled.to_numpy().T
-    named = [*zip(resampled.columns, samples, strict=True), (MEAN_ROW, mean_of_defined(samples))]
-    rows = [(name, found.low, found.mean, found.high) for name, found in ((n, interval(s)) for n, s in named)]
-    return pd.DataFrame(rows, columns=["name", "lower", "mean", "upper"])
-
-
-def paired_differences(
-    per_film_a: pd.DataFrame, per_film_b: pd.DataFrame, *, resamples: int, seed: int
-) -> pd.DataFrame:
-    """Two methods on the same films: `name`, `a`, `b`, `difference` (a - b), `lower`, `upper`, `resamples`.
-
-    a and b: means over films, per task; `Mean`: over the tasks that are defined in both. The interval is the percentile
-    interval of a - b under resamples shared by both; `resamples` counts those where it is defined.
-    Raises InputError for other films or tasks.
-    """
-    if not per_film_a.index.equals(per_film_b.index) or not per_film_a.columns.equals(per_film_b.columns):
-        raise InputError("the two methods were not scored on the same films and tasks; score them again together")
-    means = pd.DataFrame({"a": per_film_a.mean(), "b": per_film_b.mean()})
-    means.loc[MEAN_ROW] = means.dropna().mean()
-    a, b = (_resampled_means(table, resamples, seed) for table in (per_film_a, per_film_b))  # (task, resample)
-    found = [interval(samples) for samples in (*(a - b), mean_of_defined(a - b))]
-    bounds = {
-        "lower": [i.low for i in found],
-        "upper": [i.high for i in found],
-        "resamples": [i.defined for i in found],
-    }
-    table = means.assign(difference=means["a"] - means["b"], **bounds)
-    return table.rename_axis("name").reset_index()
-
-
-RESULT_KINDS = ("results_per_cxr", "bootstrap_results_per_cxr", "summary_results")
-"""CheXlocalize's three files, after their prefix."""
-
-
-def result_files(folder: Path, prefix: str) -> list[Path]:
-    """Paths of the files that `write_results` writes."""
-    return [folder / f"{prefix}_{kind}.csv" for kind in RESULT_KINDS]
-
-
-def write_results(
-    folder: Path,
-    prefix: str,
-    per_film: pd.DataFrame,
-    *,
-    resamples: int,
-    seed: int,
-    kinds: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Writes CheXlocalize's three files, `<prefix>_{results_per_cxr,bootstrap_results_per_cxr,summary_results}.csv`.
-
-    kinds: task -> kind of its regions; where some are boxes, the summary says it in a column `kind`.
-    Returns the summary.
-    """
-    resampled = bootstrap(per_film, resamples=resamples, seed=seed)
-    summary = with_kinds(summarise(resampled), "name", kinds or {})
-    tables = (per_film.assign(img_id=per_film.index), resampled, summary)
-    for path, table in zip(result_files(folder, prefix), tables, strict=True):
-        write_csv(path, table)
-    return summary

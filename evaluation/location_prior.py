@@ -1,15 +1,15 @@
 """Maps that never saw the film: what localization scores are worth must be judged beside theirs.
 
 Each control is a source of heat maps and is scored like a method: the mean validation mask of the film's view (location
-prior), the distance from the film's centre, and the map of another positive film of that view (shuffled). The expected
-hit rate of a random pixel is the share of the film that the mask covers (chance).
+prior) and the distance from the film's centre. `shuffled_donors` says which other film's map stands for a film's own.
+The expected hit rate of a random pixel is the share of the film that the mask covers (chance).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,56 +17,76 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cxr.files import InputError, place
-from cxr.heat_maps import HeatMap, HeatMapSource
+from cxr.heat_maps import HeatMap
 from cxr.masks import GroundTruth
-from evaluation.bootstrap import interval, mean_of_defined, resample_weights
+from evaluation.outlined_films import OutlinedFilms
 
 SIDE = 128
 """Pixels per axis of the prior; every film is stretched over the same square."""
-SIZE_BINS = (0.01, 0.03, 0.10)
-"""Shares of the film between which lesions are counted apart."""
-SIZE_NAMES = ("<1%", "1-3%", "3-10%", ">10%")
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class LocationPrior:
-    """Mean masks of the validation films. planes: (view, task) -> (SIDE, SIDE) float32 in [0, 1].
+    """Mean masks of the validation films, per view and task.
 
-    A view in which a task is outlined in no film has no plane; the mean over all films, `ALL`, stands for it.
+    own: (film, task) -> (SIDE, SIDE) float32, share of each cell inside the mask; None where the task was looked for
+    and nothing is there. sums: (view, task) -> (SIDE, SIDE) float64. counts: (view, task) -> films, and those with an
+    outline. `ALL` is a view of all films.
     """
 
-    planes: Mapping[tuple[str, str], np.ndarray]
+    films: OutlinedFilms
+    own: Mapping[tuple[str, str], np.ndarray | None]
+    sums: Mapping[tuple[str, str], np.ndarray]
+    counts: Mapping[tuple[str, str], tuple[int, int]]
 
     @classmethod
-    def of(cls, truth: GroundTruth, views: Mapping[str, str]) -> LocationPrior:
-        """truth: of the validation films; views: film id -> view, missing or empty where it is not known.
-
-        The mean runs over the films in which the task was looked for.
-        Raises InputError when no film has an outline.
-        """
+    def of(cls, films: OutlinedFilms) -> LocationPrior:
+        """films: of validation. The mean runs over the films in which the task was looked for."""
+        truth = films.truth
+        own = {
+            (film, task): stretched(truth.mask(film, task)) if truth.area(film, task) else None
+            for film in truth.image_ids
+            for task in truth.tasks
+            if truth.annotates(film, task)
+        }
         sums: dict[tuple[str, str], np.ndarray] = {}
-        counts: dict[tuple[str, str], int] = {}
-        for film in truth.image_ids:
-            for task in (task for task in truth.tasks if truth.annotates(film, task)):
-                plane = stretched(truth.mask(film, task)) if truth.area(film, task) else None
-                for view in {ALL, views.get(film) or ALL}:
-                    counts[view, task] = counts.get((view, task), 0) + 1
-                    if plane is not None:
-                        sums[view, task] = sums.get((view, task), 0.0) + plane
-        if not sums:
-            raise InputError(f"{place(truth.source)}: no outline in any film; the location prior needs some")
-        return cls({key: (total / counts[key]).astype(np.float32) for key, total in sums.items()})
+        counts: dict[tuple[str, str], tuple[int, int]] = {}
+        for (film, task), plane in own.items():
+            for view in {ALL, films.view(film) or ALL}:
+                looked_for, outlined = counts.get((view, task), (0, 0))
+                counts[view, task] = looked_for + 1, outlined + (plane is not None)
+                total = sums.setdefault((view, task), np.zeros((SIDE, SIDE)))
+                total += 0 if plane is None else plane
+        return cls(films, own, sums, counts)
 
-    def plane(self, view: str, task: str) -> np.ndarray | None:
-        """(SIDE, SIDE), or None for a task that no validation film has an outline of."""
-        found = self.planes.get((view, task))
-        return self.planes.get((ALL, task)) if found is None else found
+    def plane(self, film: str, view: str, task: str) -> np.ndarray | None:
+        """(SIDE, SIDE) float32 in [0, 1] for a film of this view; None for a task that is outlined in no film.
+
+        Where a view has no outline of the task, the mean over all films stands for it. A validation film is left out of
+        its own prior, together with the other films of its patient.
+        """
+        left_out = self._films_of_patient(film)
+        for name in (view or ALL, ALL):
+            looked_for, outlined = self.counts.get((name, task), (0, 0))
+            without = [f for f in left_out if (f, task) in self.own and name in (ALL, self.films.view(f) or ALL)]
+            planes = [plane for f in without if (plane := self.own[f, task]) is not None]
+            if outlined > len(planes):
+                total = self.sums[name, task] - sum(plane.astype(np.float64) for plane in planes)
+                return (total / (looked_for - len(without))).clip(0, 1).astype(np.float32)
+        return None
+
+    def _films_of_patient(self, film: str) -> list[str]:
+        """The validation films of a validation film's patient; empty for other films."""
+        if film not in self.films.truth:
+            return []
+        patient = self.films.patient(film)
+        return [f for f in self.films.truth.image_ids if f == film or (patient and self.films.patient(f) == patient)]
 
 
 def stretched(mask: np.ndarray) -> np.ndarray:
-    """(H, W) -> (SIDE, SIDE) float64: the share of each cell that the mask covers."""
-    return adaptive_avg_pool2d(torch.from_numpy(mask)[None].double(), SIDE)[0].numpy()
+    """(H, W) -> (SIDE, SIDE) float32: the share of each cell that the mask covers."""
+    return adaptive_avg_pool2d(torch.from_numpy(mask)[None].double(), SIDE)[0].float().numpy()
 
 
 class ControlMaps:
@@ -87,56 +107,47 @@ class ControlMaps:
         raise InputError(f"{place(image_id)}: a control has no film")
 
 
-def prior_maps(prior: LocationPrior, truth: GroundTruth, views: Mapping[str, str]) -> ControlMaps:
-    """The location prior as a heat map of every film; without a plane there is no map."""
-    planes = {(film, task): prior.plane(views.get(film, ""), task) for film, task in _positive(truth)}
-    return ControlMaps(truth, {key: plane for key, plane in planes.items() if plane is not None})
+def prior_maps(prior: LocationPrior, films: OutlinedFilms) -> ControlMaps:
+    """The location prior as a heat map of every outlined film; without a plane there is no map."""
+    planes = {(film, task): prior.plane(film, films.view(film), task) for film, task in outlined(films.truth)}
+    return ControlMaps(films.truth, {key: plane for key, plane in planes.items() if plane is not None})
 
 
-def centre_maps(truth: GroundTruth) -> ControlMaps:
+def centre_maps(films: OutlinedFilms) -> ControlMaps:
     """1 at the film's centre and less with the distance from it, in shares of the film's sides."""
     offset = (np.arange(SIDE + 1) / SIDE - 0.5) ** 2  # an odd number of pixels: one is the centre
     plane = 1 - offset[:, None] - offset[None, :]
-    return ControlMaps(truth, dict.fromkeys(_positive(truth), plane))
+    return ControlMaps(films.truth, dict.fromkeys(outlined(films.truth), plane))
 
 
-class ShuffledMaps:
-    """For every outlined film, the map of another outlined film of that view, drawn by hash of (seed, film, task).
+def shuffled_donors(
+    with_maps: Sequence[tuple[str, str]], films: OutlinedFilms, seed: int
+) -> dict[tuple[str, str], str]:
+    """(film, task) -> the other outlined film of that view whose map it is shown, drawn by hash of (seed, film, task).
 
-    A film that is the only one of its view with the task has no map.
+    with_maps: (film, task) of all maps. Films of the same patient are no other film. An outlined film without another
+    one has no donor.
     """
-
-    def __init__(self, source: HeatMapSource, truth: GroundTruth, views: Mapping[str, str], seed: int) -> None:
-        self._source, self._truth = source, truth
-        with_map = set(source.entries)
-        groups: dict[tuple[str, str], list[str]] = {}
-        for film, task in _positive(truth):
-            if (film, task) in with_map:
-                groups.setdefault((views.get(film, ""), task), []).append(film)
-        self.donors = {
-            (film, task): _other(film, films, f"{seed}/{film}/{task}")
-            for (_, task), films in groups.items()
-            for film in films
-            if len(films) > 1
-        }
-        self.entries = sorted(self.donors)
-
-    def load(self, image_id: str, task: str) -> HeatMap:
-        height, width = self._truth.size(image_id)
-        donor = self._source.load(self.donors[image_id, task], task)
-        return replace(donor, image_id=image_id, film_size=(width, height))
-
-    def film_pixels(self, image_id: str) -> np.ndarray:
-        return self._source.film_pixels(image_id)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for film, task in sorted(set(with_maps)):
+        if films.truth.area(film, task):
+            groups.setdefault((films.view(film), task), []).append(film)
+    donors = {}
+    for (_, task), group in groups.items():
+        for film in group:
+            patient = films.patient(film) or film
+            others = [other for other in group if other != film and films.patient(other) != patient]
+            if others:
+                donors[film, task] = others[_drawn(f"{seed}/{film}/{task}", len(others))]
+    return donors
 
 
-def _other(film: str, films: Sequence[str], key: str) -> str:
-    others = [other for other in films if other != film]
+def _drawn(key: str, below: int) -> int:
     digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
-    return others[int.from_bytes(digest[:8], "big") % len(others)]
+    return int.from_bytes(digest[:8], "big") % below
 
 
-def _positive(truth: GroundTruth) -> list[tuple[str, str]]:
+def outlined(truth: GroundTruth) -> list[tuple[str, str]]:
     """(film id, task) of every outline."""
     return [(film, task) for film in truth.image_ids for task in truth.tasks if truth.area(film, task)]
 
@@ -144,37 +155,7 @@ def _positive(truth: GroundTruth) -> list[tuple[str, str]]:
 def area_shares(truth: GroundTruth) -> pd.DataFrame:
     """Film x task: share of the film inside the mask, NaN without one: the hit rate of a random pixel."""
     table = pd.DataFrame(np.nan, index=truth.image_ids, columns=list(truth.tasks))
-    for film, task in _positive(truth):
+    for film, task in outlined(truth):
         height, width = truth.size(film)
         table.loc[film, task] = truth.area(film, task) / (height * width)
     return table
-
-
-def by_size(hits: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
-    """`size`, `hits`, `films` per bin of the lesions' share of the film, over all tasks; undefined hits are out."""
-    values = hits.to_numpy(float).ravel()
-    areas = shares.reindex(index=hits.index, columns=hits.columns).to_numpy(float).ravel()
-    known = ~np.isnan(values) & ~np.isnan(areas)
-    bins = np.digitize(areas[known], SIZE_BINS)
-    inside = [bins == index for index in range(len(SIZE_NAMES))]
-    rows = [(name, int(values[known][b].sum()), int(b.sum())) for name, b in zip(SIZE_NAMES, inside, strict=True)]
-    return pd.DataFrame(rows, columns=["size", "hits", "films"])
-
-
-def mean_interval(
-    per_film: pd.DataFrame, units: np.ndarray, *, resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Mean over the tasks of the mean over films, and its 95% percentile interval.
-
-    per_film: film x task, NaN where undefined; units: (N,) index of the patient, or of the film, drawn with each film.
-    """
-    values = per_film.to_numpy(float).T  # (task, film)
-    defined = (~np.isnan(values)).astype(float)
-    filled = np.nan_to_num(values)
-    parts = []
-    for weights in resample_weights(units, resamples, seed):  # (film, resample)
-        count = defined @ weights
-        means = np.divide(filled @ weights, count, out=np.full(count.shape, np.nan), where=count > 0)
-        parts.append(mean_of_defined(means))
-    found = interval(np.concatenate(parts))
-    return float(per_film.mean().mean()), found.low, found.high

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.files import InputError, place, quoted, read_json, sha256
-from cxr.names import RUN_RECORD, THRESHOLDS
+from cxr.names import POSTERIOR, RUN_RECORD, THRESHOLDS
 from cxr.tables import read_csv
 from cxr.thresholds import read_thresholds
 from models.card import Details, standard_details
@@ -57,7 +57,7 @@ def measured_details(results: Path) -> Details:
         | _numbers(path, row, value="mean", ci_low="lower", ci_high="upper")
         for path in sorted((results / "localization").rglob("*_summary_results.csv"))
         for row in _rows(path, "name", "lower", "mean", "upper")
-        if row["name"] == "Mean"
+        if row["name"] == "Mean" and POSTERIOR not in path.parts  # which is no map of the network
     ]
     if not any(found.values()):
         raise InputError(f"{place(results)}: no {THRESHOLDS}, classification_test.csv or localization/ in this folder")

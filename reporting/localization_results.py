@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
-from cxr.names import METHODS, PROTOCOLS, SPLITS, heat_map_folder, localization_folder, methods_of
+from cxr.names import LOCALIZED, PROTOCOLS, SPLITS, heat_map_folder, localization_folder
 from cxr.tables import read_csv
 from reporting.numbers import Estimate, read_numbers, to_numbers
 
@@ -44,6 +44,15 @@ class Localization:
         """The tasks that are defined, and so enter the mean."""
         return frozenset(task for task, estimate in self.tasks.items() if not math.isnan(estimate.value))
 
+    def mean_over(self, tasks: frozenset[str]) -> Estimate:
+        """The mean over these tasks; with its interval where they are all that are defined, undefined where one is
+        not."""
+        if tasks == self.covered:
+            return self.mean
+        if not tasks or not tasks <= self.covered:
+            return Estimate()
+        return Estimate(sum(self.tasks[task].value for task in tasks) / len(tasks))
+
 
 def read_localization(folders: Mapping[str, Path], missing: list[str]) -> dict[Key, Localization]:
     """Scores of every method, from the folder of the network that it explains.
@@ -57,7 +66,8 @@ def read_localization(folders: Mapping[str, Path], missing: list[str]) -> dict[K
             read: dict[Key, Localization | None] = {
                 (protocol, method, measure): _read_measure(localization_folder(folder, protocol, method), measure)
                 for measure in MEASURES
-                for method in methods_of("patch" if network == "patch" else "baseline")
+                for method, facts in LOCALIZED.items()
+                if facts.network == network
             }
             found |= {key: item for key, item in read.items() if item is not None}
             absent = [key for key, item in read.items() if item is None and _is_expected(key, read)]
@@ -69,7 +79,7 @@ def read_localization(folders: Mapping[str, Path], missing: list[str]) -> dict[K
 def _is_expected(key: Key, read: Mapping[Key, Localization | None]) -> bool:
     """Whether a measure is missed: any of the paper's methods, of the others those that were scored in part."""
     protocol, method, _ = key
-    return METHODS[method].in_paper or any(read[protocol, method, measure] is not None for measure in MEASURES)
+    return LOCALIZED[method].in_paper or any(read[protocol, method, measure] is not None for measure in MEASURES)
 
 
 def _not_scored(folder: Path, keys: Sequence[Key]) -> Iterator[str]:
@@ -94,7 +104,7 @@ def _left_out(folder: Path, network: str) -> Iterator[str]:
     parents = [localization_folder(folder, protocol, "") for protocol in PROTOCOLS]
     parents += [heat_map_folder(folder, protocol, split, "") for protocol in PROTOCOLS for split in SPLITS]
     for path in (path for parent in parents for path in _folders(parent)):
-        method = METHODS.get(path.name)
+        method = LOCALIZED.get(path.name)
         if method is None:
             yield f"{path}: left out; cxr/names.py has no method of this name"
         elif method.network != network:

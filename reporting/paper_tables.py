@@ -1,18 +1,15 @@
-"""The paper's Tables 1, 2 and 3 from a results folder, in its layout, with the paper's own numbers below."""
+"""The paper's Table 1 from a results folder, in its layout, with the paper's own numbers below."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
-from cxr.names import METHODS
-from reporting.format import UNDEFINED, Block, Cell, Table, number, plain, ranked
-from reporting.label_words import means, means_caption, task_heading
-from reporting.localization_results import HIT_RATE, MIOU_ALL, MIOU_TP, Localization
-from reporting.numbers import Estimate
-from reporting.paper import MEAN, Paper
+from reporting.format import Block, Cell, Table, number, plain, ranked
+from reporting.label_words import means, means_caption
+from reporting.paper import Paper
 from reporting.results import Results
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -130,158 +127,4 @@ def _differs_from_own(results: Results, mean: str, metric: str, rule: str) -> bo
     return any(
         sum(scores.is_defined(label, metric, rule) for label in labels) > len(shared)
         for _, scores in results.scored_models.values()
-    )
-
-
-def table2(results: Results, protocol: str, paper: Paper, dataset: str = "") -> Table:
-    """Hit rate per pathology and method, over the films that have a mask of it."""
-    scored, tasks = results.scored(protocol, HIT_RATE), results.tasks
-    rows = {_shown(task, results): {method: item.of(task) for method, item in scored.items()} for task in tasks}
-    rows[MEAN] = {method: item.mean for method, item in scored.items()}
-    published = {_shown(task, results): {m: paper.hit_rate(task, m) for m in results.methods} for task in tasks}
-    published[MEAN] = {method: paper.mean_hit_rate(tasks, method) for method in results.methods}
-    return _localization_table(
-        results,
-        f"table2_{protocol}",
-        f"Table 2, {protocol} protocol",
-        f"Hit rate of the map's maximum, on the test films{of_dataset(dataset)} that have a mask of the pathology.",
-        ("Pathology", rows, published),
-        {MEAN: scored},
-        (*_gaps(results, scored), *_unequal_films(results, scored)),
-        _protocol_notes(protocol, paper),
-    )
-
-
-def table3(results: Results, protocol: str, paper: Paper, dataset: str = "") -> Table:
-    """Mean over the tasks of the mean IoU, with and without false positives and false negatives."""
-    scored, tasks = {measure: results.scored(protocol, measure) for measure in (MIOU_ALL, MIOU_TP)}, results.tasks
-    rows = {measure: {method: item.mean for method, item in items.items()} for measure, items in scored.items()}
-    published = {of: {method: paper.mean_iou(tasks, of, method) for method in results.methods} for of in scored}
-    gaps = [f"{measure}: {note}" for measure, items in scored.items() for note in _gaps(results, items)]
-    return _localization_table(
-        results,
-        f"table3_{protocol}",
-        f"Table 3, {protocol} protocol",
-        f"Mean over the {_in_words(len(tasks))} pathologies of the mean intersection over union on the test "
-        f"films{of_dataset(dataset)}.",
-        ("Included cases", rows, published),
-        scored,
-        gaps,
-        _protocol_notes(protocol, paper),
-    )
-
-
-def _in_words(count: int) -> str:
-    words = "no one two three four five six seven eight nine ten".split()
-    return words[count] if count < len(words) else str(count)
-
-
-def _shown(task: str, results: Results) -> str:
-    return task_heading(task, results.labels)
-
-
-def _localization_table(
-    results: Results,
-    name: str,
-    title: str,
-    caption: str,
-    content: tuple[str, Mapping[str, Mapping[str, Estimate]], Mapping[str, Mapping[str, float]]],
-    means_of: Mapping[str, Mapping[str, Localization]],
-    notes: Sequence[str],
-    of_paper: Sequence[str],
-) -> Table:
-    """content: what the rows are, the estimates by row and method, and the paper's values by row and method.
-
-    means_of: the rows that are means over tasks, with the scores they are taken from. of_paper: notes on the paper's
-    values, where it has any.
-    """
-    first, rows, published = content
-    methods, titles = results.methods, [METHODS[method].title for method in results.methods]
-    estimates = {label: [row.get(method, Estimate()) for method in methods] for label, row in rows.items()}
-    ours = {label: [estimate.value for estimate in row] for label, row in estimates.items()}
-    theirs = {label: [row[method] for method in methods] for label, row in published.items()}
-    unranked = {label for label, scored in means_of.items() if not _same_tasks(scored)}
-    blocks = [Block("This run", _ranked_rows(ours, unranked))]
-    if known := any(not math.isnan(value) for row in theirs.values() for value in row):
-        blocks.append(Block("Paper", _ranked_rows(theirs)))
-    bounds = [f"{method} {bound}" for method in titles for bound in ("lower", "upper")]
-    records = [
-        [label, *ours[label], *(bound for _, low, high in row for bound in (low, high)), *theirs[label]]
-        for label, row in estimates.items()
-    ]
-    return Table(
-        name,
-        title,
-        f"{caption} Bold: best, underlined: second best.",
-        (first, *map(column_title, methods)),
-        tuple(blocks),
-        (*notes, *_unranked_note(unranked), *_not_in_paper(methods), *(of_paper if known else ())),
-        pd.DataFrame(records, columns=[first, *titles, *bounds, *(f"Paper: {title}" for title in titles)]),
-    )
-
-
-def column_title(method: str) -> str:
-    """The method's title, with a dagger where the paper does not have it."""
-    return METHODS[method].title + ("" if METHODS[method].in_paper else " †")
-
-
-def _not_in_paper(methods: Sequence[str]) -> tuple[str, ...]:
-    return ("† not in the paper.",) if any(not METHODS[method].in_paper for method in methods) else ()
-
-
-def _same_tasks(scored: Mapping[str, Localization]) -> bool:
-    """Whether the means of all methods that have one are taken over the same tasks."""
-    return len({item.covered for item in scored.values() if item.covered}) < 2
-
-
-def _unranked_note(unranked: set[str]) -> tuple[str, ...]:
-    return ("Means over different pathologies do not compare, so none of them is marked as best.",) if unranked else ()
-
-
-def _ranked_rows(
-    rows: Mapping[str, Sequence[float]], unranked: set[str] | frozenset[str] = frozenset()
-) -> tuple[tuple[Cell, ...], ...]:
-    return tuple(
-        (
-            Cell(label, bold=label == MEAN),
-            *(plain(*map(number, values)) if label in unranked else ranked(values, second=True)),
-        )
-        for label, values in rows.items()
-    )
-
-
-def _gaps(results: Results, scored: Mapping[str, Localization]) -> list[str]:
-    """Why there are dashes, and how many tasks a mean covers."""
-    notes = []
-    absent = [METHODS[method].title for method in results.methods if method not in scored]
-    if absent:
-        notes.append(f"{UNDEFINED} not scored: {', '.join(absent)}.")
-    empty: dict[tuple[str, ...], list[str]] = {}
-    for method, item in scored.items():
-        tasks = tuple(_shown(task, results) for task in results.tasks if task not in item.covered)
-        if tasks:
-            empty.setdefault(tasks, []).append(METHODS[method].title)
-    for tasks, methods in empty.items():
-        covered = f"{len(results.tasks) - len(tasks)} of {len(results.tasks)} pathologies"
-        notes.append(f"{', '.join(methods)}: mean over {covered}; no film to score for {', '.join(tasks)}.")
-    return notes
-
-
-def _unequal_films(results: Results, scored: Mapping[str, Localization]) -> list[str]:
-    """Hit rates of a pathology compare only on the same films."""
-    notes = []
-    for task in results.tasks:
-        films = {METHODS[method].title: item.films.get(task, 0) for method, item in scored.items()}
-        if len(set(films.values())) > 1:
-            counts = ", ".join(f"{name} {count}" for name, count in films.items())
-            notes.append(f"{_shown(task, results)}: the methods were scored on different numbers of films: {counts}.")
-    return notes
-
-
-def _protocol_notes(protocol: str, paper: Paper) -> tuple[str, ...]:
-    if protocol == "published":
-        return (paper.note,)
-    return (
-        paper.note,
-        "The paper's numbers follow the published protocol; this table follows the corrected one.",
     )

@@ -13,6 +13,7 @@ from cxr.files import InputError, printable, quoted, read_json
 from cxr.labels import LabelSet
 from cxr.names import RUN_RECORD, comparison_file, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
+from reporting.control_results import read_controls
 from reporting.localization_results import read_localization
 from reporting.numbers import Estimate, read_numbers
 from reporting.results import Model, Results, Scores
@@ -38,6 +39,7 @@ def read_results(folder: Path) -> Results:
         patch=models.get("patch"),
         baseline=models.get("baseline"),
         localization=read_localization(folders, missing),
+        controls=read_controls(folders),
         comparison=_read_comparison(folders, missing),
         missing=tuple(missing),
         **_read_equivalence(folders, models),

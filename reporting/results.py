@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pandas as pd
 
 from cxr.files import InputError
 from cxr.labels import LabelSet
-from cxr.names import METHODS, PROTOCOLS
+from cxr.names import LOCALIZED, POSTERIOR, PROTOCOLS
 from cxr.predictions import Predictions
+from reporting.control_results import Controls
 from reporting.label_words import means, task_heading
 from reporting.localization_results import Key, Localization
 from reporting.numbers import Estimate
@@ -71,7 +72,8 @@ class Model:
 class Results:
     """Everything that a report shows. missing: one line per part that is not there.
 
-    equivalence: with the names of its models a and b; None where no margin was stated.
+    controls: of localization, by protocol. equivalence: with the names of its models a and b; None where no margin was
+    stated.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class Results:
     localization: Mapping[Key, Localization]
     comparison: pd.DataFrame | None
     missing: tuple[str, ...]
+    controls: Mapping[str, Controls] = field(default_factory=dict)
     equivalence: pd.DataFrame | None = None
     equivalence_names: tuple[str, str] = ("", "")
 
@@ -143,16 +146,31 @@ class Results:
     def methods(self) -> tuple[str, ...]:
         """The paper's methods and whatever else was scored, in the order of the tables' columns."""
         scored = {method for _, method, _ in self.localization}
-        return tuple(name for name, method in METHODS.items() if method.in_paper or name in scored)
+        return tuple(name for name, method in LOCALIZED.items() if method.in_paper or name in scored)
 
     def model_of(self, method: str) -> Model | None:
         """The model that the method explains."""
-        return self.roles.get(METHODS[method].network)
+        return self.roles.get(LOCALIZED[method].network)
 
     def scored(self, protocol: str, measure: str) -> dict[str, Localization]:
         """Method -> its scores, in the order of the tables' columns."""
-        keys = {method: (protocol, method, measure) for method in METHODS}
+        keys = {method: (protocol, method, measure) for method in LOCALIZED}
         return {method: self.localization[key] for method, key in keys.items() if key in self.localization}
+
+    def shared_tasks(self, protocol: str, measure: str) -> frozenset[str]:
+        """The tasks that every method defines which defines any; the posterior, a control, takes none away."""
+        scored = self.scored(protocol, measure)
+        covered = [item.covered for method, item in scored.items() if item.covered and method != POSTERIOR]
+        return frozenset.intersection(*covered) if covered else frozenset()
+
+    def localization_means(self, protocol: str, measure: str) -> dict[str, Estimate]:
+        """Method -> its mean over the tasks of `shared_tasks`, so that means can be compared.
+
+        Where a method defines others too, the mean differs from the one in its file, whose interval does not hold for
+        it: it has none. Undefined for a method that lacks one of the tasks.
+        """
+        shared = self.shared_tasks(protocol, measure)
+        return {method: item.mean_over(shared) for method, item in self.scored(protocol, measure).items()}
 
 
 def _union(first: LabelSet, second: LabelSet) -> LabelSet:

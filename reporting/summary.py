@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from cxr.files import printable
-from cxr.names import METHODS
-from reporting.format import UNDEFINED, number
+from cxr.names import CENTRE, CHANCE, CONTROLS, LOCALIZED, PRIOR
+from reporting.control_results import MEASURES as CONTROL_MEASURES
+from reporting.control_results import below_prior, title
+from reporting.format import number
 from reporting.label_words import means, shortened
-from reporting.localization_results import HIT_RATE, MEASURES, MIOU_ALL, MIOU_TP, Localization
+from reporting.localization_results import HIT_RATE, MEASURES, MIOU_ALL, MIOU_TP
+from reporting.localization_tables import control_means
+from reporting.numbers import Estimate
 from reporting.paper_tables import METRICS
 from reporting.results import Results
 
@@ -47,21 +52,33 @@ def _share(covered: int, total: int, unit: str) -> str:
 
 
 def _methods(results: Results, protocol: str) -> Iterator[str]:
-    scored = {measure: results.scored(protocol, measure) for measure in MEASURES}
-    head = [f"Tables 2 and 3, {protocol}, means", *(_HEADS[measure] for measure in scored)]
-    methods = [method for method in results.methods if any(method in items for items in scored.values())]
+    """A row per method, then the controls that belong to none, and a sentence on the methods below the prior."""
+    means = {measure: results.localization_means(protocol, measure) for measure in MEASURES}
+    controls = {measure: control_means(results, protocol, measure) for measure in (HIT_RATE, MIOU_TP)}
+    head = [f"Tables 2 and 3, {protocol}, means", *(_HEADS[measure] for measure in MEASURES)]
+    methods = [method for method in results.methods if any(method in items for items in means.values())]
     rows = [
-        [METHODS[method].title, *(_mean(items.get(method), len(results.tasks)) for items in scored.values())]
+        [LOCALIZED[method].title, *(number(items.get(method, Estimate()).value) for items in means.values())]
         for method in methods
     ]
+    for control in (CONTROLS[name] for name in (CHANCE, CENTRE, PRIOR)):
+        of_control = [next(iter(controls.get(measure, {}).get(control, {}).values()), None) for measure in MEASURES]
+        if any(of_control):
+            rows.append([f"Control: {control}", *(number((estimate or Estimate()).value) for estimate in of_control)])
     yield from _columns(head, rows)
+    if covered := _covered(results, protocol):
+        yield from wrap(f"Means over the tasks that every method defines: {covered}.", WIDTH)
+    if protocol in results.controls:
+        for metric, name in CONTROL_MEASURES.items():
+            below = ", ".join(map(title, below_prior(results.controls[protocol].added_value, metric)))
+            yield from wrap(f"Do not beat the location prior in {name}: {below or 'none'}.", WIDTH)
 
 
-def _mean(item: Localization | None, tasks: int) -> str:
-    """The mean over the tasks, and how many of them it covers where it is not all."""
-    if item is None:
-        return UNDEFINED
-    return number(item.mean.value) + ("" if len(item.covered) == tasks else f" ({len(item.covered)} of {tasks})")
+def _covered(results: Results, protocol: str) -> str:
+    """How many of the tasks the means of a measure cover, where that is not all."""
+    counts = {measure: len(results.shared_tasks(protocol, measure)) for measure in MEASURES}
+    fewer = [(measure, count) for measure, count in counts.items() if count not in (0, len(results.tasks))]
+    return ", ".join(f"{count} of {len(results.tasks)} ({_HEADS[measure]})" for measure, count in fewer)
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

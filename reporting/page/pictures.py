@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from cxr.files import InputError
-from cxr.names import METHODS, localization_folder
+from cxr.names import LOCALIZED, localization_folder
 from reporting.curves import MIOU_CURVE
 from reporting.localization_results import MIOU_ALL, MIOU_TP
 from reporting.results import Results
@@ -56,7 +56,7 @@ def curve_pictures(results: Results, missing: list[str]) -> list[Picture]:
     absent: dict[Path, list[str]] = {}
     for path, _ in places:
         if not path.exists():
-            folder = next(parent.parent for parent in path.parents if parent.name in METHODS)
+            folder = next(parent.parent for parent in path.parents if parent.name in LOCALIZED)
             absent.setdefault(folder, []).append(str(path.relative_to(folder)))
     for folder, names in absent.items():
         missing.append(f"{folder}: no {', '.join(names)}; made by python evalLocalization.py RESULTS...")
@@ -71,7 +71,7 @@ def _curve_places(results: Results) -> Iterator[tuple[Path, str]]:
             for measure, below in ((MIOU_TP, ""), (MIOU_ALL, "tp_fp_fn")):
                 if model is not None and (protocol, method, measure) in results.localization:
                     folder = localization_folder(model.folder, protocol, method) / below
-                    yield folder / f"{MIOU_CURVE}.png", f"{METHODS[method].title}, {protocol} protocol, {measure}"
+                    yield folder / f"{MIOU_CURVE}.png", f"{LOCALIZED[method].title}, {protocol} protocol, {measure}"
 
 
 def _picture(path: Path, title: str, alt: str) -> Picture:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.names import METHODS
+from cxr.names import LOCALIZED
 from reporting.format import UNDEFINED, Block, Cell, Table, interval, number, plain
 from reporting.label_words import means
 from reporting.localization_results import HIT_RATE, MIOU_ALL, MIOU_TP
+from reporting.localization_tables import CONTROL_BLOCK, column_title, not_in_paper
 from reporting.numbers import Estimate
 from reporting.paper import MEAN, Paper
-from reporting.paper_tables import METRICS, column_title, of_dataset
+from reporting.paper_tables import METRICS, of_dataset
 from reporting.results import Results
 
 _MEASURES = {
@@ -48,15 +49,15 @@ def _with_rows(table: Table, rows: tuple[tuple[Cell, ...], ...]) -> Table:
 
 
 def _localization_differences(table: Table, results: Results) -> tuple[tuple[Cell, ...], ...]:
-    titles = [METHODS[method].title for method in results.methods]
-    ours, theirs = table.data[titles], table.data[[f"Paper: {title}" for title in titles]]
-    names, protocol = table.data.iloc[:, 0], table.name.partition("_")[2]
-    differences = ours.to_numpy(float) - theirs.to_numpy(float)
+    titles = [LOCALIZED[method].title for method in results.methods]
+    controls = {row[0].text for block in table.blocks if block.heading == CONTROL_BLOCK for row in block.rows}
+    data = table.data[~table.data.iloc[:, 0].isin(controls)]
+    names, protocol = data.iloc[:, 0], table.name.partition("_")[2]
+    differences = data[titles].to_numpy(float) - data[[f"Paper: {title}" for title in titles]].to_numpy(float)
     for row, name in enumerate(names):
-        scored = results.scored(protocol, HIT_RATE if name == MEAN else name)
-        for place, method in enumerate(results.methods):
-            if method in scored and len(scored[method].covered) < len(results.tasks):
-                differences[row, place] = math.nan
+        measure = HIT_RATE if name == MEAN else name
+        if measure in _MEASURES and len(results.shared_tasks(protocol, measure)) < len(results.tasks):
+            differences[row] = math.nan
     return _rows(names, differences)
 
 
@@ -110,15 +111,24 @@ def localization_tables(results: Results, dataset: str = "") -> list[Table]:
     return [_localization_table(results, protocol, dataset) for protocol in results.protocols]
 
 
+def _mean_notes(results: Results, protocol: str, measure: str) -> list[str]:
+    shared, tasks = results.shared_tasks(protocol, measure), results.tasks
+    if len(shared) in (0, len(tasks)):
+        return []
+    return [f"{measure}: means over the {len(shared)} of {len(tasks)} pathologies that every method defines."]
+
+
 def _localization_table(results: Results, protocol: str, dataset: str) -> Table:
     scored = {measure: results.scored(protocol, measure) for measure in _MEASURES}
-    shown = [method for method in METHODS if any(method in items for items in scored.values())]
+    shown = [method for method in LOCALIZED if any(method in items for items in scored.values())]
     blocks, records = [], []
     for measure, meaning in _MEASURES.items():
-        rows = []
+        rows, means_of = [], results.localization_means(protocol, measure)
         for task in (*sorted(results.tasks), MEAN):
             items = [scored[measure].get(method) for method in shown]
-            estimates = [item and (item.mean if task == MEAN else item.of(task)) or Estimate() for item in items]
+            estimates = [item and item.of(task) or Estimate() for item in items]
+            if task == MEAN:
+                estimates = [means_of.get(method, Estimate()) for method in shown]
             films = sorted({item.films[task] for item in items if item and task in item.films})
             name = results.labels.label_of(task) + (f" ({', '.join(map(str, films))} films)" if films else "")
             rows.append((Cell(name, bold=task == MEAN), *plain(*(interval(*estimate) for estimate in estimates))))
@@ -131,6 +141,6 @@ def _localization_table(results: Results, protocol: str, dataset: str) -> Table:
         f"Values and 95% bootstrap intervals, test films{of_dataset(dataset)}; {UNDEFINED} where no film has it.",
         ("Pathology", *map(column_title, shown)),
         tuple(blocks),
-        ("† not in the paper.",) if any(not METHODS[method].in_paper for method in shown) else (),
+        (*(note for measure in _MEASURES for note in _mean_notes(results, protocol, measure)), *not_in_paper(shown)),
         pd.DataFrame(records, columns=["Measure", "Pathology", *bounds]),
     )

@@ -142,7 +142,7 @@ def of_films(paths, patients=()):
 
 def test_units():
     assert film_units(of_films(["a.png", "b.png"]), "film").tolist() == [0, 1]
-    assert film_units(of_films(["a.png", "b.png", "c.png"], ["y", "x", "y"]), "patient").tolist() == [1, 0, 1]
+    assert film_units(of_films(["a.png", "b.png", "c.png"], ["y", "x", "y"]), "patient").tolist() == [0, 1, 0]
     with pytest.raises(InputError, match="b.png: its patient is unknown"):
         film_units(of_films(["patient1/a.png", "b.png"]), "patient")
     with pytest.raises(ValueError, match="study"):

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -105,7 +106,7 @@ def test_table_against_a_brute_force_bootstrap():
     calibration = fit_calibration(validation)
     table = recalibration_table(test, calibration, resamples=40, seed=3, unit="patient")
     after = calibrated(test, calibration)
-    units = np.unique(test.patients, return_inverse=True)[1]
+    units = pd.factorize(np.array(test.patients, object))[0]
     weights = np.concatenate(list(resample_weights(units, 40, 3)), axis=1).astype(int)
     for metric, function in (("brier", brier_score), ("ece", expected_calibration_error)):
         samples = []

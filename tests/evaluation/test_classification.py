@@ -77,7 +77,7 @@ def test_intervals_of_labels_and_means_by_brute_force(unit):
     test, resamples = simulate(60), 40
     table = classification_table(test, youden_thresholds(simulate(seed=1)), resamples=resamples, seed=9, unit=unit)
     units = (
-        np.arange(60) if unit == "film" else np.unique([p.split("/")[0] for p in test.paths], return_inverse=True)[1]
+        np.arange(60) if unit == "film" else pd.factorize(np.array([p.split("/")[0] for p in test.paths], object))[0]
     )
     weights = np.concatenate(list(resample_weights(units, resamples, 9)), axis=1).astype(int)
     samples = np.empty((14, resamples))
@@ -232,8 +232,7 @@ def test_a_label_counts_the_films_that_are_labelled_with_it(unit):
     table = classification_table(test, thresholds, resamples=60, seed=2, unit=unit)
     assert list(table.label.unique()) == ["Mass", "Nodule", "Effusion", "Mean (3)", "Mean (Lung 2)"]
     units = np.arange(200) // (1 if unit == "film" else 3)
-    order = np.unique([f"p{u}" for u in units], return_inverse=True)[1] if unit == "patient" else units
-    weights = np.concatenate(list(resample_weights(order, 60, 2)), axis=1).astype(int)
+    weights = np.concatenate(list(resample_weights(units, 60, 2)), axis=1).astype(int)
     for i, name in enumerate(("Mass", "Nodule")):
         known = ~np.isnan(test.labels[:, i])
         labels, scores = test.labels[known, i], test.probabilities[known, i]

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -86,7 +87,7 @@ def test_mean_rows_equal_a_bootstrap_by_brute_force(unit):
     a, b = models(0.2, films_per_patient=3)
     margin, resamples = 0.02, 60
     rows = rows_of(equivalence(a, b, margin=margin, resamples=resamples, seed=5, unit=unit))
-    units = np.arange(FILMS) if unit == "film" else np.unique(a.patients, return_inverse=True)[1]
+    units = np.arange(FILMS) if unit == "film" else pd.factorize(np.array(a.patients, object))[0]
     weights = np.concatenate(list(resample_weights(units, resamples, 5)), axis=1)
     samples = []
     for weight in weights.T.astype(int):

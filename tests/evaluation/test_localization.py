@@ -9,7 +9,8 @@ from cxr.heat_maps import HeatMap
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation import localization
-from evaluation.localization import bootstrap, human_hits, paired_differences, score_maps, summarise
+from evaluation.film_statistics import bootstrap, of_films, paired_differences, summarise, write_results
+from evaluation.localization import human_hits, score_maps
 
 TASKS = CHEXPERT.task_names
 A, B, C, D = (f"patient{number}_study1_view1_frontal" for number in (1, 2, 3, 4))
@@ -121,7 +122,7 @@ def test_bootstrap_means_leave_undefined_films_out():
     rng = np.random.default_rng(0)
     films = pd.DataFrame(rng.random((9, 3)), columns=["a", "b", "c"]).mask(rng.random((9, 3)) < 0.4)
     films["c"] = np.nan
-    resampled = bootstrap(films, resamples=300, seed=5)
+    resampled = bootstrap(films, of_films(len(films), resamples=300, seed=5))
     stream, at = np.random.default_rng(5), 0
     drawn = [stream.integers(0, 9, 9) for _ in range(300)]
     for at, rows in enumerate(drawn):
@@ -141,7 +142,7 @@ def test_paired_differences_against_a_loop():
     a = pd.DataFrame(rng.random((12, 2)), columns=["a", "b"])
     b = a * 0.8 + 0.02 * rng.random((12, 2))
     b.loc[3, "a"] = np.nan
-    table = paired_differences(a, b, resamples=400, seed=2).set_index("name")
+    table = paired_differences(a, b, of_films(12, resamples=400, seed=2)).set_index("name")
     stream = np.random.default_rng(2)
     drawn = [stream.integers(0, 12, 12) for _ in range(400)]
     loop = pd.DataFrame([a.iloc[rows].mean() - b.iloc[rows].mean() for rows in drawn])
@@ -157,7 +158,7 @@ def test_paired_differences_against_a_loop():
 def test_paired_differences_need_the_same_films():
     a = pd.DataFrame({"a": [0.1, 0.2]}, index=[A, B])
     with pytest.raises(InputError, match="same films"):
-        paired_differences(a, a.set_axis([A, C]), resamples=10, seed=0)
+        paired_differences(a, a.set_axis([A, C]), of_films(2, resamples=10, seed=0))
 
 
 def test_human_points():
@@ -235,9 +236,9 @@ def test_several_thresholds_at_once_are_each_alone(scores):
 
 def test_summaries_made_of_boxes_say_so(tmp_path):
     per_film = pd.DataFrame({"Mass": [0.2, 0.4], "Nodule": [0.1, np.nan]}, index=["A", "B"])
-    options = {"resamples": 5, "seed": 0}
-    boxed = localization.write_results(tmp_path, "iou", per_film, **options, kinds={"Mass": "box", "Nodule": "mask"})
+    draws = of_films(2, resamples=5, seed=0)
+    boxed = write_results(tmp_path, "iou", per_film, draws, kinds={"Mass": "box", "Nodule": "mask"})
     assert list(boxed["kind"]) == ["box", "mask", "box/mask"]
-    plain = localization.write_results(tmp_path, "iou", per_film, **options, kinds=dict.fromkeys(per_film, "mask"))
+    plain = write_results(tmp_path, "iou", per_film, draws, kinds=dict.fromkeys(per_film, "mask"))
     assert list(plain.columns) == ["name", "lower", "mean", "upper"]
     pd.testing.assert_frame_equal(boxed[plain.columns], plain)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr.labels import LabelSet
@@ -55,7 +56,7 @@ def slow(metric, labels, scores, threshold):
 )
 def test_rows_against_a_brute_force_bootstrap_of_patients(predictions, metric, rule, thresholds):
     table = subgroup_table(predictions, THRESHOLDS, {"Sex": SEXES}, resamples=30, seed=2)
-    units = np.unique(predictions.patients, return_inverse=True)[1]
+    units = pd.factorize(np.array(predictions.patients, object))[0]
     weights = np.concatenate(list(resample_weights(units, 30, 2)), axis=1).astype(int)
     everyone = [np.arange(FILMS), *(np.repeat(np.arange(FILMS), weight) for weight in weights.T)]
 

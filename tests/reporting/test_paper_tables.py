@@ -10,8 +10,9 @@ from cxr.labels import CHEXPERT
 from cxr.tables import write_csv
 from reporting.format import Block, Cell, Table, interval, number, plain, ranked, to_latex, to_markdown, write_table
 from reporting.label_tables import comparison_table, table1_per_label
+from reporting.localization_tables import table2, table3
 from reporting.paper import read_paper
-from reporting.paper_tables import table1, table2, table3
+from reporting.paper_tables import table1
 from reporting.reading import read_results
 from tests.reporting.result_files import write_measure
 
@@ -198,7 +199,8 @@ class TestLocalizationTables:
         table = table2(read_results(folder), "corrected", PAPER)
         assert rows_of(table)["Edema"][1] == Cell("–")
         notes = "\n".join(table.notes)
-        assert "MedicalPatchNet (Raw): mean over 9 of 10 pathologies; no film to score for Edema." in notes
+        assert "MedicalPatchNet (Raw): no film to score for Edema." in notes
+        assert "Means over the 9 of 10 pathologies that every method defines" in notes
         assert "Edema: the methods were scored on different numbers of films" in notes
 
     def test_a_method_that_was_not_scored_is_a_column_of_dashes(self, folder):
