@@ -34,7 +34,7 @@ from models.patch_net import MedicalPatchNet
 from models.weights_folder import config_of, weights_file
 from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
-from saliency.export import HeatMapExport, export_film
+from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
 from saliency.recorded_stages import make_recorded_reference
 from training.distributed import ProcessGroup
@@ -241,14 +241,13 @@ def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey
         left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[of.group.rank :: of.group.world_size]
         for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not of.group.is_main):
-            for path in files[index]:
-                if not stage.holds(path):  # of another network or other films, or damaged
-                    path.unlink(missing_ok=True)
+            lost = [path for path in files[index] if not stage.holds(path)]  # other films, damaged, or not noted yet
+            of_film = widened_by_lost(export, films.ids[index], lost, films.label_set)
             film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
             view = projection_of(films.views[index])
-            export_film(export, of.model, film, films.ids[index], labels, view)
+            export_film(of_film, of.model, film, films.ids[index], labels, view)
             stage.wrote(*files[index])
         of.group.barrier()
     kinds = f"{split}; {', '.join(export.methods)}"

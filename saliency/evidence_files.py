@@ -115,6 +115,15 @@ def holds_evidence(
     return {f"{_kind_of(method)} {task}" for method in methods for task in tasks} <= stored
 
 
+def held_evidence(path: Path) -> list[tuple[str, str]]:
+    """(kind, task) of the evidence in a file: a CAM, or `raw` for the grid of all evidence maps. None when damaged."""
+    try:
+        names = [name.partition(" ") for name in array_names(path)]
+    except InputError:
+        return []
+    return [("raw" if kind == _GRID else kind, task) for kind, _, task in names if kind in (_GRID, *CAMS) and task]
+
+
 class EvidenceFolder:
     """The evidence files of a folder as a source of one method's heat maps, like a folder of pickles."""
 

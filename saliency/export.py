@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,9 +15,9 @@ from cxr.dataset import network_input
 from cxr.files import InputError, place
 from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import to_unit
-from cxr.labels import positions
+from cxr.labels import LabelSet, positions
 from cxr.names import Protocol, evidence_folder, heat_map_folder
-from saliency.evidence_files import SUFFIX, FilmLabels, holds_evidence, write_evidence
+from saliency.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
 from saliency.folded_network import PatchNetwork, evaluating
 
@@ -72,6 +72,22 @@ class HeatMapExport:
             for method in self.methods
             for task in tasks
         )
+
+
+def widened_by_lost(export: HeatMapExport, film_id: str, lost: Sequence[Path], label_set: LabelSet) -> HeatMapExport:
+    """Removes a film's files that are to be made again; returns the export with all evidence that one of them held.
+
+    Evidence of other methods and tasks lies in the same file, as of a run that was killed after adding to it.
+    """
+    methods, tasks = dict.fromkeys(export.methods), dict(export.tasks)
+    for path in lost:
+        if not export.pickles and path.is_file():
+            held = held_evidence(path)
+            methods |= dict.fromkeys(method for method, _ in held)
+            labels = {label_set.label_of(task): task for _, task in held}
+            tasks |= {label: task for label, task in labels.items() if label in label_set.names}
+        path.unlink(missing_ok=True)
+    return replace(export, methods=tuple(methods), tasks=tasks)
 
 
 def export_film(

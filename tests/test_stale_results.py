@@ -127,11 +127,9 @@ def test_protocols_one_after_the_other_both_remain(tmp_path, tiny_chexpert, chex
     written = []
     for protocol in ("published", "corrected"):
         assert evaluate(weights, tiny_chexpert, chexlocalize, one_by_one, "--protocols", protocol) == 0
-        assert localize(one_by_one, chexlocalize) == 0
         written.append({path: path.stat().st_mtime_ns for path in published.iterdir()})
     assert written[0] == written[1] and len(written[0]) == 2 * FILMS * 5
     assert evaluate(weights, tiny_chexpert, chexlocalize, at_once, "--protocols", "published", "corrected") == 0
-    assert localize(at_once, chexlocalize) == 0
     assert contents(one_by_one) == contents(at_once)
     stage = json.loads((one_by_one / "run.json").read_text())["stages"]["heat_maps_test"]
     assert len(stage["outputs"]) == 2 * len(written[0])
@@ -150,6 +148,35 @@ def test_labels_one_after_the_other_all_remain(results, tiny_chexpert, chexlocal
         for path in (at_once / "evidence/test").glob("*.npz"):
             ours, theirs = (np.load(folder / f"evidence/test/{path.name}") for folder in (one_by_one, at_once))
             assert sorted(ours) == sorted(theirs) and len(ours.files) == 16
+
+
+def test_a_kill_after_evidence_was_added_to_a_file_loses_nothing_of_it(
+    tmp_path, tiny_chexpert, chexlocalize, weights, monkeypatch
+):
+    """The file with both methods lies there and is not noted yet."""
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    arguments = (weights, tiny_chexpert, chexlocalize)
+    assert evaluate(*arguments, killed, "--no-pickles", "--all-labels") == 0
+    assert evaluate(*arguments, undisturbed, "--no-pickles", "--all-labels", "--heatmaps", "raw", "gradcam") == 0
+
+    class Killed(BaseException):
+        pass
+
+    def dying(stage, *paths):
+        raise Killed
+
+    monkeypatch.setattr(Stage, "wrote", dying)
+    with pytest.raises(Killed):
+        evaluate(*arguments, killed, "--no-pickles", "--heatmaps", "gradcam")
+    monkeypatch.undo()
+    assert evaluate(*arguments, killed, "--no-pickles", "--heatmaps", "gradcam") == 0
+    files = sorted((undisturbed / "evidence").rglob("*.npz"))
+    assert len(files) == 2 * FILMS
+    for path in files:
+        ours, whole = (np.load(path), np.load(killed / path.relative_to(undisturbed)))
+        grids = [name for name in ours.files if name.startswith("grid ")]
+        assert len(grids) == 14 and all(np.array_equal(ours[name], whole[name]) for name in grids)
+        assert "gradcam Edema" in whole.files
 
 
 def test_unfinished_or_missing_maps_are_not_scored(results, chexlocalize, capsys):

@@ -11,6 +11,7 @@ or printed.
 
 from __future__ import annotations
 
+import os
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,13 +57,26 @@ def read_pickle(
     machine = _Machine(builders, persistent)
     position = 0
     try:
-        for opcode, argument, at in pickletools.genops(file):
+        for opcode, argument, at in pickletools.genops(_Bounded(file)):  # type: ignore[arg-type]
             position = at or 0
             machine.step(opcode.name, argument)
         return machine.result()
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = str(error) if isinstance(error, _Wrong) else "no opcode with its arguments"
         raise Damaged(f"byte {position}: {reason}") from None
+
+
+class _Bounded:
+    """A file whose reads take no more memory than it has bytes left: Python reserves as much as a read asks for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.readline, self.tell = file.readline, file.tell
+        self._file, position = file, file.tell()
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(position)
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(count if count <= 4096 else min(count, max(self._end - self.tell(), 0)))
 
 
 class _Wrong(ValueError):

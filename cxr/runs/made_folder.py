@@ -53,7 +53,8 @@ def _listed(path: Path) -> list[str]:
 
 def _is_below(name: str) -> bool:
     parts = Path(name).parts
-    return bool(parts) and "\0" not in name and not os.path.isabs(name) and ".." not in parts
+    is_path = bool(parts) and "\0" not in name and max(map(len, parts)) < 256
+    return is_path and not os.path.isabs(name) and ".." not in parts
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:

@@ -56,7 +56,7 @@ def read_table(path: Path, form: TableFile) -> Any:
     if missing:
         raise InputError(
             f"{place(path)}: no column {', '.join(missing)}; is it the table of another release? "
-            f"The header has {', '.join(map(str, table.columns[:12]))}"
+            f"The header has {', '.join(map(quoted, table.columns[:12]))}"
         )
     table.attrs["file"] = str(path)
     return table

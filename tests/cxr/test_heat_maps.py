@@ -180,6 +180,8 @@ class LargerThanItsMemory:
         ({"gt": 0.5}, "gt is 0.5"),
         ({"cxr_dims": (0, 3)}, "cxr_dims is a tuple"),
         ({"cxr_dims": ...}, "no 'cxr_dims' in it"),
+        ({"cxr_dims": (10**5, 10**5)}, "cxr_dims: 100000 x 100000 pixels; the limit is 100 megapixels"),
+        ({"cxr_dims": (10**90, 1)}, "a number of 299 bits"),
     ],
 )
 def test_wrong_content_is_told_in_one_line(tmp_path, changes, words):

@@ -30,6 +30,7 @@ from saliency.evidence_files import EvidenceFolder, FilmLabels, write_evidence
 from saliency.film_maps import Evidence
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels, write_film
+from tests.soak import result_formats, set_formats
 from training.checkpoints import Checkpoints
 
 FILM = "patient64541_study1_view1_frontal"
@@ -194,6 +195,8 @@ def table(folder: Path, _: Path) -> Path:
 
 
 FORMATS: dict[str, Format] = {
+    **result_formats.FORMATS,
+    **set_formats.FORMATS,
     "heat map": (heat_map, lambda path: (read_heat_map(path), read_film_pixels(path))),
     "regions": (regions, read_ground_truth),
     "predictions": (predictions, read_predictions),

@@ -1,11 +1,12 @@
 """Mutants of a file, and what reading one comes to.
 
-Each mutant is read in a forked process with limits on seconds and memory, so that a crash of the interpreter is seen.
+Mutants are read in a forked process with limits on seconds and memory, so that a crash of the interpreter is seen.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import random
 import resource
@@ -56,42 +57,65 @@ def _position(size: int, rng: random.Random) -> int:
     return rng.randrange(size) if near is None else near + rng.randrange(4096)
 
 
-def outcome(read: Callable[[Path], object], path: Path) -> str:
-    """`read`, `refused: <line>`, or what went wrong, of a forked process that reads the file."""
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if not child:
-        _read_and_exit(read, path, sending)
-    os.close(sending)
-    with os.fdopen(receiving, errors="replace") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return f"died of {signal.Signals(os.WTERMSIG(status)).name}"
+def outcomes(read: Callable[[Path], object], prepare: Callable[[int], Path], count: int) -> list[str]:
+    """`read`, `refused: <line>`, or what went wrong, for each of the files `prepare(0)`, ..., `prepare(count - 1)`.
+
+    They are read in a forked process, and after one that ends it the others in the next process.
+    """
+    said: list[str] = []
+    while len(said) < count:
+        receiving, sending = os.pipe()
+        child = os.fork()
+        if not child:
+            _read_and_exit(read, prepare, range(len(said), count), sending)
+        os.close(sending)
+        with os.fdopen(receiving) as pipe:
+            lines = [json.loads(line) for line in pipe if line.endswith("\n")]
+        said += lines
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            said.append(f"died of {signal.Signals(os.WTERMSIG(status)).name}")
+        elif len(said) < count:
+            raise RuntimeError(f"the process that reads ended with {status}")
     return said
 
 
-def _read_and_exit(read: Callable[[Path], object], path: Path, sending: int) -> None:
-    errors = path.parent.with_name(f"{path.parent.name}.errors")
-    with open(errors, "w+") as out:
+def outcome(read: Callable[[Path], object], path: Path) -> str:
+    return outcomes(read, lambda _: path, 1)[0]
+
+
+def _read_and_exit(
+    read: Callable[[Path], object], prepare: Callable[[int], Path], numbers: range, sending: int
+) -> None:
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+    faulthandler.disable()
+    try:
+        with os.fdopen(sending, "w") as pipe:
+            for number in numbers:
+                path = prepare(number)
+                signal.alarm(SECONDS)
+                said = _said(read, path)
+                signal.alarm(0)
+                print(json.dumps(said[:20_000]), file=pipe, flush=True)
+    finally:
+        os._exit(0)
+
+
+def _said(read: Callable[[Path], object], path: Path) -> str:
+    with open(path.parent.with_name(f"{path.parent.name}.errors"), "w+") as out:
         sys.stdout = sys.stderr = out
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-        faulthandler.disable()
-        signal.alarm(SECONDS)
         try:
             code = cli.guarded(lambda _: (read(path), 0)[1])
             out.seek(0)
             lines = [line for line in out.read().splitlines() if not line.startswith("warning: ")]
-            said = "read" if code == 0 else f"refused: {NEXT_LINE.join(lines)}"
+            return "read" if code == 0 else f"refused: {NEXT_LINE.join(lines)}"
         except BaseException:
-            said = "traceback: " + traceback.format_exc()
-        os.write(sending, said.encode(errors="replace")[:60_000])
-        os._exit(0)
+            return "traceback: " + traceback.format_exc()
 
 
 def soak(name: str, folder: Path, chexpert: Path, mutants: int) -> None:
-    """Reads the good file and so many mutants of it; writes [number, outcome] of each (-1: the good one).
+    """Reads the good file and so many mutants of it; writes the outcome of each into `said.json`.
 
     For a process of its own that has not computed anything yet: what torch's threads hold does not survive a fork.
     """
@@ -99,18 +123,21 @@ def soak(name: str, folder: Path, chexpert: Path, mutants: int) -> None:
     good_folder, work = folder / "good", folder / "work"
     good_folder.mkdir()
     writing = outcome(lambda path: path.write_text(str(write(good_folder, chexpert))), folder / "path")
-    said = [[-1, writing]]
-    if writing == "read":
-        good = Path((folder / "path").read_text())
-        said = [[-1, outcome(read, good)]]
-        data, rng = good.read_bytes(), random.Random(f"13 {name}")
-        for number in range(mutants):
-            shutil.copytree(good_folder, work)
-            path = work / good.relative_to(good_folder)
-            path.write_bytes(mutant(data, rng))
-            said.append([number, outcome(read, path)])
-            shutil.rmtree(work)
-    write_json(folder / "said.json", said)
+    if writing != "read":
+        write_json(folder / "said.json", [writing])
+        return
+    good = Path((folder / "path").read_text())
+    data = good.read_bytes()
+
+    def prepare(number: int) -> Path:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(good_folder, work)
+        path = work / good.relative_to(good_folder)
+        if number:
+            path.write_bytes(mutant(data, random.Random(f"13 {name} {number}")))
+        return path
+
+    write_json(folder / "said.json", outcomes(read, prepare, mutants + 1))
 
 
 def is_one_line(said: str) -> bool:

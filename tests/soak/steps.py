@@ -16,10 +16,12 @@ HOLD_TIMES = ("run.json", "training.json", "history.jsonl", "report.html")
 
 @dataclass(frozen=True)
 class Step:
-    """arguments: from (folder of the undisturbed results, output). start: results copied to `model` in the output."""
+    """arguments: from (folder of the undisturbed results, output). needs: steps whose results it reads. start: the one
+    whose results are copied to `model` in the output."""
 
     script: str
     arguments: Callable[[Path, Path], list[object]]
+    needs: tuple[str, ...] = ()
     start: str = ""
 
 
@@ -33,35 +35,39 @@ STEPS = {
         "--output", out, "--patients", 20, "--workers", WORKERS]),
     "copies": Step("preprocessing.preProcCheXpert", lambda root, out: [
         "--chexpert", root / "demo/CheXpert-v1.0", "--chexlocalize", root / "demo/CheXlocalize",
-        "--output", out, "--size", 64, "--workers", WORKERS]),
+        "--output", out, "--size", 64, "--workers", WORKERS], ("demo",)),
     "packed": Step("preprocessing.preProcCheXpert", lambda root, out: [
         "--chexpert", root / "demo/CheXpert-v1.0", "--chexlocalize", root / "demo/CheXlocalize",
-        "--output", out, "--size", 64, "--workers", WORKERS, "--packed"]),
+        "--output", out, "--size", 64, "--workers", WORKERS, "--packed"], ("demo",)),
     "manifest": Step("preprocessing.makeManifest", lambda root, out: [
-        "--source", "chexlocalize", root / "demo/CheXlocalize", "--output", out]),
+        "--source", "chexlocalize", root / "demo/CheXlocalize", "--output", out], ("demo",)),
     "films": Step("preprocessing.preProcFilms", lambda root, out: [
         "--manifest", root / "manifest", "--films", root / "demo/CheXlocalize", "--output", out, "--size", 64,
-        "--workers", WORKERS]),
+        "--workers", WORKERS], ("manifest",)),
     "trained": Step("trainClassification", lambda root, out: [
         "--data", root / "copies", "--output", out, "--no-evaluation", *SMALL, "--epochs", 2, "--batch-size", 4,
-        "--workers", WORKERS, *DEVICE]),
-    "converted": Step("convertWeights", lambda root, out: ["convert", root / "trained", out]),
+        "--workers", WORKERS, *DEVICE], ("copies",)),
+    "converted": Step("convertWeights", lambda root, out: ["convert", root / "trained", out], ("trained",)),
+    "fitted": Step("fitAggregation", lambda root, out: [
+        "--weights", root / "trained", "--data", root / "copies", "--output", out, "--batch-size", 4,
+        "--workers", WORKERS, *DEVICE], ("trained",)),
     "evaluated": Step("evalClassification", lambda root, out: [
         "--weights", root / "trained", "--data", root / "copies", "--chexlocalize", root / "demo/CheXlocalize",
         "--output", out, "--steps-per-patch", 1, "--resamples", 20, "--protocols", "corrected",
-        "--workers", WORKERS, *DEVICE]),
+        "--workers", WORKERS, *DEVICE], ("trained",)),
     "localized": Step("evalLocalization", lambda root, out: [
         out / "model", "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20,
-        "--workers", WORKERS], "evaluated"),
+        "--workers", WORKERS], ("evaluated",), "evaluated"),
     "tuned": Step("tune_heatmap_threshold_opt", lambda root, out: [
         "--map_dir", root / MAPS / "val/raw", "--gt_path", root / f"{TRUTH}_val.json", "--save_dir", out,
-        "--workers", WORKERS]),
+        "--workers", WORKERS], ("evaluated",)),
     "scored": Step("evalLocalization", lambda root, out: [
         "--metric", "iou", "--map_dir", root / MAPS / "test/raw", "--gt_path", root / f"{TRUTH}_test.json",
-        "--save_dir", out, "--resamples", 20, "--workers", WORKERS]),
+        "--save_dir", out, "--resamples", 20, "--workers", WORKERS], ("evaluated",)),
     "predicted": Step("predictImage", lambda root, out: [
-        root / "copies/valid", "--weights", root / "trained", "--output", out, "--workers", WORKERS, *DEVICE]),
-    "reported": Step("makeReport", lambda root, out: [root / "localized", "--output", out]),
+        root / "copies/valid", "--weights", root / "trained", "--output", out, "--batch-size", 2,
+        "--workers", WORKERS, *DEVICE], ("trained",)),
+    "reported": Step("makeReport", lambda root, out: [root / "localized", "--output", out], ("localized",)),
 }  # fmt: skip
 
 

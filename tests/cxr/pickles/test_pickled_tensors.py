@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import time
+import tracemalloc
 from collections import OrderedDict
 
 import numpy as np
@@ -225,7 +226,7 @@ def test_bombs_end_soon_and_small(data):
 
 def test_deep_tuples_as_keys_are_not_hashed():
     with pytest.raises(Refused, match="dict key"):
-        read(b"}(" + b")" + b"\x85" * 1_000_000 + b"Nu.")
+        read(b"}(" + b")" + b"\x85" * 300_000 + b"Nu.")
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -265,3 +266,28 @@ def test_the_reader_takes_no_unpickler(monkeypatch):
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
         monkeypatch.setattr(module, name, never)
     assert np.array_equal(read(data)["a"].values, GOOD["tensors"]["a"].numpy())
+
+
+LENGTHS = {
+    "BINBYTES": b"B\xff\xff\xff\xff",
+    "BINUNICODE": b"X\xff\xff\xff\xff",
+    "LONG4": b"\x8b\xff\xff\xff\x7f",
+    "BINSTRING": b"T\xff\xff\xff\x7f",
+    "BINBYTES8": b"\x8e" + struct.pack("<Q", 2**40),
+    "BINUNICODE8": b"\x8d" + struct.pack("<Q", 2**40),
+    "BYTEARRAY8": b"\x96" + struct.pack("<Q", 2**40),
+}
+
+
+@pytest.mark.parametrize("opcode", LENGTHS)
+def test_a_length_that_the_file_does_not_have_reserves_no_memory(tmp_path, opcode):
+    """Python's files reserve what a read asks for: four gigabytes for five bytes of a pickle."""
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + LENGTHS[opcode] + b"abc.")
+    with open(tmp_path / "a.pkl", "rb") as file:
+        tracemalloc.start()
+        try:
+            with pytest.raises((Damaged, Refused)):
+                read_tensor_pickle(file)
+            assert tracemalloc.get_traced_memory()[1] < 200_000
+        finally:
+            tracemalloc.stop()

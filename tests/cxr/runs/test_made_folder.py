@@ -61,7 +61,7 @@ def test_files_of_a_run_that_was_killed_while_it_moved_them_are_known_to_the_nex
     assert content(tmp_path) == {"f": "3"} and sorted(os.listdir(tmp_path)) == ["f", "list.json"]
 
 
-@pytest.mark.parametrize("files", [3, [3], ["../a"], ["/a"], [""], ["a\0"], None])
+@pytest.mark.parametrize("files", [3, [3], ["../a"], ["/a"], [""], ["a\0"], ["a" * 256], None])
 def test_a_list_of_another_kind_is_refused_and_removes_nothing(tmp_path, files):
     folder = tmp_path / "made"
     folder.mkdir()
