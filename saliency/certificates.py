@@ -37,7 +37,7 @@ class ContributingNetwork(PatchNetwork, Protocol):
 
 @dataclass(frozen=True)
 class Certificates:
-    """aggregation: name. films: number of films measured.
+    """aggregation: name. films: number of films measured. declared_linear: whether its class calls itself linear.
 
     The errors are the largest over films and labels, as shares of the largest value of the label: |sum of contributions
     - logit|, |contribution in a composite - contribution in the patch's own film|, |logit of the mean of two films'
@@ -49,6 +49,7 @@ class Certificates:
     complete_error: float
     local_error: float
     linear_error: float
+    declared_linear: bool = True
 
     @property
     def complete(self) -> bool:
@@ -60,7 +61,8 @@ class Certificates:
 
     @property
     def linear(self) -> bool:
-        return self.linear_error <= TOLERANCE
+        """Whether it is declared and holds: films that hardly differ bend no function."""
+        return self.declared_linear and self.linear_error <= TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
         """The errors and the verdicts, as `run.json` and `config.json` hold them."""
@@ -89,8 +91,8 @@ def measure_certificates(model: ContributingNetwork, images: Tensor) -> Certific
         ]
     errors, scales = (torch.stack(part).amax(dim=0) for part in zip(*pairs, strict=True))  # (3, C) each
     complete, local, linear = _shares(errors, scales).amax(dim=1).tolist()
-    made = Certificates(aggregation_name(model), len(images), complete, local, linear)
-    if is_linear(model) and not made.linear:
+    made = Certificates(aggregation_name(model), len(images), complete, local, linear, is_linear(model))
+    if made.declared_linear and not made.linear:
         raise InputError(
             f"aggregation {quoted(made.aggregation)} calls itself linear and is not (off by {linear:.1e} of its "
             "logits); set linear=False in its class"

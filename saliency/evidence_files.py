@@ -17,13 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxr.files import InputError, place, printable, replacing
+from cxr.files import InputError, place, printable, read_json, replacing
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
 from cxr.images import Crop, resize
-from cxr.names import METHODS, REFERENCE, RELATIVE, Protocol, evidence_folder, heat_map_folder, reference_file
+from cxr.names import (
+    METHODS,
+    REFERENCE,
+    RELATIVE,
+    RUN_RECORD,
+    Protocol,
+    evidence_folder,
+    heat_map_folder,
+    reference_file,
+)
 from saliency.cam import CAMS
 from saliency.evidence_facts import WAY_OUT, Facts, FilmLabels, require_same
-from saliency.film_maps import Evidence, check_methods, film_maps
+from saliency.film_maps import NEEDS_LINEAR, Evidence, check_methods, film_maps
 from saliency.npz import array_names, read_arrays
 from saliency.patch_maps import check_stride
 from saliency.reference import Reference, read_reference
@@ -205,14 +214,16 @@ class EvidenceFolder:
     def kinds(folder: Path) -> list[tuple[Protocol, str]]:
         """(protocol, method) of all maps that a folder `evidence/<split>` gives, sorted.
 
-        Relative maps only beside a reference, and of patch maps the published ones only without a stride. Raises
-        InputError when there are none.
+        Relative maps only beside a reference, scaled ones only of a linear aggregation, and of patch maps the published
+        ones only without a stride. Raises InputError when there are none.
         """
         paths = evidence_files(folder)
         kinds = {name.partition(" ")[0] for path in paths for name in array_names(path)}
-        has_reference = reference_file(Path(folder).parent.parent).is_file()
+        results = Path(folder).parent.parent
+        lacking = set() if reference_file(results).is_file() else {RELATIVE}
+        lacking |= set() if recorded_linear(results) else set(NEEDS_LINEAR)
         has_gaps = _GRID in kinds and any(read_facts(path).stride > 1 for path in paths)
-        methods = [m for m in METHODS if _kind_of(m) in kinds and (m != RELATIVE or has_reference)]
+        methods = [m for m in METHODS if _kind_of(m) in kinds and m not in lacking]
         pairs = ((protocol, method) for method in methods for protocol in METHODS[method].protocols)
         return sorted(pair for pair in pairs if pair[0] != "published" or _kind_of(pair[1]) != _GRID or not has_gaps)
 
@@ -250,9 +261,19 @@ def heat_map_source(results: Path, protocol: Protocol, split: str, method: str, 
         return HeatMapFolder(pickles, tasks)
     if method in METHODS and protocol not in METHODS[method].protocols:
         raise InputError(f"{place(results)}: there are no {method} maps of the {protocol} protocol")
+    if method in NEEDS_LINEAR and not recorded_linear(results):
+        raise InputError(f"{place(results)}: no {method} maps: the network's aggregation is not linear ({RUN_RECORD})")
     reference = read_reference(reference_file(results)) if method == RELATIVE else None
     folder = evidence_folder(results, split)
     return EvidenceFolder(folder, method=method, protocol=protocol, tasks=tasks, reference=reference)
+
+
+def recorded_linear(results: Path) -> bool:
+    """Whether the aggregation of a results folder's network is certified linear; yes where nothing is recorded."""
+    path = Path(results) / RUN_RECORD
+    of_splits = read_json(path).get("certificates") if path.is_file() else None
+    measured = of_splits.values() if isinstance(of_splits, dict) else ()
+    return all(of_split.get("linear", True) is True for of_split in measured if isinstance(of_split, dict))
 
 
 def _kind_of(method: str) -> str:

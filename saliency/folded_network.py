@@ -51,8 +51,12 @@ def aggregation_name(model: PatchNetwork) -> str:
 
 
 def is_linear(model: PatchNetwork) -> bool:
-    """Whether the network's logits are affine in its patch logits, as its aggregation says; the mean's are."""
-    return getattr(getattr(model, "aggregation", None), "linear", True)
+    """Whether the network's logits are affine in its patch logits, as its aggregation says; not where it says nothing.
+
+    Without an aggregation they are the mean.
+    """
+    aggregation = getattr(model, "aggregation", None)
+    return aggregation is None or getattr(aggregation, "linear", False) is True
 
 
 def require_linear(model: PatchNetwork, what: str) -> None:

@@ -144,6 +144,19 @@ def test_test_films_and_baselines_are_refused_in_one_line(weights, data, tmp_pat
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
+def test_logits_that_overflow_and_weights_of_nan_are_refused_in_one_line(weights, data, tmp_path, capsys):
+    copy = shutil.copytree(weights, tmp_path / "copy")
+    for value, words in ((3e38, "train.csv, line 2: the network's patch logits are not finite"), (np.nan, "holds NaN")):
+        broken = load_model(weights)
+        with torch.no_grad():
+            broken.head.weight.fill_(value)
+        save_model(broken, copy)
+        assert fit(copy, data, tmp_path / "fitted") == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1, said
+        assert not (tmp_path / "fitted/model.safetensors").exists()
+
+
 def test_labels_of_neither_side_keep_the_mean(weights, data, tmp_path, capsys):
     for name in ("train.csv", "valid.csv"):
         table = pd.read_csv(data / name, dtype=str)

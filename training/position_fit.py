@@ -16,6 +16,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from cxr.dataset import FilmDataset
+from cxr.files import InputError
 from cxr.manifest import Films
 from training.engine import predict_films
 
@@ -85,10 +86,16 @@ def patch_logits_of(
     """(N, P, C) float32 of all films, of the unshifted patches, from one pass; 4 P C bytes per film stay in memory.
 
     network: with `patch_logits`, `image_size` and `labels`, as `models.patch_net.MedicalPatchNet` has them.
+    Raises InputError for a film whose logits are not finite.
     """
     dataset = FilmDataset(films, network.image_size)  # type: ignore[arg-type]
     reading = {"batch_size": batch_size, "workers": workers, "title": f"patch logits, {title}"}
     logits = predict_films(_PatchLogits(network), dataset, device, **reading)  # type: ignore[arg-type]
+    bad = (~logits.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        raise InputError(
+            f"{films.where(int(bad[0]))}: the network's patch logits are not finite; are its weights sound?"
+        )
     return logits.unflatten(1, (-1, len(network.labels))).numpy()  # type: ignore[arg-type]
 
 

@@ -133,6 +133,12 @@ def test_a_class_that_calls_itself_linear_and_is_not_is_refused_by_name():
     assert "\n" not in str(told.value)
 
 
+def test_films_that_are_all_the_same_make_nothing_linear():
+    same = films()[:1].expand(3, -1, -1, -1)
+    certificates = measure_certificates(network("gate"), same)
+    assert certificates.linear_error < 1e-4 and not certificates.linear
+
+
 def test_one_film_is_compared_with_its_negative():
     assert not measure_certificates(network("attention"), films()[:1]).local
     assert measure_certificates(network("gate"), films()[:1]).local
@@ -151,5 +157,6 @@ def test_verdicts_stand_beside_the_errors_in_json():
     content = measure_certificates(network("attention"), films()).to_json()
     assert content["complete"] is True and content["local"] is False and content["local_error"] > 1e-2
     assert set(content) == {
-        *("aggregation", "films", "complete", "complete_error", "local", "local_error", "linear", "linear_error")
+        *("aggregation", "films", "complete", "complete_error", "local", "local_error", "linear", "linear_error"),
+        "declared_linear",
     }
