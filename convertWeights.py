@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with locked(args.folder, depth=0) if args.folder.is_dir() else nullcontext():
             describe(args.folder, args.results)
-        print(f"{args.folder}: config.json and README.md now carry what was measured in {args.results}")
+            print(f"{args.folder}: config.json and README.md now carry what was measured in {args.results}")
+            share_reference(args.folder, args.results)
     return 0
 
 
@@ -55,19 +56,43 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def share_reference(folder: Path, results: Path) -> None:
+    """Copies the reference of relative maps from `results` beside the weights in `folder`, and prints what it did.
+
+    Raises InputError when it is of other weights, or was changed since it was made.
+    """
+    from cxr.names import reference_file
+    from cxr.runs.run_record import RunRecord
+    from models.checkpoint import load_model, weights_file
+    from saliency.reference import reference_of
+
+    path, model = reference_file(results), load_model(folder)
+    RunRecord(results).check_unchanged(path)
+    reference = reference_of(path, model, weights_file(folder))
+    if reference is None:
+        if model.patch_size < model.image_size:
+            print(f"{results}: no {path.name}, hence none beside the weights; evalClassification.py makes it with maps")
+        return
+    reference.save_beside(weights_file(folder))
+    print(f"{reference_file(folder)}: the mean film of each view, for relative maps of single films")
+
+
 def convert(source: Path, target: Path, patch_size: int | None = None) -> None:
     """Writes `source` in the other form to `target`, reads it back, compares every tensor, prints both sha256.
 
     Raises InputError when `source` cannot be read, `target` cannot hold it, or the tensors differ.
     """
     from cxr.files import InputError, place, sha256
+    from cxr.names import reference_file
     from models.checkpoint import load_model, read_tensors, save_model, weights_file
     from models.published import save_published
+    from saliency.reference import reference_of
 
     model = load_model(source, patch_size=patch_size)
     if source.is_file():
         origin = {"converted_from": source.name, "sha256": sha256(source), "note": _UNRECORDED}
         model.details.setdefault("training_data", origin)
+    reference = reference_of(reference_file(source), model, weights_file(source)) if source.is_dir() else None
     if target.suffix == ".pt":
         save_published(model, target)
     else:
@@ -78,6 +103,8 @@ def convert(source: Path, target: Path, patch_size: int | None = None) -> None:
     for path in (source, target):
         print(f"{sha256(weights_file(path))}  {weights_file(path)}")
     print(f"{len(written)} tensors, identical in both")
+    if reference is not None and not (target.is_dir() and reference.save_beside(weights_file(target))):
+        print(f"{reference_file(source)} belongs to {weights_file(source)} and is not carried over")
 
 
 if __name__ == "__main__":

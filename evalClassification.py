@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place
-from cxr.names import METHODS, PROTOCOLS
+from cxr.names import MAPS, METHODS, PROTOCOLS, SPLITS, predictions_file
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
     from training.distributed import ProcessGroup
@@ -28,12 +28,17 @@ python evalClassification.py --predictions results/MedicalPatchNet --resamples 1
 python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0 --margin 0.02
 python evalClassification.py --predictions results/MedicalPatchNet --data CheXpert-1024
 python evalClassification.py --weights savedModels/MedicalPatchNet --data nih-1024 --map nih
+python evalClassification.py --predictions results/MedicalPatchNet --predict-from grid
 """
+
+_PREDICT_FROM = {"unshifted": "", "grid": MAPS}
+"""Choice of --predict-from -> how the names of its files begin."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from cxr.runs.folder_lock import locked
+    from evaluation.recorded_tables import make_statistics
     from training.distributed import process_group
 
     device = cli.pick_device(args.device)
@@ -45,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.weights is not None:
             _use_network(args, device, folder, group)
         if group.is_main:
-            for line in _tables(folder, args.data, args.compare, args.margin, resampling):
+            for start in _sources(args, folder):
+                for line in make_statistics(folder, resampling, start):
+                    print(line)
+            for line in _tables_beside(folder, args.data, args.compare, args.margin, resampling):
                 print(line)
     return 0
 
@@ -55,7 +63,7 @@ def _use_network(args: argparse.Namespace, device: str, folder: Path, group: Pro
     from network_evaluation import chosen_methods, make_heat_maps, open_network, predict
 
     of = open_network(args.weights, args.patch_size, device, folder, cli.run_facts(args, device), group, args.map)
-    methods = chosen_methods(args.heatmaps, of.model, args.steps_per_patch, args.pickles)
+    methods = chosen_methods(args.heatmaps, of.model, args.steps_per_patch)
     predict(of, args.data, batch_size=args.batch_size, workers=args.workers)
     options = {name: getattr(args, name) for name in ("steps_per_patch", "batch_size", "pickles", "protocols")}
     if methods and args.chexlocalize is None:
@@ -71,6 +79,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--weights", "-loadPath", help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]"
     )
     source.add_argument("--predictions", type=cli.path, metavar="DIR", help="work from DIR/predictions_*.csv alone")
+    parser.add_argument("--predict-from", choices=tuple(_PREDICT_FROM),
+        help="with --predictions: those of the unshifted patches (default), or with grid those of the fine maps, "
+        "DIR/map_predictions_*.csv, whose tables are named map_*")  # fmt: skip
     _add_network(parser.add_argument_group("what needs the network").add_argument)
     _add_statistics(parser.add_argument_group("statistics").add_argument)
     cli.add_workers(parser)
@@ -83,6 +94,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--weights needs --data")
     if args.map is not None and args.weights is None:
         parser.error("--map needs --weights: saved predictions have their labels already")
+    if args.predict_from is not None and args.weights is not None:
+        parser.error("--predict-from is for --predictions; with --weights the tables of both are made")
+    if args.predict_from == "grid" and (args.data or args.compare):
+        parser.error("--predict-from grid: subgroups and comparisons are made of the unshifted predictions")
     if args.margin is not None and args.compare is None:
         parser.error("--margin needs --compare: the models that it is to hold for")
     if args.weights is not None and args.output is None:
@@ -111,7 +126,7 @@ def _add_network(add: Callable[..., argparse.Action]) -> None:
         help="needed for published .pt files: 64, or 512 for the baseline",
     )
     add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"],
-        help="auto: raw, scaled and (--no-pickles) relative of a patch network, the CAMs of a baseline")  # fmt: skip
+        help="auto: raw, scaled and relative of a patch network, the CAMs of a baseline")  # fmt: skip
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: bug for bug")
     add(
         "--steps-per-patch",
@@ -120,7 +135,12 @@ def _add_network(add: Callable[..., argparse.Action]) -> None:
         help="shifts of the patch grid per axis; a divisor of the patch size",
     )
     add("--all-labels", action="store_true", help="heat maps of all labels, not only of those with outlines")
-    add("--no-pickles", dest="pickles", action="store_false", help="small evidence files instead of heat-map pickles")
+    add(
+        "--no-pickles",
+        dest="pickles",
+        action="store_false",
+        help="evidence files alone, which all maps follow from",
+    )
     add(
         "--batch-size",
         "-bs",
@@ -146,16 +166,22 @@ def _add_statistics(add: Callable[..., argparse.Action]) -> None:
     )
 
 
-def _tables(
+def _sources(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Starts of the names of the predictions to make tables of; with a network, those of its maps where it has some."""
+    if args.weights is None:
+        return [_PREDICT_FROM[args.predict_from or "unshifted"]]
+    return ["", *([MAPS] if any(predictions_file(folder, split, MAPS).is_file() for split in SPLITS) else [])]
+
+
+def _tables_beside(
     folder: Path, data: Path | None, other: Path | None, margin: float | None, resampling: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Metrics; subgroups where the films' table is given, comparison with another folder, equivalence within a margin.
+    """Subgroups where the films' table is given, comparison with another folder, equivalence within a margin.
 
     Yields lines to print.
     """
-    from evaluation.recorded_tables import make_comparison, make_equivalence, make_statistics, make_subgroups
+    from evaluation.recorded_tables import make_comparison, make_equivalence, make_subgroups
 
-    yield from make_statistics(folder, resampling)
     if data is not None:
         yield from make_subgroups(folder, data, resamples=resampling["resamples"], seed=resampling["seed"])
     if other is not None:

@@ -93,6 +93,7 @@ def _tables(results: Results, dataset: str) -> list[Table]:
     from reporting.control_tables import control_tables
     from reporting.label_tables import comparison_table, table1_per_label
     from reporting.localization_tables import table2, table3
+    from reporting.map_predictions_table import map_predictions_table
     from reporting.paper import read_paper
     from reporting.paper_tables import table1
     from reporting.statistics_tables import statistics_tables
@@ -106,7 +107,8 @@ def _tables(results: Results, dataset: str) -> list[Table]:
         tables += control_tables(results, protocol, dataset)
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
-    return [*tables, *statistics_tables(results, dataset)]
+    of_maps = map_predictions_table(results, results.patch, dataset) if results.patch is not None else None
+    return [*tables, *([of_maps] if of_maps is not None else []), *statistics_tables(results, dataset)]
 
 
 def _method_figure(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,35 @@ from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 from cxr.images import open_film, resize, to_unit
 from cxr.labels import positions
+from cxr.names import METHODS, REFERENCE, RELATIVE
 from cxr.pixels.grey import Grey
-from models.checkpoint import load_model
+from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
+from models.weights_folder import WEIGHTS_NAME
 from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
 from saliency.contributions import Contributions
 from saliency.film_maps import film_maps, gather_evidence
+from saliency.reference import reference_of
+from saliency.relative import Comparison, compared, fitting_steps, relative_maps
 
 __all__ = ["Explanation", "explain", "load"]
+
+VIEWS = ("frontal", "lateral", "")
 
 
 def load(weights: str | os.PathLike[str], patch_size: int | None = None, device: str = "cpu") -> MedicalPatchNet:
     """A network in evaluation mode.
 
     weights: a folder, a `.pt` or `.safetensors` file, or `hf://owner/repo[@revision][/file]`. patch_size: needed for
-    published `.pt` files. Raises InputError when they are missing, damaged, or do not fit.
+    published `.pt` files. A `reference.npz` beside the weights, with which films have relative maps, is read as well.
+    Raises InputError when they are missing, damaged, or do not fit.
     """
-    model = load_model(resolve_weights(os.fspath(weights)), patch_size=patch_size, device=device)
+    path = resolve_weights(os.fspath(weights))
+    model = load_model(path, patch_size=patch_size, device=device)
+    tensors = weights_file(path)
+    if path.is_dir() or tensors.name == WEIGHTS_NAME:
+        model.reference = reference_of(tensors.with_name(REFERENCE), model, tensors)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -54,6 +65,8 @@ class Explanation:
     parts: logits and contributions. grid: (C, n, n) evidence grid, the logits of the patch at every start; None for a
     baseline. maps: label -> (h, w) float32 in [0, 1] in the film's frame, the shorter side being the network's image
     size: `raw` maps, 0.5 neutral, or for a baseline `gradcam`, 0 neutral. film: (H, W) float32 in [0, 1].
+    compared: contributions relative to the average film, and relative: the maps of these, 0.5 neutral, for the labels
+    that the weights have a reference of; None and empty without one.
     """
 
     labels: tuple[str, ...]
@@ -62,6 +75,8 @@ class Explanation:
     grid: np.ndarray | None
     maps: Mapping[str, np.ndarray]
     film: np.ndarray
+    compared: Comparison | None = None
+    relative: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -73,30 +88,33 @@ class Explanation:
         """(P, C) float64: what each patch adds to each logit; patches in row-major order."""
         return self.parts.values
 
-    def overlay(self, label: str) -> Image.Image:
+    def overlay(self, label: str, method: str | None = None) -> Image.Image:
         """The film under the label's map, at the film's size: colours where the network saw it, the bare film around.
 
-        Raises InputError for a label that the network does not have.
+        method: that of `maps` by default, or `relative`. Raises InputError for a label without such a map.
         """
-        seen = self._seen
+        seen, method = self._seen, method or self.method
         picture = np.repeat(np.rint(255 * self.film).astype(np.uint8)[..., None], 3, axis=2)  # (H, W, 3)
-        picture[seen] = overlay(self.film[seen], self._heat(label)[seen], signed=self.method == "raw")
+        picture[seen] = overlay(self.film[seen], self._heat(label, method)[seen], signed=METHODS[method].signed)
         return Image.fromarray(picture)
 
-    def overlay_facts(self, label: str) -> dict[str, Any]:
+    def overlay_facts(self, label: str, method: str | None = None) -> dict[str, Any]:
         """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full."""
-        if self.method != "raw":
-            return {"method": self.method}
-        return {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(self._heat(label)[self._seen])}
+        method = method or self.method
+        if not METHODS[method].signed:
+            return {"method": method}
+        scale = evidence_scale(self._heat(label, method)[self._seen])
+        return {"method": method, "full_colour_at_logit": LOGIT_RANGE * scale}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `explanation.json`, `arrays.npz` (labels, contributions, maps) and a picture per label.
+        """Writes `explanation.json`, `arrays.npz` (labels, contributions, maps) and pictures of each label.
 
-        Each file is written whole or not at all.
+        With a reference also what is relative to the average film. Each file is written whole or not at all.
         """
         folder, names = Path(folder), UniqueNames()
         arrays = {"labels": np.array(self.labels), "contributions": self.contributions}
         arrays |= {"maps": np.stack([self.maps[label] for label in self.labels])}  # (C, h, w)
+        arrays |= {} if self.compared is None else {"relative": self.compared.values}  # (P, C)
         with replacing(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
             np.savez(handle, **arrays)
         pictures = {}
@@ -105,42 +123,66 @@ class Explanation:
             save_picture(folder / pictures[label], self.overlay(label))
         facts = {"probabilities": self.probabilities, "logits": dict(zip(self.labels, self.parts.logits, strict=True))}
         overlays = {label: {"file": file} | self.overlay_facts(label) for label, file in pictures.items()}
-        write_json(folder / "explanation.json", facts | {"crop": asdict(self.parts.crop), "overlays": overlays})
+        facts |= {"crop": asdict(self.parts.crop), "overlays": overlays}
+        if self.compared is not None:
+            facts["relative"] = self._save_relative(self.compared, folder, names)
+        write_json(folder / "explanation.json", facts)
+
+    def _save_relative(self, compared_with: Comparison, folder: Path, names: UniqueNames) -> dict[str, Any]:
+        """The pictures of the relative maps, and what `explanation.json` says of them."""
+        labels = {}
+        for label in self.relative:
+            row = self.labels.index(label)
+            file = f"{names.of(shortened(f'{label}_relative', LONGEST_FILE_NAME))}.png"
+            save_picture(folder / file, self.overlay(label, RELATIVE))
+            numbers = {"average_film": float(compared_with.average[row]), "patches": float(compared_with.sums[row])}
+            labels[label] = numbers | {"overlay": {"file": file} | self.overlay_facts(label, RELATIVE)}
+        return compared_with.facts() | {"labels": labels}
 
     @property
     def _seen(self) -> tuple[slice, slice]:
         left, top, right, bottom = self.parts.crop.box
         return np.s_[top:bottom, left:right]
 
-    def _heat(self, label: str) -> np.ndarray:
+    def _heat(self, label: str, method: str) -> np.ndarray:
         """(H, W): the map at the film's size."""
         positions([label], self.labels, "the network")
-        return resize(torch.from_numpy(self.maps[label])[None], self.film.shape)[0].numpy()  # type: ignore[arg-type]
+        maps = {self.method: self.maps, RELATIVE: self.relative}.get(method, {})
+        if label not in maps:
+            raise InputError(f"{quoted(label)}: there is no {method} map of it; the weights have no reference of it")
+        return resize(torch.from_numpy(maps[label])[None], self.film.shape)[0].numpy()  # type: ignore[arg-type]
 
 
 def explain(
     model: MedicalPatchNet,
     film: str | os.PathLike[str] | Image.Image | np.ndarray,
     *,
-    steps_per_patch: int = 8,
+    view: str = "",
+    steps_per_patch: int | None = None,
     batch_size: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
     """Predicts a film and explains the prediction.
 
     film: a file (PNG, JPEG, TIFF, DICOM, ...), a Pillow image, or an array (H, W): uint8, uint16, or float in [0, 1].
-    steps_per_patch: fineness of the maps, a divisor of the patch size. batch_size: memory, in films' worth of patches.
+    view: frontal or lateral, which says the average film that it is compared with; of all views by default.
+    steps_per_patch: fineness of the maps, a divisor of the patch size and of the steps of the weights' reference; by
+    default 8, or what the reference allows. batch_size: memory, in films' worth of patches.
     progress: called with the number of patches just computed.
     Raises InputError for a film that cannot be read or has values out of range, and ValueError for unusable steps.
     """
+    if view not in VIEWS:
+        raise InputError(f"view {quoted(view)}: expected frontal, lateral, or an empty text for one that is not known")
     grey = grey_film(film, Grey.from_json(model.details.get("grey"), "the weights' details"))
-    return explain_grey(model, grey, steps_per_patch=steps_per_patch, batch_size=batch_size, progress=progress)
+    steps = fitting_steps(model.reference, steps_per_patch)
+    return explain_grey(model, grey, view=view, steps_per_patch=steps, batch_size=batch_size, progress=progress)
 
 
 def explain_grey(
     model: MedicalPatchNet,
     grey: Image.Image,
     *,
+    view: str = "",
     steps_per_patch: int,
     batch_size: int,
     progress: Callable[[int], object] | None = None,
@@ -163,14 +205,23 @@ def explain_grey(
         progress=progress,
     )
     maps = film_maps(evidence, [method], "corrected")[method].numpy()  # (C, h, w)
+    parts, tasks = Contributions.of(model, image, logits, crop), task_names(model)
+    reference = model.reference
     return Explanation(
         model.labels,
-        Contributions.of(model, image, logits, crop),
+        parts,
         method,
         None if evidence.grid is None else evidence.grid.numpy(),
         dict(zip(model.labels, maps, strict=True)),
         to_unit(grey)[0].clamp(0, 1).numpy(),
+        None if reference is None else compared(parts.values, reference, tasks, view),
+        {} if reference is None else relative_maps(evidence, model.labels, tasks, reference, view),
     )
+
+
+def task_names(model: MedicalPatchNet) -> list[str]:
+    """The tasks of the network's labels, by which references and outlines know them."""
+    return [model.label_set.task_of(label) for label in model.labels]
 
 
 def grey_film(film: str | os.PathLike[str] | Image.Image | np.ndarray, grey: Grey = Grey.STORED) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,13 @@ from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
-from saliency.recorded_stages import make_recorded_reference
+from saliency.folded_network import is_linear
+from saliency.recorded_stages import (
+    make_map_predictions,
+    make_recorded_reference,
+    make_relative_pickles,
+    recorded_certificates,
+)
 from training.distributed import ProcessGroup
 from training.engine import predict_films
 
@@ -160,25 +166,22 @@ def _description(of: Evaluated, dataset: FilmDataset, logits: Tensor, split: str
     exact = f"patches alone give the film's logits ({of.model.aggregation.name}) within {error['max_error']:.1e}"
     certificates = measure_certificates(of.model, torch.stack([dataset.image(i)[0] for i in some_films(len(films))]))
     print(f"{of.record.folder}, {split}: {len(films)} films; {exact}; {certificates}")
-    measured = {"additivity": error, "certificates": certificates.to_json()}
+    of_maps = recorded_certificates(of.record, split)
+    measured = {"additivity": error, "certificates": of_maps | certificates.to_json()}
     return {"data": {split: facts}} | {name: {split: value} for name, value in measured.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------- heat maps
 
 
-def chosen_methods(
-    chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int, pickles: bool
-) -> tuple[str, ...]:
+def chosen_methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
     """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
     has_patches = model.patch_size < model.image_size
     if "none" in chosen:
         return ()
-    if pickles and RELATIVE in chosen:
-        raise InputError("--heatmaps relative: made from evidence files, after those of validation; add --no-pickles")
     methods = methods_of("patch" if has_patches else "baseline") if "auto" in chosen else tuple(dict.fromkeys(chosen))
     if "auto" in chosen:
-        methods = methods_that_hold(model, (method for method in methods if not (pickles and method == RELATIVE)))
+        methods = methods_that_hold(model, methods)
     check_aggregation(model, methods)
     if not set(methods) & set(methods_of("patch")):
         return methods
@@ -203,7 +206,7 @@ def make_heat_maps(
     data: the same films as copies, which record the grey rule of the data set. root may be these copies, too, which
     are read as they are stored.
     """
-    ids: dict[str, tuple[str, ...]] = {}
+    made: dict[str, tuple[Films, Mapping[str, str]]] = {}
     for split in SPLITS:
         table = _heat_map_table(root, split)
         if not has_split(table, split):
@@ -217,10 +220,31 @@ def make_heat_maps(
         export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
         grey = None if recorded_grey(root) else recorded_grey(data)
         _export_split(of, export, films, grey or films.grey)
-        ids[split] = films.ids
-    if RELATIVE in methods and "val" in ids and of.group.is_main:
-        for line in make_recorded_reference(of.record, ids):
+        made[split] = (films, tasks)
+    if of.group.is_main and set(methods) & set(methods_of("patch")):
+        pickles = options["pickles"] and "corrected" in options["protocols"]
+        for line in _from_evidence(of, made, relative=RELATIVE in methods, pickles=pickles):
             print(line)
+
+
+def _from_evidence(
+    of: Evaluated, made: Mapping[str, tuple[Films, Mapping[str, str]]], *, relative: bool, pickles: bool
+) -> Iterator[str]:
+    """The reference of relative maps, their pickles, and the fine maps' own predictions.
+
+    made: split -> films, label -> task. Yields lines to print.
+    """
+    if relative and "val" in made:
+        yield from make_recorded_reference(of.record, {split: films.ids for split, (films, _) in made.items()})
+        for split, (films, tasks) in made.items() if pickles else ():
+            yield from make_relative_pickles(of.record, split, films.ids, list(tasks.values()))
+    elif relative:
+        yield "no relative maps: their reference is the mean of validation films, and there are none"
+    if not is_linear(of.model):
+        yield f"no predictions of fine maps: their mean is no logit under the aggregation {of.model.aggregation.name}"
+        return
+    for split, (films, tasks) in made.items():
+        yield from make_map_predictions(of.record, split, films, tasks)
 
 
 def _heat_map_table(root: Path, split: str) -> Path:

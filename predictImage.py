@@ -2,6 +2,7 @@
 
 Takes PNG, JPEG, TIFF, DICOM and other images, files or folders; needs no labels. Writes predictions.csv (a row for each
 film and label), predictions_wide.csv (a row for each film), predictions.json and overlays in the film's own frame.
+With a reference beside the weights, also what differs from the average film: relative overlays and shares.
 Results name a film by its path below the given folder, with --anonymous by a number, and repeat nothing that a DICOM
 file says in words; text burnt into the pixels stays visible. A research tool, not a medical device.
 """
@@ -11,18 +12,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import InputError, place, printable
+from cxr.files import InputError, place, printable, quoted
+from cxr.names import RELATIVE
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
     from tqdm import tqdm
 
-    from cxr.film_folder import FilmFolder, ReadFilm
+    from cxr.film_folder import FilmFolder
+    from film_prediction import Prediction
     from models.decision import DecisionRule
     from models.patch_net import MedicalPatchNet
     from saliency.contributions import Contributions
@@ -34,23 +37,11 @@ python predictImage.py a.png b.jpg --output predicted --patch-size 64 \\
     --weights hf://patrick-w/MedicalPatchNet/MedicalPatchNet_weights.pt
 """
 
-STRONGEST = 3
-"""Patches listed for and against each label."""
-
 FULL_TEXTS = 3
 """Films that are printed with all labels; of more films each is one line."""
 
 WORKER_TIMEOUT = 300.0
 """Seconds without a batch after which a worker process counts as hung."""
-
-
-@dataclass
-class Prediction:
-    """overlays: label -> the picture's file, and what its colours mean."""
-
-    film: ReadFilm
-    parts: Contributions
-    overlays: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,14 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with plain_failures():
         found = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
         model, facts, grey = _load(args.weights, args.patch_size, args.device, args.grey)
-        _check_steps(model, args.steps_per_patch)
+        steps = _steps(model, args.steps_per_patch)
         _make_folder(args.output)
         films = FilmFolder(found.films, model.image_size, anonymous=args.anonymous, grey=grey)
-        if left_out := found.left_out_line():
-            print(left_out)
-        sizes = {"batch_size": args.batch_size, "steps_per_patch": args.steps_per_patch, "workers": args.workers}
+        for line in filter(None, (found.left_out_line(), *_about_reference(model, facts))):
+            print(line)
+        sizes = {"batch_size": args.batch_size, "steps_per_patch": steps, "workers": args.workers}
         with locked(args.output):
-            unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, **sizes)
+            unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, args.view or "", **sizes)
     _summarise(args.output, len(films), unreadable, undrawn)
     return cli.EXIT_BAD_INPUT if unreadable or undrawn else 0
 
@@ -87,13 +78,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=cli.whole_number(1, 4096),
         help="needed for published .pt files: 64, or 512 for the baseline",
     )
+    add("--view", choices=("frontal", "lateral"),
+        help="of films whose path does not say it, as CheXpert's do: that average film is the comparison")  # fmt: skip
     add("--overlays", choices=("positive", "all", "none"), default="positive",
         help="labels to draw; positive: those decided so, else the most probable one")  # fmt: skip
     add(
         "--steps-per-patch",
         type=cli.whole_number(1, 4096),
-        default=8,
-        help="fineness of the overlays; a divisor of the patch size",
+        help="fineness of the overlays, a divisor of the patch size and the reference's steps; 8, or what they allow",
     )
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
     add("--grey", nargs="+", metavar="RULE",
@@ -130,13 +122,30 @@ def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str]
     return model, facts | {"grey": rule.to_json()}, rule
 
 
-def _check_steps(model: MedicalPatchNet, steps_per_patch: int) -> None:
+def _steps(model: MedicalPatchNet, asked: int | None) -> int:
     from saliency.patch_maps import ShiftGrid
+    from saliency.relative import fitting_steps
 
     try:
-        ShiftGrid(model.patch_size, steps_per_patch, model.image_size)
+        steps = fitting_steps(model.reference, asked)
+        ShiftGrid(model.patch_size, steps, model.image_size)
     except ValueError as error:
         raise InputError(f"--steps-per-patch: {error}") from None
+    return steps
+
+
+def _about_reference(model: MedicalPatchNet, facts: dict[str, Any]) -> list[str]:
+    """Lines about the films that the weights' reference is the mean of, which predictions.json repeats."""
+    from medicalpatchnet import task_names
+
+    if model.reference is None:
+        facts["reference"] = None
+        return []
+    tasks = dict(zip(model.labels, task_names(model), strict=True))
+    without = [label for label, task in tasks.items() if task not in model.reference.tasks]
+    facts["reference"] = {"films": dict(model.reference.counts), "labels_without": without}
+    lines = [f"warning: {warning}" for warning in model.reference.warnings]
+    return lines + ([f"no average film of {', '.join(map(quoted, without))}: raw maps only"] if without else [])
 
 
 def _make_folder(output: Path) -> None:
@@ -152,6 +161,7 @@ def _write_all(
     facts: dict[str, Any],
     films: FilmFolder,
     overlays: str,
+    view: str,
     *,
     batch_size: int,
     steps_per_patch: int,
@@ -162,21 +172,22 @@ def _write_all(
     The earlier files stay until the new predictions are there. The tables are written before the overlays, which take
     longer, and again with them.
     """
+    from film_prediction import entry
     from models.decision import DecisionRule
     from reporting.film_predictions import OVERLAYS, earlier_results, remove_results, write_predictions
 
     earlier = earlier_results(output)
     rule = DecisionRule.of(model)
     facts = facts | {"thresholds": rule.source}
-    predictions, unreadable = _predict_all(model, films, rule, batch_size, workers)
+    predictions, unreadable = _predict_all(model, films, rule, view, batch_size, workers)
     planned = _pictures(predictions, rule, overlays)
     names = [name for pictures in planned for name in pictures.values()]
     remove_results(output, earlier)
-    write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
+    write_predictions(output, facts, [entry(of_film, rule) for of_film in predictions], unreadable, names)
     if not names:
         return unreadable, {}
     undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, steps_per_patch, batch_size)
-    write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
+    write_predictions(output, facts, [entry(of_film, rule) for of_film in predictions], unreadable, names)
     return unreadable, undrawn
 
 
@@ -184,12 +195,13 @@ def _write_all(
 
 
 def _predict_all(
-    model: MedicalPatchNet, films: FilmFolder, rule: DecisionRule, batch_size: int, workers: int
+    model: MedicalPatchNet, films: FilmFolder, rule: DecisionRule, view: str, batch_size: int, workers: int
 ) -> tuple[list[Prediction], dict[str, str]]:
     """Predictions in the films' order, printed as they come, and the films that cannot be read with the reason."""
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
+    from film_prediction import predict_batch
     from training.workers import ignore_signals
 
     workers = workers if len(films) > batch_size else 0
@@ -205,7 +217,7 @@ def _predict_all(
     unreadable: dict[str, str] = {}
     with tqdm(total=len(films), desc="predict", unit="film") as bar:
         for batch in loader:
-            for prediction in _predict([film for film in batch if not film.error], model):
+            for prediction in predict_batch([film for film in batch if not film.error], model, view):
                 bar.write(_text(prediction, rule, full=len(films) <= FULL_TEXTS))
                 predictions.append(prediction)
             for film in batch:
@@ -213,6 +225,9 @@ def _predict_all(
                     _complain(bar, film.name, film.error)
                     unreadable[film.name] = film.error
             bar.update(len(batch))
+        if len(films) > FULL_TEXTS:
+            for note, count in Counter(prediction.note for prediction in predictions if prediction.note).items():
+                bar.write(f"{count} films: {note}")
     return predictions, unreadable
 
 
@@ -220,53 +235,13 @@ def _complain(bar: tqdm, film: str, reason: str) -> None:
     bar.write(f"error: {printable(film)}: {printable(reason)}", file=sys.stderr)
 
 
-def _predict(films: list[ReadFilm], model: MedicalPatchNet) -> Iterator[Prediction]:
-    import torch
-
-    from saliency.contributions import Contributions
-
-    if not films:
-        return
-    images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
-    model.check_images(images)
-    with torch.inference_mode():
-        logits = model(images.to(next(model.parameters()).device)).cpu()  # (B, C)
-    if not torch.isfinite(logits).all():
-        raise InputError("the network's logits are not finite numbers; its weights are damaged")
-    crops = [film.crop for film in films if film.crop is not None]
-    for film, crop, image, film_logits in zip(films, crops, images, logits, strict=True):
-        parts = Contributions.of(model, image, film_logits, crop)
-        yield Prediction(replace(film, image=None), parts)  # a folder's pixels need not fit into memory
-
-
 def _text(prediction: Prediction, rule: DecisionRule, *, full: bool) -> str:
+    from film_prediction import entry
     from reporting.film_predictions import full_text, one_line
 
-    entry, parts = _entry(prediction, rule), prediction.parts
+    of_film, parts = entry(prediction, rule), prediction.parts
     agreement = f"the sums of the {len(parts.values)} patches are within {parts.error:.1e} of the logits"
-    return full_text(entry, rule.source, agreement) if full else one_line(entry)
-
-
-def _entry(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:
-    """A film's entry in predictions.json, which `reporting.film_predictions` describes."""
-    parts, crop = prediction.parts, prediction.parts.crop
-    probabilities, positive = parts.probabilities, rule.positive(parts.probabilities)
-    labels = [
-        {
-            "label": label,
-            "probability": float(probabilities[i]),
-            "threshold": float(rule.thresholds[i]),
-            "positive": bool(positive[i]),
-            "logit": float(parts.logits[i]),
-            "sum_of_patches": float(parts.sums[i]),
-            "strongest_for": [asdict(patch) for patch in parts.strongest(i, sign=1, count=STRONGEST)],
-            "strongest_against": [asdict(patch) for patch in parts.strongest(i, sign=-1, count=STRONGEST)],
-            "overlay": prediction.overlays.get(label),
-        }
-        for i, label in enumerate(rule.labels)
-    ]
-    size = {"width": crop.film_width, "height": crop.film_height}
-    return {"film": prediction.film.name} | size | {"warnings": list(prediction.film.warnings), "labels": labels}
+    return full_text(of_film, rule.source, agreement) if full else one_line(of_film)
 
 
 def _summarise(output: Path, films: int, unreadable: Mapping[str, str], undrawn: Mapping[str, str]) -> None:
@@ -281,18 +256,30 @@ def _summarise(output: Path, films: int, unreadable: Mapping[str, str], undrawn:
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
-def _pictures(predictions: list[Prediction], rule: DecisionRule, wanted: str) -> list[dict[str, str]]:
-    """For each prediction label -> its picture's file name, no two alike in the whole run."""
+def _pictures(predictions: list[Prediction], rule: DecisionRule, wanted: str) -> list[dict[tuple[str, str], str]]:
+    """For each prediction (label, method) -> its picture's file name, no two alike in the whole run.
+
+    method: empty for the map of the prediction itself, or relative.
+    """
     from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 
     names = UniqueNames()
+
+    def name(*parts: str) -> str:
+        return f"{names.of(shortened('_'.join(filter(None, parts)), LONGEST_FILE_NAME))}.png"
+
     return [
         {
-            label: f"{names.of(shortened(f'{prediction.film.name}_{label}', LONGEST_FILE_NAME))}.png"
+            (label, method): name(prediction.film.name, label, method)
             for label in _drawn(prediction.parts, rule, wanted)
+            for method in (("", RELATIVE) if _has_relative(prediction, rule.labels.index(label)) else ("",))
         }
         for prediction in predictions
     ]
+
+
+def _has_relative(prediction: Prediction, label: int) -> bool:
+    return prediction.compared is not None and prediction.compared.has(label)
 
 
 def _drawn(parts: Contributions, rule: DecisionRule, wanted: str) -> list[str]:
@@ -306,7 +293,7 @@ def _drawn(parts: Contributions, rule: DecisionRule, wanted: str) -> list[str]:
 
 def _draw_all(
     model: MedicalPatchNet,
-    planned: list[dict[str, str]],
+    planned: list[dict[tuple[str, str], str]],
     predictions: list[Prediction],
     films: FilmFolder,
     folder: Path,
@@ -326,16 +313,23 @@ def _draw_all(
             try:
                 film = films.read_again(prediction.film)
                 explanation = medicalpatchnet.explain_grey(
-                    model, film, steps_per_patch=steps_per_patch, batch_size=batch_size, progress=bar.update
+                    model,
+                    film,
+                    view=prediction.view,
+                    steps_per_patch=steps_per_patch,
+                    batch_size=batch_size,
+                    progress=bar.update,
                 )
             except InputError as error:
                 undrawn[prediction.film.name] = str(error)
                 _complain(bar, prediction.film.name, str(error))
                 continue
             bar.update(patches if explanation.grid is None else 0)
-            for label, name in pictures.items():
-                medicalpatchnet.save_picture(folder / name, explanation.overlay(label))
-                prediction.overlays[label] = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(label)
+            for (label, method), name in pictures.items():
+                asked = (label, method or None)
+                medicalpatchnet.save_picture(folder / name, explanation.overlay(*asked))
+                facts = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(*asked)
+                prediction.overlays[label, method] = facts
     return undrawn
 
 

@@ -92,8 +92,13 @@ CALIBRATION = "calibration.json"
 REFERENCE = "reference.npz"
 
 
-def predictions_file(results: Path, split: str) -> Path:
-    return results / f"predictions_{split}.csv"
+MAPS = "map_"
+"""Start of the names of files that are made of the fine maps' own predictions."""
+
+
+def predictions_file(results: Path, split: str, start: str = "") -> Path:
+    """start: empty, or `MAPS` for those that the fine maps decompose."""
+    return results / f"{start}predictions_{split}.csv"
 
 
 def table_file(results: Path, kind: str, split: str) -> Path:

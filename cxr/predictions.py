@@ -16,6 +16,7 @@ from cxr.paths import check_unique, film_id, patient_of
 from cxr.tables import line_of, read_csv, write_csv
 
 _PROBABILITY, _LABEL = "prob ", "label "
+_DEVIATION, _MAP_LOGIT = "sd ", "map "
 _IDENTITY = {"ids": "Film", "patients": "Patient"}
 
 
@@ -67,13 +68,43 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     `Film` and `Patient` are written where the paths do not say them.
     Read the file back before computing anything from it: then a table can be recomputed from the file to the last bit.
     """
+    columns = _identity_columns(predictions)
+    columns |= {f"{_PROBABILITY}{name}": predictions.probabilities[:, i] for i, name in enumerate(predictions.names)}
+    columns |= {f"{_LABEL}{name}": _as_text(predictions.labels[:, i]) for i, name in enumerate(predictions.names)}
+    write_csv(path, pd.DataFrame(columns))
+
+
+def _identity_columns(predictions: Predictions) -> dict[str, Sequence[str] | np.ndarray]:
     columns: dict[str, Sequence[str] | np.ndarray] = {"Path": predictions.paths}
     for name, known, derive in (("Film", predictions.ids, film_id), ("Patient", predictions.patients, patient_of)):
         if known != tuple(map(derive, predictions.paths)):
             columns[name] = known
-    columns |= {f"{_PROBABILITY}{name}": predictions.probabilities[:, i] for i, name in enumerate(predictions.names)}
+    return columns
+
+
+def write_map_predictions(path: Path, predictions: Predictions, deviations: np.ndarray, maps: np.ndarray) -> None:
+    """Writes a predictions file with two more columns per label: `sd <Label>` and `map <Label>`, logits (N, C).
+
+    predictions: of the mean over all shifts of the patch grid; deviations: the standard deviation over the shifts;
+    maps: the mean of the fine map.
+    """
+    columns = _identity_columns(predictions)
+    for kind, values in ((_PROBABILITY, predictions.probabilities), (_DEVIATION, deviations), (_MAP_LOGIT, maps)):
+        columns |= {f"{kind}{name}": values[:, i] for i, name in enumerate(predictions.names)}
     columns |= {f"{_LABEL}{name}": _as_text(predictions.labels[:, i]) for i, name in enumerate(predictions.names)}
     write_csv(path, pd.DataFrame(columns))
+
+
+def read_deviations(path: Path, names: Sequence[str]) -> np.ndarray:
+    """(N, C) logits: the `sd <Label>` columns of a file of map predictions, in its rows' order.
+
+    Raises InputError for a missing column and a value that is not a number from 0 on.
+    """
+    columns = [f"{_DEVIATION}{name}" for name in names]
+    table = read_csv(path, columns)
+    values = np.column_stack([_numbers(path, table[column]) for column in columns])
+    _refuse(path, table, columns, ~(values >= 0) | np.isinf(values), "a standard deviation is a number from 0 on")
+    return values
 
 
 def _as_text(labels: np.ndarray) -> list[str]:

@@ -160,7 +160,8 @@ def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -
     maps = films_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()), record.folder)
     if method != RELATIVE:
         return maps
-    record.require_whole("reference", "reference of relative maps", "run evalClassification.py again")
+    for stage in ("reference", f"relative_pickles_{split}"):
+        record.require_whole(stage, "relative maps", "run evalClassification.py again")
     return {"evidence": maps, "reference": sha256(reference_file(record.folder))}
 
 

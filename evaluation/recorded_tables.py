@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted, sha256
 from cxr.labels import LabelSet
-from cxr.names import CALIBRATION, RUN_RECORD, SPLITS, THRESHOLDS, comparison_file, predictions_file, table_file
+from cxr.names import CALIBRATION, MAPS, RUN_RECORD, SPLITS, THRESHOLDS, comparison_file, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from cxr.runs.run_record import RunRecord
 from cxr.splits import split_table
@@ -44,56 +44,64 @@ def recorded_labels(record: RunRecord) -> LabelSet | None:
     return LabelSet.from_json(content, place(record.folder / RUN_RECORD, column="label_set"))
 
 
-def statistics_inputs(record: RunRecord) -> dict[str, Any]:
-    """Fingerprints of what the statistics of a folder are made from: its predictions.
+def statistics_inputs(record: RunRecord, start: str = "") -> dict[str, Any]:
+    """Fingerprints of what the statistics of a folder are made from: its predictions, or with `MAPS` those of its maps.
 
     Without predictions of validation, thresholds and calibration lines that somebody laid into the folder are inputs
     too. Raises InputError for predictions that were changed, or that are gone, since they or the statistics were made.
     """
-    folder, saved = record.folder, saved_predictions(record.folder)
+    folder, saved = record.folder, saved_predictions(record.folder, start)
     for path in saved.values():
         record.check_unchanged(path)
-    known = record.inputs("statistics").get("predictions")
+    known = record.inputs(f"{start}statistics").get("predictions")
     for split in SPLITS:
-        path = predictions_file(folder, split)
+        path = predictions_file(folder, split, start)
         of_them = isinstance(known, dict) and split in known
-        if split not in saved and (of_them or path.name in record.outputs(f"predictions_{split}")):
+        if split not in saved and (of_them or path.name in record.outputs(f"{start}predictions_{split}")):
             raise InputError(
                 f"{place(path)}: gone since results were made of it ({RUN_RECORD}); "
                 "bring it back, or run evalClassification.py --weights again"
             )
     inputs: dict[str, Any] = {"predictions": {split: sha256(path) for split, path in saved.items()}}
-    for name in () if "val" in saved else (THRESHOLDS, CALIBRATION):
-        made = record.outputs("statistics").get(name)
+    for name in () if "val" in saved else (f"{start}{THRESHOLDS}", f"{start}{CALIBRATION}"):
+        made = record.outputs(f"{start}statistics").get(name)
         if (folder / name).is_file() and (made is None or made.now(folder / name) is None):
             inputs[name] = sha256(folder / name)
     return inputs
 
 
-def make_statistics(folder: Path, resampling: Mapping[str, Any]) -> list[str]:
-    """Thresholds, metrics and curves of the predictions in `folder`. Raises InputError when they were changed."""
-    record = RunRecord(folder)
-    inputs = statistics_inputs(record)
+def make_statistics(folder: Path, resampling: Mapping[str, Any], start: str = "") -> list[str]:
+    """Thresholds, metrics and curves of the predictions in `folder`; with `MAPS`, of what its fine maps predict.
+
+    Raises InputError when there are none, or they were changed.
+    """
+    record, name = RunRecord(folder), f"{start}statistics"
+    inputs = statistics_inputs(record, start)
     options = {"resamples": resampling["resamples"], "resample_unit": resampling["unit"], "seed": resampling["seed"]}
-    files = [path for path in table_files(folder) if path.name not in inputs]
-    if record.is_complete("statistics", inputs=inputs, options=options, outputs=files):
-        return [f"{folder}: the tables are complete"]
-    with record.stage("statistics", inputs=inputs, options=options, outputs=files) as stage:
-        predictions = read_saved(folder, recorded_labels(record))
+    files = [path for path in table_files(folder, start) if path.name not in inputs]
+    if record.is_complete(name, inputs=inputs, options=options, outputs=files):
+        return [f"{folder}: the tables{_OF[start]} are complete"]
+    with record.stage(name, inputs=inputs, options=options, outputs=files) as stage:
+        predictions = read_saved(folder, recorded_labels(record), start)
         warning = shared_patients(predictions)
-        tables, thresholds = write_tables(folder, predictions, **resampling)
+        tables, thresholds = write_tables(folder, predictions, start, **resampling)
         stage.wrote(*files)
     lines = [f"warning: {folder}: {warning}"] if warning else []
     lines += [f"{label}: no Youden threshold ({reason})" for label, reason in thresholds.reasons.items()]
-    return lines + [_mean_line(folder, split, predictions[split], table) for split, table in tables.items()]
+    return lines + [
+        f"{folder}, {split}{_OF[start]}, {_means(predictions[split], table)}" for split, table in tables.items()
+    ]
 
 
-def _mean_line(folder: Path, split: str, predictions: Predictions, table: pd.DataFrame) -> str:
+_OF = {"": "", MAPS: ", fine maps"}
+
+
+def _means(predictions: Predictions, table: pd.DataFrame) -> str:
     """The means of PRINTED over the first group of labels."""
     mean, members = next(iter(predictions.label_set.means.items()))
     rows = table[(table["label"] == mean) & table["rule"].isin(["-", "youden"])].set_index("metric")["value"]
     values = ", ".join(f"{metric} {rows[metric]:.3f}" for metric in PRINTED)
-    return f"{folder}, {split}, mean of the {len(members)} labels: {values}"
+    return f"mean of the {len(members)} labels: {values}"
 
 
 def make_subgroups(folder: Path, data: Path, *, resamples: int, seed: int) -> list[str]:

@@ -30,9 +30,12 @@ SIDE_RESAMPLES = 10_000
 """At most, for the tables beside `classification`: two digits of their intervals are settled in a tenth of the time."""
 
 
-def saved_predictions(results: Path) -> dict[str, Path]:
-    """Split -> its predictions file. Raises InputError when the folder has none."""
-    paths = {split: predictions_file(results, split) for split in SPLITS}
+def saved_predictions(results: Path, start: str = "") -> dict[str, Path]:
+    """Split -> its predictions file; start: empty, or `MAPS` for those of the fine maps.
+
+    Raises InputError when the folder has none.
+    """
+    paths = {split: predictions_file(results, split, start) for split in SPLITS}
     saved = {split: path for split, path in paths.items() if path.is_file()}
     if not saved:
         names = " or ".join(path.name for path in paths.values())
@@ -40,21 +43,21 @@ def saved_predictions(results: Path) -> dict[str, Path]:
     return saved
 
 
-def table_files(results: Path) -> list[Path]:
+def table_files(results: Path, start: str = "") -> list[Path]:
     """Every file that `write_tables` makes of the predictions that are there."""
-    splits = saved_predictions(results)
-    tables = [table_file(results, kind, split) for kind in KINDS for split in splits]
-    return [results / THRESHOLDS, results / CALIBRATION, *tables]
+    splits = saved_predictions(results, start)
+    tables = [table_file(results, f"{start}{kind}", split) for kind in KINDS for split in splits]
+    return [results / f"{start}{THRESHOLDS}", results / f"{start}{CALIBRATION}", *tables]
 
 
-def read_saved(results: Path, label_set: LabelSet | None) -> dict[str, Predictions]:
+def read_saved(results: Path, label_set: LabelSet | None, start: str = "") -> dict[str, Predictions]:
     """Split -> predictions.
 
     label_set: of the network that made them, whose groups and tasks a table of predictions does not say; it is left
     out of account where the file holds labels that it does not have. Raises InputError when validation and test are
     the same films.
     """
-    saved = saved_predictions(results)
+    saved = saved_predictions(results, start)
     predictions = {split: with_groups(read_predictions(path), label_set) for split, path in saved.items()}
     if len(predictions) == 2:
         first, second = (set(of_split.ids) for of_split in predictions.values())
@@ -90,57 +93,62 @@ def shared_patients(predictions: Mapping[str, Predictions]) -> str:
 
 
 def write_tables(
-    results: Path, predictions: Mapping[str, Predictions], **resampling: Any
+    results: Path, predictions: Mapping[str, Predictions], start: str = "", **resampling: Any
 ) -> tuple[dict[str, pd.DataFrame], Thresholds]:
-    """Writes `thresholds.json`, `calibration.json` and the tables of every split.
+    """Writes `thresholds.json`, `calibration.json` and the tables of every split, their names beginning with `start`.
 
     Returns split -> classification table, and the thresholds. resampling: resamples, seed and unit of
     `classification_table`; the other tables have at most SIDE_RESAMPLES resamples.
     """
-    thresholds, calibration = _thresholds(results, predictions), _calibration(results, predictions)
+    thresholds = _thresholds(results, predictions, start)
+    calibration = _calibration(results, predictions, start)
     fewer = {**resampling, "resamples": min(resampling["resamples"], SIDE_RESAMPLES)}
     tables = {}
     for split, of_split in predictions.items():
         tables[split] = classification_table(of_split, thresholds, **resampling)
-        write_csv(table_file(results, "classification", split), tables[split])
-        write_csv(table_file(results, "roc", split), roc_points(of_split))
-        write_csv(table_file(results, "calibration", split), calibration_points(of_split))
-        write_csv(table_file(results, "precision_recall", split), precision_recall_table(of_split, **fewer))
-        write_csv(table_file(results, "recalibration", split), recalibration_table(of_split, calibration, **fewer))
-        write_csv(table_file(results, "decision_curve", split), decision_curves(of_split, calibration))
+        made = {
+            "classification": tables[split],
+            "roc": roc_points(of_split),
+            "calibration": calibration_points(of_split),
+            "precision_recall": precision_recall_table(of_split, **fewer),
+            "recalibration": recalibration_table(of_split, calibration, **fewer),
+            "decision_curve": decision_curves(of_split, calibration),
+        }
+        for kind in KINDS:
+            write_csv(table_file(results, f"{start}{kind}", split), made[kind])
     return tables, thresholds
 
 
-def _thresholds(results: Path, predictions: Mapping[str, Predictions]) -> Thresholds:
+def _thresholds(results: Path, predictions: Mapping[str, Predictions], start: str) -> Thresholds:
     """Youden thresholds of the validation films; without any, those that lie in the folder already."""
-    path = results / THRESHOLDS
+    path = results / f"{start}{THRESHOLDS}"
     if "val" not in predictions and path.is_file():
         return read_thresholds(path)
     if "val" in predictions:
         thresholds = youden_thresholds(predictions["val"])
     else:
         names = next(iter(predictions.values())).names
-        thresholds = Thresholds(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results)))
+        thresholds = Thresholds(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results, start)))
     write_thresholds(path, thresholds)
     return thresholds
 
 
-def _calibration(results: Path, predictions: Mapping[str, Predictions]) -> Calibration:
+def _calibration(results: Path, predictions: Mapping[str, Predictions], start: str) -> Calibration:
     """Lines fitted to the validation films; without any, those that lie in the folder already."""
-    path = results / CALIBRATION
+    path = results / f"{start}{CALIBRATION}"
     if "val" not in predictions and path.is_file():
         return read_calibration(path)
     if "val" in predictions:
         calibration = fit_calibration(predictions["val"])
     else:
         names = next(iter(predictions.values())).names
-        calibration = Calibration(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results)))
+        calibration = Calibration(dict.fromkeys(names), dict.fromkeys(names, _no_validation(results, start)))
     write_calibration(path, calibration)
     return calibration
 
 
-def _no_validation(results: Path) -> str:
-    return f"no {predictions_file(results, 'val').name} to take it from"
+def _no_validation(results: Path, start: str) -> str:
+    return f"no {predictions_file(results, 'val', start).name} to take it from"
 
 
 def film_groups(predictions: Predictions, table: Path) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """Facts that travel with the weights: the `details` of `config.json`, and the model card made from them.
 
 `details` is a json object: `preprocessing` and `licence` (texts), `training_data` (facts by name), `thresholds`
-(probability per label, null where there is none), `classification` and `localization` (rows of measured values),
+(probability per label, null where there is none), `calibration` (slope and intercept per label, see
+`cxr.calibration_lines`), `classification` and `localization` (rows of measured values),
 `certificates` (properties of the contributions as `saliency.certificates` measures them).
 """
 
@@ -38,6 +39,9 @@ def check_details(details: Mapping[str, Any]) -> None:
     for label, value in details.get("thresholds", {}).items():
         if not _is_number_or_null(value) or not 0 <= (value or 0) <= 1:
             raise InputError(f"details, thresholds, {printable(label[:60])}: {quoted(value)} is not a probability")
+    for label, line in details.get("calibration", {}).items():
+        if type(line) is not dict or set(line) != {"slope", "intercept"} or not all(map(_is_number, line.values())):
+            raise InputError(f"details, calibration, {printable(label[:60])}: expected a slope and an intercept")
     for name in ("classification", "localization"):
         for line, row in enumerate(details.get(name, ())):
             if type(row) is not dict or not all(_is_number_or_null(row.get(column, "")) for column in _NUMBERS):
@@ -50,6 +54,7 @@ _KINDS = {
     "training_data": dict,
     "grey": dict,
     "thresholds": dict,
+    "calibration": dict,
     "classification": list,
     "localization": list,
     "certificates": dict,
@@ -72,7 +77,11 @@ def _inside(content: object) -> Iterable[object]:
 
 
 def _is_number_or_null(value: object) -> bool:
-    return value is None or (type(value) in (int, float) and abs(value) < 1e15)  # type: ignore[arg-type]
+    return value is None or _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15  # type: ignore[arg-type]
 
 
 def standard_details() -> Details:

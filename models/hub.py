@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 )
 
 from cxr.files import InputError, printable, sha256
+from cxr.names import REFERENCE
 
 PUBLISHED_REPO = "hf://patrick-w/MedicalPatchNet"
 
@@ -42,8 +43,9 @@ _TRANSPORT_ERRORS: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # its
 def resolve_weights(spec: str | Path) -> Path:
     """The local folder or file that `load_model` takes, downloaded first where `spec` names one on the hub.
 
-    `hf://owner/repo` is a saved folder (`config.json`, `model.safetensors`), `hf://owner/repo/file` one file. What was
-    downloaded is checked against the sha256 that the hub recorded for it, and thrown away when it differs.
+    `hf://owner/repo` is a saved folder (`config.json`, `model.safetensors`, and `reference.npz` where there is one),
+    `hf://owner/repo/file` one file. What was downloaded is checked against the sha256 that the hub recorded for it, and
+    thrown away when it differs.
 
     Raises InputError when nothing is there, the download fails, or the content is not what was recorded.
     """
@@ -83,6 +85,8 @@ def _from_hub(spec: str) -> Path:
     with _one_line_errors(spec, repo, revision):
         weights = _folder(repo, revision) / _FOLDER_FILES[-1] if a_folder else _file(repo, revision, file)
     _verify(weights, spec)
+    if a_folder and (weights.parent / REFERENCE).is_file():
+        _verify(weights.parent / REFERENCE, spec)
     return weights.parent if a_folder else weights
 
 
@@ -102,12 +106,17 @@ def _file(repo: str, revision: str | None, file: str) -> Path:
 
 
 def _folder(repo: str, revision: str | None) -> Path:
-    """The folder that holds both files of one and the same commit."""
+    """The folder that holds both files of one and the same commit, and its reference of relative maps if it has one."""
     cached = [try_to_load_from_cache(repo, name, revision=revision) for name in _FOLDER_FILES]
     if all(isinstance(path, str) for path in cached):
         return Path(str(cached[0])).parent
     config = Path(hf_hub_download(repo, _FOLDER_FILES[0], revision=revision))  # .../snapshots/<commit>/config.json
-    return Path(hf_hub_download(repo, _FOLDER_FILES[1], revision=config.parent.name)).parent
+    commit = config.parent.name
+    try:  # before the weights: with them the folder counts as complete
+        hf_hub_download(repo, REFERENCE, revision=commit)
+    except RemoteEntryNotFoundError:
+        pass
+    return Path(hf_hub_download(repo, _FOLDER_FILES[1], revision=commit)).parent
 
 
 @contextmanager

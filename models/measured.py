@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cxr.calibration_lines import read_calibration
 from cxr.files import InputError, place, quoted, read_json, sha256
-from cxr.names import POSTERIOR, RUN_RECORD, THRESHOLDS
+from cxr.names import CALIBRATION, POSTERIOR, RUN_RECORD, THRESHOLDS
 from cxr.tables import read_csv
 from cxr.thresholds import read_thresholds
 from models.card import Details, standard_details
@@ -30,21 +32,25 @@ def describe(folder: Path, results: Path) -> None:
     if measured_weights(results) not in (None, sha256(weights)):
         raise InputError(f"{place(results)}: measured with other weights than those in {place(folder)}")
     measured = measured_details(results)
-    unknown = [label for label in measured.get("thresholds", {}) if label not in arguments["labels"]]
-    if unknown:
-        raise InputError(f"{place(results)}: has a threshold of {quoted(unknown[0])}, which the weights do not have")
+    for name in ("thresholds", "calibration"):
+        unknown = [label for label in measured.get(name, {}) if label not in arguments["labels"]]
+        if unknown:
+            raise InputError(f"{place(results)}: has {name} of {quoted(unknown[0])}, which the weights do not have")
     details = standard_details() | arguments.pop("details") | measured
     write_description(folder, config_entries(**arguments), details)
 
 
 def measured_details(results: Path) -> Details:
-    """`thresholds`, `classification`, `localization` and `certificates` from a results folder, each when it is there.
+    """`thresholds`, `calibration`, `classification`, `localization` and `certificates` of a results folder, if there.
 
     Raises InputError when nothing was measured, or a file is not what the evaluation writes.
     """
     found: Details = {}
     if (path := results / THRESHOLDS).is_file():
         found["thresholds"] = dict(read_thresholds(path))
+    if (path := results / CALIBRATION).is_file():
+        lines = read_calibration(path).lines
+        found["calibration"] = {label: asdict(line) for label, line in lines.items() if line is not None}
     if (path := results / "classification_test.csv").is_file():
         found["classification"] = [
             {"label": row["label"], "metric": _METRICS[row["metric"], row["rule"]]}

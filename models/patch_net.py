@@ -17,7 +17,7 @@ from cxr.labels import LabelSet
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
-from models.weights_folder import read_config, save_model
+from models.weights_folder import read_config, save_model, weights_file
 
 MAX_IMAGE_SIZE = 4096
 MAX_PATCHES = 128 * 128
@@ -43,9 +43,13 @@ class MedicalPatchNet(
     aggregation: a name of `models.aggregation`. details: json facts that travel with the weights (see `models.card`).
     label_set: groups and tasks of bare label names, as config.json holds them; a `LabelSet` has its own.
 
+    reference: what relative maps compare a film with; `medicalpatchnet.load` sets it where it lies beside the weights.
+
     Raises ValueError when `patch_size` does not divide `image_size`, or either is out of range; InputError, which is
     a ValueError, for an unusable backbone or aggregation, and for labels that are not a label set.
     """
+
+    reference: Any = None
 
     def __init__(
         self,
@@ -135,6 +139,8 @@ class MedicalPatchNet(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Makes `save_pretrained` and `push_to_hub` write what `save_model` writes."""
         save_model(self, save_directory)
+        if self.reference is not None:
+            self.reference.save_beside(weights_file(save_directory))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:

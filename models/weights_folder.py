@@ -14,6 +14,7 @@ from torch import nn
 
 from cxr.files import InputError, place, quoted, read_json, replacing, write_json, write_text
 from cxr.labels import LabelSet
+from cxr.names import REFERENCE
 from models.card import check_details, model_card
 
 CONFIG_NAME = "config.json"
@@ -26,6 +27,7 @@ MAX_LABELS = 1000
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Writes `config.json`, the model card and `model.safetensors` into `folder`, each file whole or not at all.
 
+    A reference of relative maps that lies there is removed: it is of other weights.
     Raises InputError for details that are not of the form that `models.card` describes.
     """
     folder = Path(folder)
@@ -33,6 +35,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
     content = save(state, metadata={"format": "pt"})  # save_file's error of a full disk is not an OSError
     write_description(folder, config_of(plain), plain.details)  # first: it is refused when the details are wrong
+    (folder / REFERENCE).unlink(missing_ok=True)
     with replacing(folder / WEIGHTS_NAME) as temporary:
         temporary.write_bytes(content)
 

@@ -2,6 +2,9 @@
 
 An entry is a plain dict: `film`, `width`, `height`, `warnings`, and `labels`, a list of dicts with `label`,
 `probability`, `threshold`, `positive`, `logit`, `sum_of_patches`, `strongest_for`, `strongest_against`, `overlay`.
+With a reference of the weights, `reference` says whose average the film is compared with, and `relative` of a label
+holds `average_film` and `patches`, which sum to the logit, `strongest_for`, `strongest_against` with shares, `overlay`.
+With calibration lines of the weights, `calibrated` holds `probability`, `log_odds`, and those of all `patches`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ OVERLAYS = "overlays"
 _JSON = "predictions.json"
 _TABLES = ("predictions.csv", "predictions_wide.csv")
 _COLUMNS = ("label", "probability", "threshold", "positive", "logit", "sum_of_patches")
+_RELATIVE = ("average_film", "patches")
+_CALIBRATED = "calibrated_probability"
 
 Entry = Mapping[str, Any]
 
@@ -33,7 +38,31 @@ def full_text(entry: Entry, thresholds: str, agreement: str) -> str:
     for row in entry["labels"]:
         numbers = f"{row['probability']:11.3f} {row['threshold']:10.3f}  {_decision(row)}"
         lines.append(f"  {row['label']:27} {numbers} {row['logit']:10.4f} {row['sum_of_patches']:15.4f}")
+    lines += _relative_lines(entry)
     return "\n".join([*lines, f"  thresholds: {thresholds}", f"  {agreement}"])
+
+
+def _relative_lines(entry: Entry) -> list[str]:
+    """Of every label with a reference its logit as that of the average film and what the patches add."""
+    reference = entry.get("reference")
+    if not reference:
+        return []
+    whose = "film" if reference["compared_with"] == "all" else f"{reference['compared_with']} film"
+    lines = [f"  the average {whose} is the mean of {reference['films']} films"]
+    lines += [f"  note: {reference['note']}"] if reference["note"] else []
+    for row in entry["labels"]:
+        if row["relative"] is not None:
+            average, added = row["relative"]["average_film"], row["relative"]["patches"]
+            text = f"  {row['label']}: logit {row['logit']:.2f} = average {whose} {average:.2f} + patches {added:+.2f}"
+            lines.append(f"{text}{_share_text(row['relative'], added)}")
+    return lines
+
+
+def _share_text(relative: Mapping[str, Any], added: float) -> str:
+    """The patches with the largest shares of the difference."""
+    patches = relative["strongest_for" if added >= 0 else "strongest_against"]
+    shares = [f"{patch['share']:.0%} row {patch['row'] + 1}, column {patch['column'] + 1}" for patch in patches]
+    return f" ({'; '.join(shares)})" if shares else ""
 
 
 def _decision(row: Mapping[str, Any]) -> str:
@@ -61,12 +90,23 @@ def write_predictions(
     unreadable: film -> reason; pictures: files in `overlays/` that this run writes, by which the next one knows them.
     """
     rows = [
-        {"film": entry["film"]} | {name: row[name] for name in _COLUMNS} for entry in entries for row in entry["labels"]
+        {"film": entry["film"]}
+        | {name: row[name] for name in _COLUMNS}
+        | (row.get("relative") or {})
+        | _calibrated(row)
+        for entry in entries
+        for row in entry["labels"]
     ]
+    more = [*_RELATIVE] if any(entry.get("reference") for entry in entries) else []
+    more += [_CALIBRATED] if any(_CALIBRATED in row for row in rows) else []
     content = {"films": list(entries), "unreadable": list(unreadable), "pictures": list(pictures)}
     write_json(output / _JSON, {**facts, **content})
-    write_csv(output / _TABLES[0], pd.DataFrame(rows, columns=["film", *_COLUMNS]))
+    write_csv(output / _TABLES[0], pd.DataFrame(rows, columns=["film", *_COLUMNS, *more]))
     write_csv(output / _TABLES[1], pd.DataFrame([*map(_wide_row, entries), *_error_rows(unreadable)]))
+
+
+def _calibrated(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {_CALIBRATED: row["calibrated"]["probability"]} if row.get("calibrated") else {}
 
 
 def _wide_row(entry: Entry) -> dict[str, Any]:
@@ -101,7 +141,8 @@ def _pictures(path: Path) -> set[str]:
     """The pictures of a run by its json, whichever version of this program wrote it. Raises InputError for another."""
     content = read_json(path)
     try:
-        drawn = {label["overlay"]["file"] for film in content["films"] for label in film["labels"] if label["overlay"]}
+        labels = [label for film in content["films"] for label in film["labels"]]
+        drawn = {label["overlay"]["file"] for label in labels if label["overlay"]}
         return {str(name).removeprefix(f"{OVERLAYS}/") for name in drawn} | set(map(str, content.get("pictures", [])))
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{place(path)}: not written by this program; give an empty --output folder") from None

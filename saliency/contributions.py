@@ -47,6 +47,11 @@ class Contributions:
         return cls(logits.double().cpu().numpy(), values, sums, crop)
 
     @property
+    def sum_to_logits(self) -> bool:
+        """Whether the values sum to `sums` themselves: no link lies between, as some aggregations have."""
+        return bool(np.allclose(self.values.sum(axis=0), self.sums, rtol=1e-9, atol=1e-6))
+
+    @property
     def probabilities(self) -> np.ndarray:
         """(C,), the sigmoid of the logits, without overflow."""
         return torch.sigmoid(torch.from_numpy(self.logits)).numpy()

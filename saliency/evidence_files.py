@@ -38,7 +38,7 @@ from saliency.patch_maps import check_stride
 from saliency.reference import Reference, read_reference
 
 SUFFIX = ".npz"
-_MAKE_REFERENCE = "evalClassification.py --heatmaps relative --no-pickles makes it of the validation films"
+_MAKE_REFERENCE = "evalClassification.py --heatmaps relative makes it of the validation films"
 _FACTS, _FILM, _GRID, _PATCHES = "facts", "film", "grid", "patches"
 
 
@@ -294,21 +294,40 @@ def evidence_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_grids(path: Path) -> tuple[Facts, dict[str, np.ndarray]]:
-    """The facts of a file, and task -> evidence grid (m, m) float32. Raises InputError when it is damaged."""
+def read_grids(path: Path, tasks: Sequence[str] | None = None) -> tuple[Facts, dict[str, np.ndarray]]:
+    """The facts of a file, and task -> evidence grid (m, m) float32, of `tasks` or of all that it has.
+
+    Raises InputError when it is damaged, or lacks one of `tasks`.
+    """
     facts = read_facts(path)
-    stored = set(array_names(path))
-    tasks = [task for task in facts.probability if f"{_GRID} {task}" in stored]
-    m = facts.grid.m
-    grids = read_arrays(path, [f"{_GRID} {task}" for task in tasks])
-    for name, grid in grids.items():
-        if grid.shape != (m, m) or grid.dtype != np.float32 or not np.isfinite(grid).all():
-            raise _unusable(path, f"{name}: expected finite values ({m}, {m}), found {grid.dtype} {grid.shape}")
-    return facts, {task: grids[f"{_GRID} {task}"] for task in tasks}
+    if tasks is None:
+        stored = set(array_names(path))
+        tasks = [task for task in facts.probability if f"{_GRID} {task}" in stored]
+    return facts, _read_squares(path, _GRID, tasks, facts.grid.m)
+
+
+def read_patches(path: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """Task -> values of the unshifted patches (k, k) float32. Raises InputError when the file is damaged."""
+    facts = read_facts(path)
+    k = facts.image_size // facts.patch_size
+    if facts.stride > 1:
+        return _read_squares(path, _PATCHES, tasks, k)
+    shifts = facts.grid.shifts
+    grids = _read_squares(path, _GRID, tasks, shifts.n)
+    return {task: shifts.unshifted(torch.from_numpy(grid)).numpy() for task, grid in grids.items()}
+
+
+def _read_squares(path: Path, kind: str, tasks: Sequence[str], m: int) -> dict[str, np.ndarray]:
+    """Task -> the array of this kind (m, m)."""
+    arrays = read_arrays(path, [f"{kind} {task}" for task in tasks])
+    for name, values in arrays.items():
+        if values.shape != (m, m) or values.dtype != np.float32 or not np.isfinite(values).all():
+            raise _unusable(path, f"{name}: expected finite values ({m}, {m}), found {values.dtype} {values.shape}")
+    return {task: arrays[f"{kind} {task}"] for task in tasks}
 
 
 def read_facts(path: Path) -> Facts:
-    """Raises InputError when the file is missing or damaged."""
+    """The facts of a file alone. Raises InputError when it is missing or damaged."""
     return _facts(path, read_arrays(path, [_FACTS])[_FACTS])
 
 

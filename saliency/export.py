@@ -16,7 +16,7 @@ from cxr.files import InputError, place
 from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import to_unit
 from cxr.labels import LabelSet, positions
-from cxr.names import Protocol, evidence_folder, heat_map_folder
+from cxr.names import RELATIVE, Protocol, evidence_folder, heat_map_folder, methods_of
 from saliency.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
 from saliency.folded_network import PatchNetwork, evaluating
@@ -27,8 +27,10 @@ class HeatMapExport:
     """Which maps of one split go where, below a model's results folder.
 
     Pickles: `heatmaps/<protocol>/<split>/<method>/<film id>_<task>_map.pkl`; without `pickles`, one file for both
-    protocols, `evidence/<split>/<film id>.npz`. tasks: label -> its task. steps_per_patch, stride and batch_size as
-    in `evidence_grid`; weights: sha256 of the network's weights, kept in the evidence files.
+    protocols, `evidence/<split>/<film id>.npz`. Patch methods have the evidence file in any case: the reference of
+    relative maps and the predictions of fine maps are made from it, and pickles of relative maps after the reference.
+    tasks: label -> its task. steps_per_patch, stride and batch_size as in `evidence_grid`; weights: sha256 of the
+    network's weights, kept in the evidence files.
     """
 
     results: Path
@@ -48,12 +50,19 @@ class HeatMapExport:
     def evidence_path(self, film_id: str) -> Path:
         return evidence_folder(self.results, self.split) / f"{film_id}{SUFFIX}"
 
+    @property
+    def keeps_evidence(self) -> bool:
+        return not self.pickles or bool(set(self.methods) & set(methods_of("patch")))
+
+    def pickle_paths(self, film_id: str) -> list[Path]:
+        """The pickles of a film that need no reference."""
+        kinds = [(protocol, method) for protocol in self.protocols for method in _without_relative(self.methods)]
+        return [self.pickle_path(*kind, film_id, task) for kind in kinds for task in self.tasks.values()]
+
     def files(self, film_id: str) -> list[Path]:
         """Every file of a film."""
-        if not self.pickles:
-            return [self.evidence_path(film_id)]
-        kinds = [(protocol, method) for protocol in self.protocols for method in self.methods]
-        return [self.pickle_path(*kind, film_id, task) for kind in kinds for task in self.tasks.values()]
+        evidence = [self.evidence_path(film_id)] if self.keeps_evidence else []
+        return evidence + (self.pickle_paths(film_id) if self.pickles else [])
 
     def is_complete(self, film_id: str) -> bool:
         """Whether all files of a film are there; files appear whole.
@@ -61,17 +70,15 @@ class HeatMapExport:
         Raises InputError for an evidence file that is damaged or made with other settings. The settings behind pickles
         are for the caller to compare.
         """
-        tasks = list(self.tasks.values())
-        if not self.pickles:
-            path = self.evidence_path(film_id)
-            fineness = {"steps_per_patch": self.steps_per_patch, "stride": self.stride}
-            return holds_evidence(path, self.methods, tasks, **fineness, weights=self.weights)
-        return all(
-            self.pickle_path(protocol, method, film_id, task).is_file()
-            for protocol in self.protocols
-            for method in self.methods
-            for task in tasks
-        )
+        path, tasks = self.evidence_path(film_id), list(self.tasks.values())
+        fineness = {"steps_per_patch": self.steps_per_patch, "stride": self.stride}
+        if self.keeps_evidence and not holds_evidence(path, self.methods, tasks, **fineness, weights=self.weights):
+            return False
+        return not self.pickles or all(path.is_file() for path in self.pickle_paths(film_id))
+
+
+def _without_relative(methods: Sequence[str]) -> list[str]:
+    return [method for method in methods if method != RELATIVE]
 
 
 def widened_by_lost(export: HeatMapExport, film_id: str, lost: Sequence[Path], label_set: LabelSet) -> HeatMapExport:
@@ -130,11 +137,10 @@ def export_film(
         view=view,
     )
     pixels = to_unit(film)  # (1, H, W)
-    if not export.pickles:
+    if export.keeps_evidence:
         in_frame = film_in_frame(pixels, crop, model.image_size, "corrected")[0]
         write_evidence(export.evidence_path(film_id), evidence, labels, in_frame, export.weights)
-        return True
-    for protocol in export.protocols:
+    for protocol in export.protocols if export.pickles else ():
         _write_pickles(export, protocol, pixels, evidence, labels)
     return True
 
@@ -154,7 +160,7 @@ def _write_pickles(
     export: HeatMapExport, protocol: Protocol, film: Tensor, evidence: Evidence, labels: FilmLabels
 ) -> None:
     pixels = film_in_frame(film, evidence.crop, evidence.image_size, protocol)[0]
-    for method, maps in film_maps(evidence, export.methods, protocol).items():
+    for method, maps in film_maps(evidence, _without_relative(export.methods), protocol).items():
         for row, task in enumerate(labels.tasks):
             write_heat_map(
                 export.pickle_path(protocol, method, labels.film_id, task),

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from cxr.files import InputError, place, printable, quoted, replacing
+from cxr.files import InputError, place, printable, quoted, replacing, sha256
+from cxr.labels import LabelSet
 from cxr.names import REFERENCE
 from saliency.npz import read_arrays
 from saliency.pixel_grid import PixelGrid
@@ -28,7 +30,7 @@ ALL = "all"
 FEW_FILMS = 10
 _FACTS = "facts"
 _SETTINGS = ("weights", "patch_size", "steps_per_patch", "image_size", "stride")
-_AGAIN = f"delete {REFERENCE} and run evalClassification.py --heatmaps relative --no-pickles again"
+_AGAIN = f"delete {REFERENCE} and run evalClassification.py --heatmaps relative again"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,33 @@ class Reference:
                 f"{where}: evidence of another network or setting than {REFERENCE} ({difference}); {_AGAIN}"
             )
 
+    def at_steps(self, steps_per_patch: int) -> Reference:
+        """The reference of coarser shifts, whose starts are some of its own; those that a stride left out are filled.
+
+        Raises InputError for steps that do not divide its own.
+        """
+        if self.settings.steps_per_patch % steps_per_patch:
+            raise InputError(
+                f"{REFERENCE}: has {self.settings.steps_per_patch} steps per patch, "
+                f"which {quoted(steps_per_patch)} steps do not divide"
+            )
+        settings = replace(self.settings, steps_per_patch=steps_per_patch, stride=1)
+        own, coarse = self.settings.grid.shifts, settings.grid.shifts
+        first = own.lead - coarse.lead * (coarse.stride // own.stride)
+        every = slice(first, None, coarse.stride // own.stride)
+        grids = {key: self.settings.grid.fill(torch.from_numpy(grid)) for key, grid in self.grids.items()}
+        return replace(self, settings=settings, grids={key: grid[every, every].numpy() for key, grid in grids.items()})
+
+    def save_beside(self, weights: Path) -> bool:
+        """Writes `reference.npz` beside a file of weights, when they are its own; returns whether it did."""
+        if sha256(weights) != self.settings.weights:
+            return False
+        write_reference(weights.with_name(REFERENCE), self)
+        return True
+
+    def few(self, view: str) -> bool:
+        return self.counts[view] < FEW_FILMS
+
     @property
     def warnings(self) -> list[str]:
         """One line per mean over fewer than `FEW_FILMS` films."""
@@ -96,7 +125,7 @@ class Reference:
             f"the reference of {'all views' if view == ALL else view} is the mean of {count} film{'s'[: count != 1]}; "
             f"relative maps need {FEW_FILMS} at least"
             for view, count in self.counts.items()
-            if count < FEW_FILMS
+            if self.few(view)
         ]
 
 
@@ -154,6 +183,36 @@ def read_reference(path: Path) -> Reference:
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         line = printable(str(error).partition("\n")[0][:200])
         raise InputError(f"{place(path)}: not a reference of this program ({line}); {_AGAIN}") from None
+
+
+class LabelledNetwork(Protocol):
+    """Facts about a network that say which references are its own; `models.patch_net.MedicalPatchNet` has them."""
+
+    patch_size: int
+    image_size: int
+    label_set: LabelSet
+
+
+def reference_of(path: Path, model: LabelledNetwork, weights: Path) -> Reference | None:
+    """The reference of a network, in `path`; None where there is no such file. weights: the file with its tensors.
+
+    Raises InputError when the reference is of other weights, sizes or labels.
+    """
+    if not path.is_file():
+        return None
+    reference = read_reference(path)
+    sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
+    expected = replace(reference.settings, weights=sha256(weights), **sizes)
+    difference = expected.difference(reference.settings)
+    known = {model.label_set.task_of(label) for label in model.label_set.names}
+    unknown = [task for task in reference.tasks if task not in known]
+    if difference or unknown:
+        reason = difference or f"{quoted(unknown[0])} is not a label of the weights"
+        raise InputError(
+            f"{place(path)}: the reference of other weights than {place(weights)} ({reason}); delete it, or run "
+            "convertWeights.py describe with the results of these weights"
+        )
+    return reference
 
 
 def _size(value: Any) -> int:

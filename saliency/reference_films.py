@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from cxr.files import InputError, place, quoted
 from cxr.names import evidence_folder, reference_file
-from saliency.evidence_files import SUFFIX, evidence_files, read_grids
-from saliency.reference import Reference, RunningMeans, write_reference
+from saliency.evidence_files import SUFFIX, evidence_files, read_facts, read_grids
+from saliency.map_predictions import logits_of
+from saliency.reference import ALL, Reference, RunningMeans, write_reference
 
 
 def make_reference(results: Path, *, validation: Collection[str], test: Collection[str] = ()) -> Reference:
@@ -51,3 +54,17 @@ def _check_films(folder: Path, ids: list[str], validation: set[str], test: set[s
         raise InputError(
             f"{place(folder)}: no evidence of {len(missing)} validation films, such as {quoted(missing[0])}"
         )
+
+
+def reference_logits(results: Path) -> dict[tuple[str, str], float]:
+    """(view, task) -> mean logit of the reference films in whole forward passes, as their evidence files note them.
+
+    With `ALL` for the films of all views. NaN where a probability was rounded to 0 or 1.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for path in evidence_files(evidence_folder(results, "val")):
+        facts = read_facts(path)
+        for task, logit in zip(facts.probability, logits_of(np.array([*facts.probability.values()])), strict=True):
+            for view in {ALL, facts.view or ALL}:
+                found.setdefault((view, task), []).append(float(logit))
+    return {key: float(np.mean(logits)) for key, logits in found.items()}

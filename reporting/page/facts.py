@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cxr.files import printable
@@ -79,12 +80,28 @@ def _sizes(model: Mapping[str, Any]) -> str:
 
 def _checks(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What was measured of the contributions, one line per check and split."""
-    lines = (
-        check(split, _part(_part(record, name), split))
-        for name, check in (("additivity", _additivity), ("certificates", _certificates))
-        for split in SPLITS
-    )
+    checks: list[tuple[str, Callable[[str, Mapping[str, Any]], str]]]
+    checks = [("additivity", _additivity), ("certificates", _certificates)]
+    checks += [("certificates", partial(_identity, name)) for name in _IDENTITIES]
+    lines = (check(split, _part(_part(record, name), split)) for name, check in checks for split in SPLITS)
     return tuple(line for line in lines if line)
+
+
+_IDENTITIES = {
+    "unshifted_additivity": "mean of the unshifted patches − logit",
+    "fine_additivity": "mean of the fine map − mean of its patches by their part inside the crop",
+    "shapley_identity": "sum of the relative contributions − (logit − mean logit of the reference films)",
+}
+"""Key of a certificate of maps -> the difference that it measures."""
+
+
+def _identity(name: str, split: str, measured: Mapping[str, Any]) -> str:
+    """The largest error of an identity of the maps; empty where it was not measured."""
+    error = _part(measured, name)
+    if not _is_number(error.get("max_error")):
+        return ""
+    films = f"{_text(error.get('films'))} {SPLITS[split]} films"
+    return f"largest |{_IDENTITIES[name]}| over {films}: {error['max_error']:.1e}"
 
 
 def _certificates(split: str, measured: Mapping[str, Any]) -> str:

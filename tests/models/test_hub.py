@@ -197,6 +197,16 @@ def test_push_to_hub_and_from_pretrained_meet_in_the_middle(hub, tiny_folder, tm
     assert load_model(saved).details["thresholds"] == {"A": 0.25, "B": None}
 
 
+def test_the_reference_of_relative_maps_travels_with_a_folder(hub, tiny_folder, tmp_path):
+    pushed = {path.name: path.read_bytes() for path in tiny_folder.iterdir()} | {"reference.npz": b"means"}
+    hub.repos["me/with_reference"] = {"main": pushed}
+    ((kind, path),) = resolve(hub, tmp_path / "home", "hf://me/with_reference").values()
+    assert kind == "ok" and (Path(path) / "reference.npz").read_bytes() == b"means"
+    assert [name for name, _ in asked_for_files(hub)] == ["config.json", "reference.npz", "model.safetensors"]
+    assert resolve(hub, tmp_path / "home", "hf://me/with_reference") == {"hf://me/with_reference": ("ok", path)}
+    assert hub.log == []
+
+
 @pytest.mark.parametrize("spec", ["", "~nobody_of_this_name/weights", "savedModels/mistyped", "x" * 200, "a\x1b[2Jb"])
 def test_names_of_nothing_are_refused_in_one_line_without_asking_the_hub(spec, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))

@@ -58,13 +58,16 @@ def export(results, pickles=True, **changes) -> HeatMapExport:
 
 
 def test_evidence_gives_the_very_maps_that_pickles_hold(tmp_path):
-    for pickles in (True, False):
-        assert export_film(export(tmp_path, pickles), model(), film(), IMAGE_ID, TRUTH)
+    with_pickles = tmp_path / "pickles"
+    for root, pickles in ((with_pickles, True), (tmp_path, False)):
+        assert export_film(export(root, pickles), model(), film(), IMAGE_ID, TRUTH)
     folder = tmp_path / "evidence" / "val"
+    (beside_pickles,) = (with_pickles / "evidence" / "val").iterdir()
+    assert beside_pickles.read_bytes() == (folder / beside_pickles.name).read_bytes()
     assert EvidenceFolder.kinds(folder) == sorted((p, method) for p in PROTOCOLS for method in OF_ONE_FILM)
     for protocol in PROTOCOLS:
         for method in OF_ONE_FILM:
-            stored = HeatMapFolder(tmp_path / "heatmaps" / protocol / "val" / method)
+            stored = HeatMapFolder(with_pickles / "heatmaps" / protocol / "val" / method)
             made = EvidenceFolder(folder, method=method, protocol=protocol, tasks=TASKS)
             assert made.entries == stored.entries == [(IMAGE_ID, task) for task in TASKS]
             for entry in made.entries:

@@ -135,7 +135,7 @@ def test_relative_maps_are_refused_where_they_do_not_exist():
     with pytest.raises(ValueError, match="no reference"):
         film_maps(evidence(grid, None), ["relative"], "corrected")
     network = model()
-    network.aggregation = type("Max", (), {"name": "max"})()
+    network.aggregation = type("Max", (), {"name": "max", "linear": False})()
     settings = {"methods": ["relative"], "steps_per_patch": 1, "batch_size": 1}
     with pytest.raises(InputError, match=r"Shapley.*'max'"):
         gather_evidence(network, image(0), Crop.centred(16, 16), **settings)
