@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from models.published import save_published
 from preprocessing import preProcCheXpert
 from saliency.evidence_files import EvidenceFolder, FilmLabels, write_evidence
 from saliency.film_maps import Evidence
+from saliency.pixel_grid import PixelGrid
+from saliency.shift_grid import ShiftGrid
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels, write_film
 from tests.soak import result_formats, set_formats
@@ -156,19 +159,28 @@ def read_manifest(path: Path) -> None:
     read_ground_truth(path.with_name("regions.json")).of_films(set(films.ids))
 
 
-def evidence(folder: Path, _: Path) -> Path:
-    rng = np.random.default_rng(0)
-    planes = {"gradcam": torch.from_numpy(rng.random((1, 2, 2), dtype=np.float32))}
-    grid = torch.from_numpy(rng.random((1, 4, 4), dtype=np.float32))
-    made = Evidence(Crop.centred(50, 60), patch_size=32, steps_per_patch=2, image_size=64, grid=grid, cams=planes)
-    write_evidence(folder / f"{FILM}.npz", made, FilmLabels(FILM, (TASK,), (0.5,), (1,)), torch.rand(6, 5))
-    return folder / f"{FILM}.npz"
+def evidence(steps_per_patch: int, stride: int) -> Callable[[Path, Path], Path]:
+    def write(folder: Path, _: Path) -> Path:
+        rng = np.random.default_rng(0)
+        m = PixelGrid(ShiftGrid(32, steps_per_patch, 64), stride).m
+        made = {"cams": (1, 2, 2), "grid": (1, m, m), "patches": (1, 2, 2)}
+        planes: dict[str, Any] = {
+            name: torch.from_numpy(rng.random(shape, dtype=np.float32)) for name, shape in made.items()
+        }
+        planes |= {"cams": {"gradcam": planes["cams"]}, "patches": planes["patches"] if stride > 1 else None}
+        sizes = {"patch_size": 32, "steps_per_patch": steps_per_patch, "image_size": 64, "stride": stride}
+        of_film = Evidence(Crop.centred(50, 60), **sizes, **planes)
+        write_evidence(folder / f"{FILM}.npz", of_film, FilmLabels(FILM, (TASK,), (0.5,), (1,)), torch.rand(6, 5))
+        return folder / f"{FILM}.npz"
+
+    return write
 
 
 def read_evidence(path: Path) -> None:
     for method in ("raw", "gradcam"):
         maps = EvidenceFolder(path.parent, method=method, protocol="corrected", tasks=[TASK])
         maps.load(FILM, TASK)
+    maps.patch_logits(FILM, TASK)
 
 
 def state(folder: Path, _: Path) -> Path:
@@ -205,7 +217,8 @@ FORMATS: dict[str, Format] = {
     "label table": (label_table, lambda path: read_films(path, path.parent)),
     "packed films": (packed(".npy"), read_packed),
     "packed manifest": (packed(".json"), read_packed),
-    "evidence": (evidence, read_evidence),
+    "evidence": (evidence(2, 1), read_evidence),
+    "evidence of a stride": (evidence(32, 5), read_evidence),
     "points": (points, lambda path: read_human_points(path, read_ground_truth(path.with_name("gt.json")))),
     "tuned thresholds": (tuning, lambda path: read_tuned(path, [TASK])),
     **{f"manifest {name}": (manifest(name), read_manifest) for name in ("films.csv", "dataset.json", "regions.json")},
