@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cxr import __version__
 from cxr.files import InputError, printable, quoted
 from cxr.runs.memory import is_lack_of_memory
 
@@ -191,7 +192,8 @@ def run_facts(arguments: argparse.Namespace, device: str) -> dict[str, Any]:
         "command": shlex.join(sys.orig_argv),
         "arguments": {name: _plain(value) for name, value in vars(arguments).items()},
         "seed": getattr(arguments, "seed", None),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "versions": {"medicalpatchnet": __version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in packages},
         "device": _device_name(device),
         "cores": os.cpu_count(),
     }

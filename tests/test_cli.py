@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,3 +230,13 @@ def test_options_of_every_script_out_of_range_are_one_line(script, words, tmp_pa
     said = capsys.readouterr()
     assert code == 2 and said.out == "" and said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_version_in_code_changelog_and_citation():
+    from cxr import __version__
+
+    root = Path(cli.__file__).parent
+    newest = re.search(r"^## (\S+) - (\S+)$", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = (root / "CITATION.cff").read_text()
+    assert newest[1] == __version__
+    assert f"version: {__version__}\ndate-released: {newest[2]}\n" in citation
