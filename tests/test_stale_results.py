@@ -118,7 +118,7 @@ def test_maps_of_more_methods_are_added(results, tiny_chexpert, chexlocalize, we
     assert evaluate(weights, tiny_chexpert, chexlocalize, results, "--heatmaps", "scaled") == 0
     assert contents(results / MAPS / "raw") == raw and len(contents(results / MAPS / "scaled")) == len(raw)
     stage = json.loads((results / "run.json").read_text())["stages"]["heat_maps_test"]
-    films = 2  # with an evidence file each, beside the pickles
+    films = FILMS  # with an evidence file each, beside the pickles
     assert len(stage["outputs"]) == 2 * len(raw) + films and stage["done"] == stage["expected"] == len(raw) + films
 
 
@@ -133,7 +133,7 @@ def test_protocols_one_after_the_other_both_remain(tmp_path, tiny_chexpert, chex
     assert evaluate(weights, tiny_chexpert, chexlocalize, at_once, "--protocols", "published", "corrected") == 0
     assert contents(one_by_one) == contents(at_once)
     stage = json.loads((one_by_one / "run.json").read_text())["stages"]["heat_maps_test"]
-    assert len(stage["outputs"]) == 2 * len(written[0])
+    assert len(stage["outputs"]) == 2 * len(written[0]) + FILMS  # an evidence file each
 
 
 def test_labels_one_after_the_other_all_remain(tiny_chexpert, chexlocalize, weights, tmp_path):
@@ -180,7 +180,7 @@ def test_unfinished_or_missing_maps_are_not_scored(results, chexlocalize, capsys
     record = json.loads((results / "run.json").read_text())
     next((results / MAPS / "raw").iterdir()).unlink()
     assert localize(results, chexlocalize) == 2
-    assert "its heat maps of test are missing or changed (1 of 20 files" in capsys.readouterr().err
+    assert "its heat maps of test are missing or changed (1 of 22 files" in capsys.readouterr().err
     record["stages"]["heat_maps_test"]["done"] = None
     write_json(results / "run.json", record)
     assert localize(results, chexlocalize) == 2
