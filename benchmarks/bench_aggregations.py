@@ -33,7 +33,8 @@ from cxr.predictions import Predictions, read_predictions
 from cxr.splits import split_table
 from cxr.thresholds import Thresholds
 from evaluation.comparison import compare
-from evaluation.localization import paired_differences, score_maps
+from evaluation.film_statistics import of_films, paired_differences
+from evaluation.localization import score_maps
 from models.aggregation import AGGREGATIONS
 from models.checkpoint import build_model, load_model
 from models.patch_net import MedicalPatchNet
@@ -187,7 +188,8 @@ def auroc_facts(predictions: Predictions, other: Predictions, name: str, resampl
 
 def hit_facts(hits: pd.DataFrame, of_mean: pd.DataFrame, method: str, resamples: int) -> dict[str, Any]:
     """Mean hit rate over the tasks, and its difference from that of the mean, with a paired interval over films."""
-    row = paired_differences(hits, of_mean, resamples=resamples, seed=0).set_index("name").loc["Mean"]
+    drawn = of_films(len(hits), resamples=resamples, seed=0)
+    row = paired_differences(hits, of_mean, drawn).set_index("name").loc["Mean"]
     values = {"": row["a"], "_minus_mean": row["difference"], "_minus_mean_low": row["lower"]}
     return {f"hit_{method}{part}": value for part, value in (values | {"_minus_mean_high": row["upper"]}).items()}
 
