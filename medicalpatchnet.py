@@ -32,7 +32,7 @@ from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import WEIGHTS_NAME
-from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
+from reporting.overlays import LOGIT_RANGE, evidence_scale, tint
 from saliency.contributions import Contributions
 from saliency.film_maps import film_maps, gather_evidence
 from saliency.reference import reference_of
@@ -89,13 +89,13 @@ class Explanation:
         return self.parts.values
 
     def overlay(self, label: str, method: str | None = None) -> Image.Image:
-        """The film under the label's map, at the film's size: colours where the network saw it, the bare film around.
+        """The film tinted by the label's map, at the film's size, where the network saw it; bare where it is neutral.
 
         method: that of `maps` by default, or `relative`. Raises InputError for a label without such a map.
         """
         seen, method = self._seen, method or self.method
         picture = np.repeat(np.rint(255 * self.film).astype(np.uint8)[..., None], 3, axis=2)  # (H, W, 3)
-        picture[seen] = overlay(self.film[seen], self._heat(label, method)[seen], signed=METHODS[method].signed)
+        picture[seen] = tint(self.film[seen], self._heat(label, method)[seen], signed=METHODS[method].signed)
         return Image.fromarray(picture)
 
     def overlay_facts(self, label: str, method: str | None = None) -> dict[str, Any]:
