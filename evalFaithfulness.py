@@ -264,12 +264,8 @@ def _undefined(network: RecordedNetwork, source: AuditSource) -> dict[str, str]:
     """Measure -> why this network has none."""
     if source.closed_form is not None:
         return {}
-    kind = (
-        f"its aggregation, {quoted(network.aggregation)}, is not"
-        if network.has_patches
-        else "a whole-film network is not"
-    )
-    reason = f"needs a logit that is linear in the patches, which {kind}"
+    whose = f"of aggregation {quoted(network.aggregation)}" if network.has_patches else "of a whole-film network"
+    reason = f"needs a logit that is linear in the patches, which that {whose} is not"
     return dict.fromkeys(("deletion", "insertion", "gridpg"), reason)
 
 

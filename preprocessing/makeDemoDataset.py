@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=cli.path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
     parser.add_argument("--patients", type=int, default=600, help=f"at least {cohort.SMALLEST_COHORT}")
     parser.add_argument("--pairs", type=cli.whole_number(1, 10_000), nargs="?", const=PAIRS, metavar="COUNT",
-        help=f"films with and without one finding, COUNT ({PAIRS}) pairs per finding")  # fmt: skip
+        help=f"draw pairs/: films with and without one finding, COUNT ({PAIRS}) of each")  # fmt: skip
     parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes that draw films")
     cli.add_seed(parser)
     arguments = parser.parse_args(argv)
