@@ -136,7 +136,7 @@ def _effects(
 # --------------------------------------------------------------------------------------------------- the audit's tables
 
 
-class _Auditor:
+class FilmAuditor:
     """Scores one film after the other, in this process or in a worker."""
 
     def __init__(self, source: AuditSource, label_set: LabelSet, outlined: OutlinedFilms | None) -> None:
@@ -145,26 +145,26 @@ class _Auditor:
     def __call__(self, film_id: str) -> tuple[FilmScores, dict[tuple[str, str], tuple[float, int]]]:
         """Scores, and (label, method) -> positive evidence of the patches, and whether the film has the finding."""
         from evaluation.body_outline import body_mask
-        from evaluation.faithfulness_tables import FilmFacts, FilmScores, mask_shares, score_task
+        from evaluation.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
 
         film = self.source.film(film_id)
-        body = body_mask(film.pixels[film.crop_slices])
-        facts = FilmFacts(film_id, film.crop_slices, body, linear=self.source.closed_form is not None)
+        facts = FilmFacts(film_id, body_mask(film.crop_pixels), linear=self.source.closed_form is not None)
         found, evidence = FilmScores(), {}
         for task in self.source.tasks:
             label, of_task = self.label_set.label_of(task), self.source.evidence(film, task)
-            inside = None
-            if self.outlined is not None:
-                inside = mask_shares(self.outlined.truth, film_id, task, film.pixels.shape)
-            found.add(score_task(facts, label, of_task.maps, of_task.patches, of_task.drops, inside))
-            for method in (PATCHES, PATCHES_RELATIVE):
-                if method in of_task.patches:
-                    positive = float(of_task.patches[method].clip(min=0).sum())
-                    evidence[label, method] = positive, of_task.ground_truth
+            scores = score_task(facts, label, of_task.maps, of_task.patches, of_task.drops)
+            truth, size = self.outlined and self.outlined.truth, self.source.image_size
+            mask = CropMask.of(truth, film_id, task, size) if truth is not None else None
+            if mask is not None:
+                score_mask(scores.rows, of_task.maps, mask)
+            found.add(scores)
+            for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys():
+                positive = float(of_task.patches[method].clip(min=0).sum())
+                evidence[label, method] = positive, film.ground_truth[task]
         return found, evidence
 
 
-_auditor: _Auditor
+_auditor: FilmAuditor
 
 
 def _set_up(*arguments: Any) -> None:
@@ -172,7 +172,7 @@ def _set_up(*arguments: Any) -> None:
 
     global _auditor
     torch.set_num_threads(1)
-    _auditor = _Auditor(*arguments)
+    _auditor = FilmAuditor(*arguments)
 
 
 def _score(film_id: str) -> Any:
@@ -346,7 +346,7 @@ def _pair_rows(
 
     from cxr.names import RELATIVE, methods_of
     from evaluation.causal_pairs import pair_rows
-    from evaluation.faithfulness_tables import mask_shares
+    from evaluation.faithfulness_tables import CropMask
     from saliency.pair_maps import PairMaps
 
     if outlined is None:
@@ -357,11 +357,10 @@ def _pair_rows(
     runner = PairMaps(model, methods, steps_per_patch=steps, data=data, batch_size=batch_size)
     rows = []
     for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair"):
-        shape = next(iter(change.maps.values())).shape
-        inside = mask_shares(outlined.truth, change.film_id, change.pair.task, shape)
-        if inside is None:
+        mask = CropMask.of(outlined.truth, change.film_id, change.pair.task, model.image_size)
+        if mask is None:
             raise InputError(f"{place(folder)}: no mask of {quoted(change.pair.task)} in {quoted(change.film_id)}")
-        rows += pair_rows(change.film_id, change.pair.label, change.logit, change.maps, inside)
+        rows += pair_rows(change.film_id, change.pair.label, change.logit, change.maps, mask.inside)
     return pd.DataFrame(rows)
 
 

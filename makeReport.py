@@ -90,6 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
+    from reporting.audit_tables import audit_tables
     from reporting.control_tables import control_tables
     from reporting.label_tables import comparison_table, table1_per_label
     from reporting.localization_tables import table2, table3
@@ -106,7 +107,7 @@ def _tables(results: Results, dataset: str) -> list[Table]:
         tables += control_tables(results, protocol, dataset)
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
-    return [*tables, *statistics_tables(results, dataset)]
+    return [*tables, *statistics_tables(results, dataset), *audit_tables(results, dataset)]
 
 
 def _method_figure(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from cxr.names import CHANCE
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
 from evaluation.film_statistics import MEAN_ROW, mean_rows, of_films
 
 FEWEST = 3
 """Pairs that a correlation needs."""
-CHANCE = "chance"
 COLUMNS = ("label", "metric", "method", "value", "ci_low", "ci_high", "resamples", "pairs", "note")
 
 
 def pair_rows(
     film_id: str, label: str, logit: float, maps: Mapping[str, np.ndarray], inside: np.ndarray
 ) -> list[dict[str, Any]]:
-    """A row per method. logit, maps (h, w): changes, film with the finding - film without it; inside: (h, w) in [0, 1].
+    """A row per method. logit, maps (S, S): changes, film with the finding - film without it; inside: (S, S) in [0, 1].
 
     `inside`: sum of the map's change in the mask, over all pixels; `inside_share`: of the sum of absolute changes, what
     lies in the mask; `mask_share`: what the mask has of the film; `same_sign`: whether logit and mask change alike.

@@ -6,6 +6,8 @@ logit falls by when a patch is filled. All return NaN where they are undefined.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -75,23 +77,31 @@ def infidelity(patches: np.ndarray, drops: np.ndarray) -> float:
 # -------------------------------------------------------------------------------------------------------------- regions
 
 
-def share_inside(values: np.ndarray, inside: np.ndarray) -> float:
-    """Share of the positive part of a map (h, w) that lies inside; inside: (h, w) in [0, 1], each pixel's share.
+def shares_inside(values: np.ndarray, regions: Sequence[np.ndarray]) -> list[float]:
+    """Share of the positive part of a map (S, S) that lies in each region; NaN where the map has none.
 
-    Of masks, the energy-based pointing game of Score-CAM (arXiv 1910.01279).
+    regions: (S, S) in [0, 1], each pixel's share. Of masks: the energy-based pointing game of Score-CAM (arXiv
+    1910.01279).
     """
-    positive = np.clip(values, 0, None, dtype=np.float64)
-    total = positive.sum()
-    return float((positive * inside).sum() / total) if total > 0 else np.nan
+    positive = np.maximum(values, 0)
+    total = positive.sum(dtype=np.float64)
+    if total == 0:
+        return [np.nan] * len(regions)
+    return [float((positive * inside).sum(dtype=np.float64) / total) for inside in regions]
 
 
-def pixel_ranking(values: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+def pixel_ranking(
+    values: np.ndarray, inside: np.ndarray, unseen: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, float]:
     """AUROC and average precision (AUPRC) of finding the pixels inside a mask by their value; NaN where undefined.
 
-    values, inside: (h, w); inside in [0, 1] is the share of a pixel that the mask covers: with that weight it counts
-    inside, with the rest outside. Ties count half in the AUROC, and together in the AUPRC, as in scikit-learn.
+    values, inside: (S, S); inside in [0, 1] is the share of a pixel that the mask covers: with that weight it counts
+    inside, with the rest outside. unseen: number of pixels inside and outside the mask that the map does not show; they
+    have its least value. Ties count half in the AUROC, and together in the AUPRC, as in scikit-learn.
     """
     positives, negatives = _weights_by_value(values, inside)  # (V,), values descending
+    positives[-1] += unseen[0]
+    negatives[-1] += unseen[1]
     found = positives.cumsum()
     if found[-1] <= 0:
         return np.nan, np.nan

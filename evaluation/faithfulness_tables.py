@@ -11,7 +11,9 @@ import pandas as pd
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
+from cxr.images import Crop
 from cxr.masks import GroundTruth
+from cxr.names import CHANCE
 from evaluation.faithfulness import (
     border_ring,
     by_map,
@@ -22,14 +24,14 @@ from evaluation.faithfulness import (
     pixel_ranking,
     rank_correlation,
     same_top_patch,
-    share_inside,
+    shares_inside,
 )
 from evaluation.film_statistics import Resampling, mean_rows
 from evaluation.grid_pointing import FILMS as GRID_FILMS
 from evaluation.grid_pointing import draw_grids, pointing_shares
 
-CHANCE, BEST = "chance", "best order"
-"""Rows beside the methods: a map that says nothing, and curves of the best order."""
+BEST = "best order"
+"""Of curves, in the place of a method."""
 
 Curves = dict[tuple[str, str, str, str], np.ndarray]
 """(label, method, fill, deletion or insertion) -> (P + 1,)"""
@@ -37,11 +39,9 @@ Curves = dict[tuple[str, str, str, str], np.ndarray]
 
 @dataclass(frozen=True)
 class FilmFacts:
-    """What the scores of one film need besides its maps. crop: rows and columns of the frame that the network saw;
-    body: (H, W) bool of the crop; linear: whether effects of patches add up."""
+    """body: (S, S) bool, of the crop; linear: whether effects of patches add up."""
 
     film_id: str
-    crop: tuple[slice, slice]
     body: np.ndarray
     linear: bool
 
@@ -62,15 +62,13 @@ def score_task(
     maps: Mapping[str, np.ndarray],
     patches: Mapping[str, np.ndarray],
     drops: Mapping[str, np.ndarray],
-    inside: np.ndarray | None,
 ) -> FilmScores:
-    """Every measure of one film and label, per method, and of a map that says nothing.
+    """The measures of one film and label that need no mask, per method, and of a map that says nothing.
 
-    maps: method -> (h, w); patches: method -> (k, k); drops: fill -> (k, k); inside: (h, w), each pixel's share in the
-    mask, or None where there is no mask. The border and the body are those of the crop.
+    maps: method -> (S, S), of the crop; patches: method -> (k, k); drops: fill -> (k, k).
     """
     found = FilmScores()
-    ring = border_ring(*facts.body.shape)
+    ring, outside = border_ring(*facts.body.shape), ~facts.body
     for method, values in maps.items():
         row: dict[str, Any] = {"Film": facts.film_id, "label": label, "method": method}
         for fill, of_fill in drops.items():
@@ -79,19 +77,24 @@ def score_task(
                 order = by_map(patches[method])
                 found.curves[label, method, fill, "deletion"] = deletion_curve(of_fill, order)
                 found.curves[label, method, fill, "insertion"] = insertion_curve(of_fill, order)
-        crop = values[facts.crop]
-        row |= {"border": share_inside(crop, ring), "outside": share_inside(crop, ~facts.body)}
-        if inside is not None:
-            in_crop = np.zeros_like(values)
-            in_crop[facts.crop] = crop
-            row |= {"energy": share_inside(in_crop, inside)}
-            row |= zip(("auroc", "auprc"), pixel_ranking(values, inside), strict=True)
-        found.rows.append(row)
-    found.rows.append(_chance(facts, label, drops, ring, inside))
+        shares = shares_inside(values, [ring, outside])
+        found.rows.append(row | dict(zip(("border", "outside"), shares, strict=True)))
+    found.rows.append(_chance(facts, label, drops) | {"border": float(ring.mean()), "outside": float(outside.mean())})
     for fill, of_fill in drops.items() if facts.linear else ():
         found.curves[label, BEST, fill, "deletion"] = deletion_curve(of_fill, by_map(of_fill))
         found.curves[label, BEST, fill, "insertion"] = insertion_curve(of_fill, by_map(of_fill))
     return found
+
+
+def score_mask(rows: Sequence[dict[str, Any]], maps: Mapping[str, np.ndarray], mask: CropMask) -> None:
+    """Adds the measures that need a mask to the rows of `score_task`. maps: method -> (S, S), of the crop."""
+    for row in rows:
+        if row["method"] == CHANCE:
+            row |= {"energy": float(mask.inside.mean(dtype=np.float64)), "auroc": 0.5, "auprc": mask.share}
+            continue
+        values = maps[row["method"]]
+        (row["energy"],) = shares_inside(values, [mask.inside])
+        row["auroc"], row["auprc"] = pixel_ranking(values, mask.inside, mask.unseen)
 
 
 def _effects(patches: np.ndarray, drops: np.ndarray, fill: str, linear: bool) -> dict[str, float]:
@@ -112,25 +115,41 @@ OF_MAPS = ("energy", "auroc", "auprc", "gridpg", "border", "outside")
 BINARY = ("top1",)
 
 
-def _chance(
-    facts: FilmFacts, label: str, drops: Mapping[str, np.ndarray], ring: np.ndarray, inside: np.ndarray | None
-) -> dict[str, Any]:
+def _chance(facts: FilmFacts, label: str, drops: Mapping[str, np.ndarray]) -> dict[str, Any]:
     row: dict[str, Any] = {"Film": facts.film_id, "label": label, "method": CHANCE}
     for fill, of_fill in drops.items():
         row |= {f"correlation {fill}": 0.0, f"top1 {fill}": 1 / of_fill.size, f"infidelity {fill}": 1.0}
         row |= {f"{kind} {fill}": 0.0 for kind in (_CURVES if facts.linear else ())}
-    row |= {"border": float(ring.mean()), "outside": float((~facts.body).mean())}
-    if inside is not None:
-        row |= {"energy": float(inside.mean()), "auroc": 0.5, "auprc": float(inside.mean())}
     return row
 
 
-def mask_shares(truth: GroundTruth, film_id: str, task: str, shape: tuple[int, int]) -> np.ndarray | None:
-    """(h, w) float32: the share of each pixel of a map that the mask covers; None where there is no mask."""
-    if film_id not in truth or not truth.area(film_id, task):
-        return None
-    mask = torch.from_numpy(truth.mask(film_id, task))[None].float()
-    return adaptive_avg_pool2d(mask, shape)[0].numpy()
+@dataclass(frozen=True)
+class CropMask:
+    """A mask of a film on the pixels of its crop's maps. inside: (S, S) float32, each pixel's share in the mask;
+    unseen: pixels, of that size, inside and outside the mask that lie beyond the crop."""
+
+    inside: np.ndarray
+    unseen: tuple[float, float]
+
+    @property
+    def share(self) -> float:
+        """Of the film, what the mask covers."""
+        within = float(self.inside.sum(dtype=np.float64)) + self.unseen[0]
+        return within / (self.inside.size + sum(self.unseen))
+
+    @classmethod
+    def of(cls, truth: GroundTruth, film_id: str, task: str, size: int) -> CropMask | None:
+        """None where the film has no mask of the task. size: S."""
+        if film_id not in truth or not truth.area(film_id, task):
+            return None
+        mask = truth.mask(film_id, task)
+        crop = Crop.centred(mask.shape[1], mask.shape[0])
+        left, top, right, bottom = crop.box
+        seen = mask[top:bottom, left:right]
+        inside = adaptive_avg_pool2d(torch.from_numpy(seen.astype(np.float32))[None], size)[0].numpy()
+        scale = (size / crop.side) ** 2
+        beyond = np.count_nonzero(mask) - np.count_nonzero(seen)
+        return cls(inside, (beyond * scale, (mask.size - seen.size - beyond) * scale))
 
 
 # --------------------------------------------------------------------------------------------------- all films together

@@ -1,7 +1,7 @@
 """What the audit reads of a results folder, film by film: maps, their means per patch, and occlusion effects.
 
-Maps are the corrected ones, in the film's frame, such that positive values speak for a label: neutral is 0 where a
-method is signed. What a folder does not have is left out; no network is needed here.
+Maps are the corrected ones, of the crop, such that positive values speak for a label: neutral is 0 where a method is
+signed. What a folder does not have is left out; no network is needed here.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from cxr.names import (
     METHODS,
     PATCHES,
     PATCHES_RELATIVE,
+    RELATIVE,
     SIGNED_CAM,
     SIGNED_CAM_RELATIVE,
     Protocol,
     evidence_folder,
     heat_map_folder,
-    reference_file,
 )
 from cxr.runs.fingerprints import films_fingerprint
-from saliency.evidence_files import SUFFIX, EvidenceFolder, Facts, heat_map_source, read_grids
-from saliency.film_maps import to_film_frame
+from saliency.cam import CAMS
+from saliency.evidence_files import SUFFIX, EvidenceFolder, heat_map_source, read_grids
+from saliency.film_maps import crop_maps
 from saliency.occlusion import closed_form_drops
 from saliency.occlusion_files import Occlusion, occlusion_file, read_occlusion
 from saliency.patch_maps import ShiftGrid
-from saliency.reference import Reference, RunningMeans, Settings, read_reference
+from saliency.reference import Reference, RunningMeans, Settings
 
 _PROTOCOL: Protocol = "corrected"
 UNFILLED = "none"
@@ -47,36 +48,28 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class AuditedFilm:
-    """A film of a results folder. pixels: (h, w) in [0, 1], the whole film in the frame of its maps."""
+    """A film of a results folder. pixels: (h, w) in [0, 1], the whole film in the frame of its maps; ground_truth:
+    task -> 1, 0, or -1 where not labelled, of evidence files."""
 
     film_id: str
-    view: str
     crop: Crop
     pixels: np.ndarray
+    ground_truth: Mapping[str, int]
 
     @property
-    def crop_box(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of the crop in pixels of the frame."""
-        scale = self.pixels.shape[1] / self.crop.film_width, self.pixels.shape[0] / self.crop.film_height
-        left, top, right, bottom = self.crop.box
-        return left * scale[0], top * scale[1], right * scale[0], bottom * scale[1]
-
-    @property
-    def crop_slices(self) -> tuple[slice, slice]:
-        """Rows and columns of the frame that show the crop, to the nearest pixel."""
-        left, top, right, bottom = (round(edge) for edge in self.crop_box)
-        return slice(top, bottom), slice(left, right)
+    def crop_pixels(self) -> np.ndarray:
+        """(S, S) in [0, 1]: the pixels under maps of the crop, to the nearest pixel."""
+        return in_crop(self.pixels, self.crop)
 
 
 @dataclass(frozen=True)
 class TaskEvidence:
-    """One film and task. maps: method -> (h, w); patches: method -> (k, k) means of the map over each patch; drops:
-    fill -> (k, k), what the logit falls by when the patch is filled; grid: (k, k) contributions, or None."""
+    """One film and task. maps: method -> (S, S) float32, of the crop; patches: method -> (k, k), their means over each
+    patch; drops: fill -> (k, k), what the logit falls by when the patch is filled."""
 
     maps: Mapping[str, np.ndarray]
     patches: Mapping[str, np.ndarray]
     drops: Mapping[str, np.ndarray]
-    ground_truth: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,6 @@ class AuditSource:
         entries = {entry for source in self._sources.values() for entry in source.entries}
         self.film_ids = sorted({film for film, _ in entries})
         self.tasks = [task for task in tasks if any(task == of for _, of in entries)]
-        self._reference = self._read_reference()
         self._cam_means = self._mean_cams() if forward else None
 
     def _open(self, tasks: Sequence[str]) -> dict[str, HeatMapSource]:
@@ -143,17 +135,15 @@ class AuditSource:
 
     @property
     def has_grids(self) -> bool:
-        return any(
-            isinstance(source, EvidenceFolder) and AUDITED[method].network == "patch"
-            for method, source in self._sources.items()
-        )
+        """Whether the logits of the patches are there."""
+        return self._grid_source is not None
 
     @property
     def methods(self) -> list[str]:
         """In the order of `AUDITED`."""
         found = set(self._sources)
         found |= {PATCHES} if self.has_grids else set()
-        found |= {PATCHES_RELATIVE} if self.has_grids and self._reference is not None else set()
+        found |= {PATCHES_RELATIVE} if self.has_grids and RELATIVE in self._sources else set()
         found |= {SIGNED_CAM} if self._cams else set()
         found |= {SIGNED_CAM_RELATIVE} if self._cam_means is not None else set()
         return [method for method in AUDITED if method in found]
@@ -161,12 +151,6 @@ class AuditSource:
     @property
     def _cams(self) -> bool:
         return self.forward and any(AUDITED[method].network == "baseline" for method in self._sources)
-
-    def _read_reference(self) -> Reference | None:
-        path = reference_file(self.results)
-        if self.has_grids and path.is_file():
-            return read_reference(path)
-        return None
 
     def _mean_cams(self) -> Reference | None:
         """The mean signed CAM of the validation films by view; None where there are none."""
@@ -187,91 +171,96 @@ class AuditSource:
 
     def film(self, film_id: str) -> AuditedFilm:
         """Raises InputError when its file is missing or damaged."""
-        method, source = next(iter(self._sources.items()))
+        source = next(iter(self._sources.values()))
         if isinstance(source, EvidenceFolder):
             facts, _ = read_grids(source.folder / f"{film_id}{SUFFIX}")
-            return AuditedFilm(film_id, facts.view, facts.crop, source.film_pixels(film_id))
+            return AuditedFilm(film_id, facts.crop, source.film_pixels(film_id), facts.ground_truth)
         task = next(task for film, task in source.entries if film == film_id)
         crop = Crop.centred(*source.load(film_id, task).film_size)
-        return AuditedFilm(film_id, "", crop, source.film_pixels(film_id))
+        return AuditedFilm(film_id, crop, source.film_pixels(film_id), {})
 
     def evidence(self, film: AuditedFilm, task: str) -> TaskEvidence:
         """Raises InputError when a file is missing, damaged, or belongs to another network."""
-        maps, patches, ground_truth = {}, {}, -1
-        for method, source in self._sources.items():
-            heat_map = source.load(film.film_id, task)
-            maps[method] = heat_map.map - (0.5 if METHODS[method].signed else 0.0)
-            ground_truth = heat_map.ground_truth
-        own, drops = self._patches(film, task)
-        maps |= {method: self._in_frame(values, film.crop, "nearest") for method, values in own.items()}
+        maps = self._heat_maps(film, task)
+        patches, drops = self._patches(film, task)
+        maps |= {method: self._enlarged(values, "nearest") for method, values in patches.items()}
         if self.forward:
             occlusion = read_occlusion(occlusion_file(self.results, "test", film.film_id))
             drops = {fill: occlusion.drops[fill, task] for fill in occlusion.facts.greys}
-            maps |= self._signed_cams(occlusion, film, task)
-        for method, values in maps.items():
-            patches[method] = own[method] if method in own else square_means(values, film.crop_box, self.side)
-        return TaskEvidence(maps, patches, drops, ground_truth)
+            maps |= self._signed_cams(occlusion, task)
+        patches |= {method: square_means(maps[method], self.side) for method in maps.keys() - patches.keys()}
+        return TaskEvidence({method: maps[method] for method in self.methods}, patches, drops)
+
+    def _heat_maps(self, film: AuditedFilm, task: str) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for methods, source in self._together():
+            if isinstance(source, EvidenceFolder):
+                evidence = source.evidence(film.film_id, task)
+                found |= {m: plane[0].numpy() for m, plane in crop_maps(evidence, methods, _PROTOCOL).items()}
+            else:
+                found |= {methods[0]: np.ascontiguousarray(in_crop(source.load(film.film_id, task).map, film.crop))}
+        return {method: values - np.float32(0.5 * METHODS[method].signed) for method, values in found.items()}
+
+    def _together(self) -> list[tuple[list[str], HeatMapSource]]:
+        """Methods whose maps follow from the same evidence, with a source that has it: the grid, or each by itself."""
+        grid = [method for method in self._sources if method not in CAMS] if self.has_grids else []
+        groups = [(grid, self._grid_source)] if self._grid_source is not None else []
+        return [*groups, *(([method], self._sources[method]) for method in self._sources if method not in grid)]
+
+    @property
+    def _grid_source(self) -> EvidenceFolder | None:
+        """Evidence files with grids; those of relative maps come with the reference."""
+        found = [self._sources[method] for method in (RELATIVE, *self._sources) if method in self._sources]
+        return next((s for s in found if isinstance(s, EvidenceFolder) and s.method not in CAMS), None)
 
     def _patches(self, film: AuditedFilm, task: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The patches of the unshifted grid, method -> (k, k), and their effects, fill -> (k, k)."""
-        if not self.has_grids:
+        if self._grid_source is None:
             return {}, {}
-        folder = evidence_folder(self.results, "test")
-        facts, grids = read_grids(folder / f"{film.film_id}{SUFFIX}")
-        patch_logits = _unshifted(facts, grids[task])
-        if self.closed_form is None:
-            factors: np.ndarray | float = 1.0
-            drops = {}
-        else:
-            factors = self.closed_form.factors[task]
-            drops = self.closed_form.drops(film.film_id, task, patch_logits)
+        evidence = self._grid_source.evidence(film.film_id, task)
+        shifts = ShiftGrid(evidence.patch_size, evidence.steps_per_patch, evidence.image_size)
+        patch_logits, mean = (
+            None if grid is None else shifts.unshifted(grid[0]).double().numpy()
+            for grid in (evidence.grid, evidence.reference)
+        )
+        if patch_logits is None:
+            return {}, {}
+        factors: np.ndarray | float = 1.0 if self.closed_form is None else self.closed_form.factors[task]
         found = {PATCHES: factors * patch_logits}
-        if self._reference is not None:
-            self._reference.require(facts.settings, place(folder / f"{film.film_id}{SUFFIX}"))
-            mean = _unshifted(facts, self._reference.grid(facts.view, task))
+        drops = {} if self.closed_form is None else self.closed_form.drops(film.film_id, task, patch_logits)
+        if mean is not None:
             found[PATCHES_RELATIVE] = factors * (patch_logits - mean)
             drops |= {VALIDATION: found[PATCHES_RELATIVE]} if drops else {}
         return found, drops
 
-    def _signed_cams(self, occlusion: Occlusion, film: AuditedFilm, task: str) -> dict[str, np.ndarray]:
+    def _signed_cams(self, occlusion: Occlusion, task: str) -> dict[str, np.ndarray]:
         if not self._cams:
             return {}
         cam = occlusion.cams[task]
-        maps = {SIGNED_CAM: self._in_frame(cam, film.crop, "bilinear")}
+        maps = {SIGNED_CAM: self._enlarged(cam, "bilinear")}
         if self._cam_means is not None:
             mean = self._cam_means.grid(occlusion.facts.view, task)
-            maps[SIGNED_CAM_RELATIVE] = self._in_frame(cam - mean, film.crop, "bilinear")
+            maps[SIGNED_CAM_RELATIVE] = self._enlarged(cam - mean, "bilinear")
         return maps
 
-    def _in_frame(self, values: np.ndarray, crop: Crop, mode: str) -> np.ndarray:
-        """(a, b) -> (h, w) float32: enlarged to the crop, at its place in the film."""
+    def _enlarged(self, values: np.ndarray, mode: str) -> np.ndarray:
+        """(a, b) -> (S, S) float32."""
         size = (self.image_size, self.image_size)
         options = {} if mode == "nearest" else {"align_corners": False}
-        enlarged = F.interpolate(torch.from_numpy(values)[None, None].float(), size, mode=mode, **options)[0]
-        return to_film_frame(enlarged, crop, _PROTOCOL)[0].numpy()
+        return F.interpolate(torch.from_numpy(values)[None, None].float(), size, mode=mode, **options)[0, 0].numpy()
 
 
-def _unshifted(facts: Facts, grid: np.ndarray) -> np.ndarray:
-    """(n, n) -> (k, k) float64."""
-    shifts = ShiftGrid(facts.patch_size, facts.steps_per_patch, facts.image_size)
-    return shifts.unshifted(torch.from_numpy(grid)).double().numpy()
+def in_crop(plane: np.ndarray, crop: Crop) -> np.ndarray:
+    """(h, w) in the film's frame, S on the short side -> (S, S) of the crop, to the nearest pixel."""
+    size, scale = min(plane.shape), min(plane.shape) / crop.side
+    left, top = (min(round(start * scale), length - size) for start, length in
+                 ((crop.left, plane.shape[1]), (crop.top, plane.shape[0])))  # fmt: skip
+    return plane[top : top + size, left : left + size]
 
 
-def square_means(values: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:
-    """(h, w) -> (side, side) float64: means over the squares of a box (left, top, right, bottom), in pixels.
-
-    A pixel that lies in two squares counts in each with its share.
-    """
-    left, top, right, bottom = box
-    down = _shares(top, bottom, side, values.shape[0])  # (side, h)
-    across = _shares(left, right, side, values.shape[1])  # (side, w)
-    return down @ values.astype(np.float64) @ across.T
-
-
-def _shares(start: float, stop: float, side: int, length: int) -> np.ndarray:
-    """(side, length): the weight of each pixel in the mean over each part of [start, stop]."""
-    edges = np.linspace(start, stop, side + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)  # (side, length)
-    overlap = np.clip(overlap, 0, None)
-    return overlap / overlap.sum(axis=1, keepdims=True)
+def square_means(values: np.ndarray, side: int) -> np.ndarray:
+    """(S, S) -> (side, side) float64: means over equal squares. Raises ValueError when `side` does not divide S."""
+    size = len(values) // side
+    if values.shape != (size * side, size * side):
+        raise ValueError(f"{side} squares a side do not fill a map of {values.shape}")
+    return values.reshape(side, size, side, size).mean(axis=(1, 3), dtype=np.float64)

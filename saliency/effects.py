@@ -68,7 +68,7 @@ def fill_logits_of(
     }
     if not record.is_complete("faithfulness fills", **made_from):
         films = (source.film(film_id) for film_id in source.film_ids)
-        means = {film.film_id: float(film.pixels[film.crop_slices].mean()) for film in films}
+        means = {film.film_id: float(film.crop_pixels.mean()) for film in films}
         of_tasks = {task: outputs[task] for task in source.tasks}
         with record.stage("faithfulness fills", **made_from) as stage:
             write_fill_logits(target, model, means, fills=fills, outputs=of_tasks)

@@ -22,7 +22,7 @@ from cxr.labels import LabelSet
 from cxr.manifest import Films
 from cxr.names import METHODS, PATCHES, SIGNED_CAM
 from cxr.tables import line_of, read_csv
-from saliency.film_maps import film_maps, gather_evidence, to_film_frame
+from saliency.film_maps import crop_maps, gather_evidence
 from saliency.folded_network import PatchNetwork, evaluating
 from saliency.occlusion import is_linear, patch_factors, signed_cam
 from saliency.patch_maps import ShiftGrid
@@ -65,7 +65,7 @@ def read_pairs(folder: Path, label_set: LabelSet) -> tuple[Films, list[FilmPair]
 
 @dataclass(frozen=True)
 class Change:
-    """Film with the finding - film without it: of the label's logit, and of every method's map, (h, w)."""
+    """Film with the finding - film without it: of the label's logit, and of every method's map, (S, S)."""
 
     pair: FilmPair
     film_id: str
@@ -97,28 +97,28 @@ class PairMaps:
             rows = (pair.present, pair.absent)
             inputs = [network_input(open_film(films.files[row], grey), self.model.image_size) for row in rows]
             (logit, maps), (other_logit, other_maps) = (self._film(*of_film, output) for of_film in inputs)
-            if any(maps[method].shape != other_maps[method].shape for method in maps):
+            if inputs[0][1] != inputs[1][1]:
                 raise InputError(f"{films.where(pair.absent)}: the two films of a pair have different sizes")
             changes = {method: maps[method] - other_maps[method] for method in maps}
             yield Change(pair, films.ids[pair.present], logit - other_logit, changes)
 
     def _film(self, image: torch.Tensor, crop: Crop, output: int) -> tuple[float, dict[str, np.ndarray]]:
-        """Logit of an output, and its maps in the film's frame."""
+        """Logit of an output, and its maps (S, S) of the crop."""
         model, size = self.model, self.model.image_size
         with evaluating(model), torch.inference_mode():
             logit = float(model(image[None].to(next(model.parameters()).device))[0, output])
         methods = self.heat_maps + (["raw"] if self.has_patches and "raw" not in self.heat_maps else [])
         settings = {"steps_per_patch": self.steps, "batch_size": self.batch_size, "outputs": [output]}
         evidence = gather_evidence(model, image, crop, methods=methods, **settings)  # type: ignore[arg-type]
-        found = {method: maps[0].numpy() for method, maps in film_maps(evidence, self.heat_maps, "corrected").items()}
+        found = {method: maps[0].numpy() for method, maps in crop_maps(evidence, self.heat_maps, "corrected").items()}
         if self.has_patches and evidence.grid is not None:
             shifts = ShiftGrid(model.patch_size, self.steps, size)
             logits = shifts.unshifted(evidence.grid[0])
             values = torch.from_numpy(patch_factors(model, [output])[0]).reshape(logits.shape) * logits
             enlarged = F.interpolate(values[None, None].float(), (size, size), mode="nearest")[0]
-            found[PATCHES] = to_film_frame(enlarged, crop, "corrected", fill=0.0)[0].numpy()
+            found[PATCHES] = enlarged[0].numpy()
         if SIGNED_CAM in self.methods:
             cam = torch.from_numpy(signed_cam(model, image)[output])[None, None]
             enlarged = F.interpolate(cam, (size, size), mode="bilinear", align_corners=False)[0]
-            found[SIGNED_CAM] = to_film_frame(enlarged, crop, "corrected", fill=0.0)[0].numpy()
+            found[SIGNED_CAM] = enlarged[0].numpy()
         return logit, found

@@ -186,7 +186,7 @@ def test_the_signed_cam_is_compared_with_the_mean_of_its_view(audited, weights, 
     cam = signed_cam(model, network_input(open_film(path.with_suffix(".png")), 64)[0])
     maps = source.evidence(film, TASKS[0]).maps
     upsampled = torch.nn.functional.interpolate(torch.from_numpy(cam - mean)[None], (64, 64), mode="bilinear")[0]
-    np.testing.assert_allclose(maps["cam_relative"][:, 8:72], upsampled[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(maps["cam_relative"], upsampled[0].numpy(), atol=1e-5)
     assert source.methods == ["gradcam", "gradcam++", "eigencam", "cam", "cam_relative"]
     assert any("the reference of all views is the mean of 6 films" in line for line in source.lines)
 

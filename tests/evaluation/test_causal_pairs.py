@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from evaluation.causal_pairs import CHANCE, _correlations, pair_rows, pair_table
+from cxr.names import CHANCE
+from evaluation.causal_pairs import _correlations, pair_rows, pair_table
 
 
 def table_of(pairs: int = 6, labels=("Edema", "Pneumonia"), seed: int = 0) -> pd.DataFrame:

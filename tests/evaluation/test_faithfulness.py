@@ -20,7 +20,7 @@ from evaluation.faithfulness import (
     pixel_ranking,
     rank_correlation,
     same_top_patch,
-    share_inside,
+    shares_inside,
 )
 
 
@@ -152,10 +152,21 @@ def test_a_mask_of_nothing_or_of_everything_has_no_ranking():
     assert math.isnan(auroc) and auprc == 1
 
 
-def test_share_inside_counts_what_speaks_for_the_label_alone():
+def test_pixels_that_the_map_does_not_show_have_its_least_value():
+    rng = np.random.default_rng(8)
+    values, inside = rng.normal(size=(5, 5)).round(1), (rng.random((5, 5)) < 0.4).astype(float)
+    flat = np.concatenate([values.ravel(), np.full(12, values.min())])
+    truth = np.concatenate([inside.ravel(), np.repeat([1.0, 0.0], [3, 9])])
+    auroc, auprc = pixel_ranking(values, inside, (3, 9))
+    assert auroc == pytest.approx(roc_auc_score(truth, flat), abs=1e-12)
+    assert auprc == pytest.approx(average_precision_score(truth, flat), abs=1e-12)
+
+
+def test_shares_inside_count_what_speaks_for_the_label_alone():
     values = np.array([[2.0, -5.0], [1.0, 1.0]])
-    assert share_inside(values, np.array([[1.0, 1.0], [0.0, 0.5]])) == pytest.approx((2 + 0.5) / 4)
-    assert math.isnan(share_inside(-np.ones((2, 2)), np.ones((2, 2))))
+    regions = [np.array([[1.0, 1.0], [0.0, 0.5]]), np.array([[False, True], [False, True]])]
+    assert shares_inside(values, regions) == pytest.approx([(2 + 0.5) / 4, 1 / 4])
+    assert all(map(math.isnan, shares_inside(-np.ones((2, 2)), [np.ones((2, 2))] * 2)))
 
 
 def test_the_border_is_a_ring():

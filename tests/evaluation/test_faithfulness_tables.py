@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from cxr.masks import GroundTruth, encode_mask
+from cxr.names import CHANCE
+from evaluation.faithfulness import pixel_ranking
 from evaluation.faithfulness_tables import (
     BEST,
-    CHANCE,
+    CropMask,
     CurveMeans,
     FilmFacts,
-    mask_shares,
+    score_mask,
     score_task,
     summary_table,
     with_grid_pointing,
@@ -20,37 +22,39 @@ from evaluation.faithfulness_tables import (
 from evaluation.film_statistics import of_films
 
 SIDE, SIZE = 4, 32
-CROP = (slice(2, SIZE - 2), slice(0, SIZE))
 
 
 def facts(film: str = "film0", linear: bool = True) -> FilmFacts:
-    body = np.ones((SIZE - 4, SIZE), bool)
+    body = np.ones((SIZE, SIZE), bool)
     body[:, :8] = False
-    return FilmFacts(film, CROP, body, linear)
+    return FilmFacts(film, body, linear)
 
 
-def scored(film: str = "film0", seed: int = 0, linear: bool = True, inside=None):
+def scored(film: str = "film0", seed: int = 0, linear: bool = True):
     rng = np.random.default_rng(seed)
     drops = {"black": rng.normal(size=(SIDE, SIDE)), "mean": rng.normal(size=(SIDE, SIDE))}
     patches = {"exact": drops["black"], "noise": rng.normal(size=(SIDE, SIDE))}
     maps = {name: np.kron(values, np.ones((8, 8))).astype(np.float32) for name, values in patches.items()}
-    return score_task(facts(film, linear), "Edema", maps, patches, drops, inside), drops, patches
+    return score_task(facts(film, linear), "Edema", maps, patches, drops), drops, maps
 
 
 def test_rows_hold_every_measure_of_every_method():
+    found, drops, maps = scored()
     inside = np.zeros((SIZE, SIZE), np.float32)
-    inside[8:16, 8:16] = 1
-    found, drops, patches = scored(inside=inside)
+    inside[:12, 8:16] = 1
+    score_mask(found.rows, maps, CropMask(inside, (32.0, 96.0)))
     rows = {row["method"]: row for row in found.rows}
     assert list(rows) == ["exact", "noise", CHANCE]
     assert rows["exact"]["correlation black"] == rows["exact"]["deletion black"] == rows["exact"]["top1 black"] == 1
     assert abs(rows["exact"]["infidelity black"]) < 1e-9 and rows["exact"]["infidelity mean"] > 0.5
     assert abs(rows["noise"]["correlation black"]) < 1
-    assert rows[CHANCE]["energy"] == rows[CHANCE]["auprc"] == 64 / SIZE**2 and rows[CHANCE]["outside"] == 0.25
+    assert rows[CHANCE]["energy"] == 96 / SIZE**2 and rows[CHANCE]["auprc"] == 128 / (SIZE**2 + 128)
+    assert rows[CHANCE]["outside"] == 0.25
     assert rows[CHANCE]["top1 black"] == 1 / 16
-    positive = np.clip(np.kron(patches["noise"], np.ones((8, 8)))[CROP], 0, None)
+    positive = np.clip(maps["noise"], 0, None)
     assert rows["noise"]["outside"] == pytest.approx(positive[:, :8].sum() / positive.sum())
-    assert rows["noise"]["energy"] == pytest.approx(positive[6:14, 8:16].sum() / positive.sum())
+    assert rows["noise"]["energy"] == pytest.approx(positive[:12, 8:16].sum() / positive.sum())
+    assert (rows["noise"]["auroc"], rows["noise"]["auprc"]) == pixel_ranking(maps["noise"], inside, (32.0, 96.0))
     np.testing.assert_allclose(found.curves["Edema", BEST, "mean", "deletion"][1], -drops["mean"].max())
 
 
@@ -107,11 +111,15 @@ def test_grids_give_a_share_to_the_films_with_the_finding():
     assert "gridpg" not in with_grid_pointing(rows, {}, seed=0)
 
 
-def test_a_mask_is_averaged_over_the_pixels_of_a_map():
+def test_a_mask_is_averaged_over_the_pixels_of_the_crop():
+    """A film of 60 x 90 px, whose crop are the columns 15 to 74; maps of 20 px."""
     mask = np.random.default_rng(0).random((60, 90)) < 0.3
     truth = GroundTruth({"film": {"Edema": encode_mask(mask), "Pneumonia": encode_mask(np.zeros((60, 90)))}})
-    shares = mask_shares(truth, "film", "Edema", (20, 30))
-    np.testing.assert_allclose(shares, mask.reshape(20, 3, 30, 3).mean(axis=(1, 3)), atol=1e-6)
-    assert mask_shares(truth, "film", "Pneumonia", (20, 30)) is None
-    assert mask_shares(truth, "another", "Edema", (20, 30)) is None
-    assert mask_shares(truth, "film", "Lung Lesion", (20, 30)) is None
+    found = CropMask.of(truth, "film", "Edema", 20)
+    np.testing.assert_allclose(found.inside, mask[:, 15:75].reshape(20, 3, 20, 3).mean(axis=(1, 3)), atol=1e-6)
+    beyond = np.concatenate([mask[:, :15], mask[:, 75:]], axis=1)
+    assert found.unseen == pytest.approx((beyond.sum() / 9, (~beyond).sum() / 9))
+    assert found.share == pytest.approx(mask.mean())
+    assert CropMask.of(truth, "film", "Pneumonia", 20) is None
+    assert CropMask.of(truth, "another", "Edema", 20) is None
+    assert CropMask.of(truth, "film", "Lung Lesion", 20) is None
