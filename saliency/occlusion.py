@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cxr.files import InputError, quoted
-from saliency.folded_network import PatchNetwork, aggregation_name, evaluating
+from saliency.folded_network import PatchNetwork, evaluating, require_linear
 
 FILLS = ("black", "mean")
 """Named fills: grey 0, and the mean grey of the film's crop. A fill may also be a number in [0, 1]."""
@@ -33,28 +33,13 @@ def grey_of(fill: str, crop_mean: float) -> float:
     return grey
 
 
-def is_linear(model: PatchNetwork) -> bool:
-    """Whether the logits are an affine function of the patch logits."""
-    aggregation = getattr(model, "aggregation", None)
-    return aggregation is None or aggregation.linear
-
-
-def require_linear(model: PatchNetwork, what: str) -> None:
-    """Raises InputError, naming the aggregation, unless the logits are an affine function of the patch logits."""
-    if not is_linear(model):
-        name = quoted(aggregation_name(model))
-        raise InputError(
-            f"{what} needs logits that are linear in the patch logits; this network aggregates with {name}"
-        )
-
-
 @torch.inference_mode()
 def patch_factors(model: PatchNetwork, outputs: Sequence[int] | slice = slice(None)) -> np.ndarray:
     """(C, P) float64: what the logit of a label changes by when the patch logit at a place changes by 1.
 
     outputs: those of the model that are kept. Raises InputError for an aggregation that is not linear.
     """
-    require_linear(model, "the factor of a patch")
+    require_linear(model, "the factor of each patch")
     patches, labels = (model.image_size // model.patch_size) ** 2, len(model.labels)
     aggregation = getattr(model, "aggregation", None)
     if aggregation is None:

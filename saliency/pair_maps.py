@@ -23,8 +23,8 @@ from cxr.manifest import Films
 from cxr.names import METHODS, PATCHES, SIGNED_CAM
 from cxr.tables import line_of, read_csv
 from saliency.film_maps import crop_maps, gather_evidence
-from saliency.folded_network import PatchNetwork, evaluating
-from saliency.occlusion import is_linear, patch_factors, signed_cam
+from saliency.folded_network import PatchNetwork, evaluating, is_linear
+from saliency.occlusion import patch_factors, signed_cam
 from saliency.patch_maps import ShiftGrid
 
 TABLE = "pairs.csv"

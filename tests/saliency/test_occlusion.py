@@ -1,7 +1,6 @@
 """Occlusion in closed form against explicit forward passes of films with a filled patch."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from toy_networks import ToyNetwork
 
 from cxr.files import InputError
-from models.aggregation import build_aggregation
 from models.patch_net import MedicalPatchNet
 from saliency.occlusion import (
     closed_form_drops,
@@ -17,7 +15,6 @@ from saliency.occlusion import (
     grey_of,
     occlusion_drops,
     patch_factors,
-    require_linear,
     signed_cam,
 )
 from saliency.patch_maps import evidence_grid
@@ -98,9 +95,9 @@ def test_a_network_with_a_weight_per_place_has_its_own_factors():
 
 @pytest.mark.parametrize("name", ["gate", "noisy_or", "attention", "logsumexp"])
 def test_other_aggregations_are_refused_by_name(name):
-    model = SimpleNamespace(aggregation=build_aggregation(name, 3, 4))
-    with pytest.raises(InputError, match=f"^the best order needs .*linear.*aggregates with '{name}'$"):
-        require_linear(model, "the best order")
+    model = MedicalPatchNet("timm/test_efficientnet", 32, 128, ("Edema",), aggregation=name)
+    with pytest.raises(InputError, match=f"^the factor of each patch .*linear.* aggregates with '{name}'$"):
+        patch_factors(model)
 
 
 def test_forward_passes_of_any_network_on_the_same_squares():
