@@ -118,6 +118,8 @@ def _effects(
     plain = AuditSource(network.folder, **shared)
     model = network.model
     if plain.has_grids and network.is_linear:
+        if model is None:
+            print(f"{network.folder}: patches are not filled, their evidence is taken away; {network.absent}")
         logits = {} if model is None else fill_logits_of(plain, network.record, model, fills, network.outputs)
         factors = place_factors(model, plain.side, {task: network.outputs[task] for task in plain.tasks})
         return AuditSource(network.folder, **shared, closed_form=ClosedForm(factors, logits))
@@ -153,14 +155,14 @@ class FilmAuditor:
         for task in self.source.tasks:
             label, of_task = self.label_set.label_of(task), self.source.evidence(film, task)
             scores = score_task(facts, label, of_task.maps, of_task.patches, of_task.drops)
-            truth, size = self.outlined and self.outlined.truth, self.source.image_size
-            mask = CropMask.of(truth, film_id, task, size) if truth is not None else None
+            size = self.source.image_size
+            mask = CropMask.of(self.outlined.truth, film_id, task, size) if self.outlined is not None else None
             if mask is not None:
                 score_mask(scores.rows, of_task.maps, mask)
             found.add(scores)
-            for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys():
+            for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys() if facts.linear else ():
                 positive = float(of_task.patches[method].clip(min=0).sum())
-                evidence[label, method] = positive, film.ground_truth[task]
+                evidence[label, method] = positive, film.ground_truth.get(task, -1)
         return found, evidence
 
 
@@ -189,7 +191,7 @@ def _audit(
 ) -> None:
     """`faithfulness_test.csv`, `curves_test.csv` and `films_test.csv`, unless they are complete."""
     from cxr.tables import write_csv
-    from evaluation.faithfulness_tables import CurveMeans, summary_table, with_grid_pointing
+    from evaluation.faithfulness_tables import CurveMeans, film_resampling, summary_table, with_grid_pointing
     from saliency.effects import audit_inputs
 
     target = faithfulness_folder(network.folder)
@@ -212,7 +214,7 @@ def _audit(
             evidence.setdefault(key, {})[film_id] = value
     per_film = with_grid_pointing(rows, evidence, drawing["seed"])
     labels = [network.label_set.label_of(task) for task in source.tasks]
-    units = _resampling(network, source.film_ids, outlined, drawing)
+    units = film_resampling(network.folder, source.film_ids, outlined, **drawing)
     with network.record.stage("faithfulness", **made_from) as stage:
         table = summary_table(per_film, source.methods, labels, units, _undefined(network, source))
         for path, content in zip(files, (table, curves.table(), per_film.assign(note="")), strict=True):
@@ -235,29 +237,6 @@ def _scored(
     results = in_processes(_score, source.film_ids, workers, chunk=4, set_up=_set_up, arguments=arguments)
     films = tqdm(source.film_ids, desc=f"audit {network.folder.name}", unit="film")
     yield from zip(films, results, strict=True)
-
-
-def _resampling(
-    network: RecordedNetwork, films: Sequence[str], outlined: OutlinedFilms | None, drawing: Mapping[str, Any]
-) -> Any:
-    """What a resample draws; patients are those of the predictions, of the outlined films, or what the ids say."""
-    from cxr.names import predictions_file
-    from cxr.paths import patient_of
-    from cxr.predictions import read_predictions
-    from evaluation.bootstrap import units_of
-    from evaluation.film_statistics import Resampling
-
-    known: dict[str, str] = {}
-    predicted = predictions_file(network.folder, "test")
-    if drawing["unit"] == "patient" and predicted.is_file():
-        predictions = read_predictions(predicted)
-        known = dict(zip(predictions.ids, predictions.patients, strict=True))
-    elif outlined is not None:
-        known = {film: outlined.patient(film) for film in films}
-    patients = [known.get(film) or patient_of(film) for film in films]
-    return Resampling(
-        units_of(films, patients, drawing["unit"]), drawing["resamples"], drawing["seed"], drawing["unit"]
-    )
 
 
 def _undefined(network: RecordedNetwork, source: AuditSource) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cxr.images import Crop
 from cxr.masks import GroundTruth
-from cxr.names import CHANCE
+from cxr.names import CHANCE, predictions_file
+from cxr.paths import patient_of
+from cxr.predictions import read_predictions
+from evaluation.bootstrap import units_of
 from evaluation.faithfulness import (
     border_ring,
     by_map,
@@ -29,6 +33,7 @@ from evaluation.faithfulness import (
 from evaluation.film_statistics import Resampling, mean_rows
 from evaluation.grid_pointing import FILMS as GRID_FILMS
 from evaluation.grid_pointing import draw_grids, pointing_shares
+from evaluation.outlined_films import OutlinedFilms
 
 BEST = "best order"
 """Of curves, in the place of a method."""
@@ -174,6 +179,24 @@ def with_grid_pointing(
     keys = zip(table["Film"], table["label"], table["method"], strict=True)
     values = [shares.get(key, np.nan) for key in keys]
     return table.assign(gridpg=values) if shares else table
+
+
+def film_resampling(
+    results: Path, films: Sequence[str], outlined: OutlinedFilms | None, *, resamples: int, seed: int, unit: str
+) -> Resampling:
+    """Patients are those of the test predictions, else of the outlined films, else what the film ids say.
+
+    Raises InputError when patients are to be drawn and a film's patient is unknown.
+    """
+    known: dict[str, str] = {}
+    predicted = predictions_file(results, "test")
+    if unit == "patient" and predicted.is_file():
+        predictions = read_predictions(predicted)
+        known = dict(zip(predictions.ids, predictions.patients, strict=True))
+    elif outlined is not None:
+        known = {film: outlined.patient(film) for film in films}
+    patients = [known.get(film) or patient_of(film) for film in films]
+    return Resampling(units_of(films, patients, unit), resamples, seed, unit)
 
 
 def summary_table(

@@ -198,7 +198,11 @@ class AuditSource:
                 evidence = source.evidence(film.film_id, task)
                 found |= {m: plane[0].numpy() for m, plane in crop_maps(evidence, methods, _PROTOCOL).items()}
             else:
-                found |= {methods[0]: np.ascontiguousarray(in_crop(source.load(film.film_id, task).map, film.crop))}
+                plane = in_crop(source.load(film.film_id, task).map, film.crop)
+                if len(plane) != self.image_size:
+                    where = place(self.results, column=f"{film.film_id}, {methods[0]} of {task}")
+                    raise InputError(f"{where}: a map of {len(plane)} px; a network of {self.image_size} px has others")
+                found |= {methods[0]: np.ascontiguousarray(plane)}
         return {method: values - np.float32(0.5 * METHODS[method].signed) for method, values in found.items()}
 
     def _together(self) -> list[tuple[list[str], HeatMapSource]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import spearmanr
 
 import cli
@@ -18,10 +19,12 @@ import evalClassification
 import evalFaithfulness
 from cxr.dataset import network_input
 from cxr.files import write_json
+from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import open_film
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
+from saliency.evidence_files import heat_map_source
 from saliency.patch_maps import patch_maps
 from tests.films import alternating_labels, film_pixels, write_labels
 from tests.networks import calibrate
@@ -40,8 +43,6 @@ def write_films(root: Path, folder_of: dict[str, str]) -> None:
             path = root / folder_of[split] / f"patient{first + i}/study1/view1_frontal.png"
             path.parent.mkdir(parents=True)
             pixels = film_pixels(HEIGHT * 4, WIDTH * 4, seed=first + i)
-            from PIL import Image
-
             Image.fromarray(pixels).resize((WIDTH, HEIGHT)).save(path)
 
 
@@ -242,6 +243,35 @@ def test_without_masks_and_without_weights_the_rest_is_said(evaluated, tmp_path,
     assert exact["value"].tolist() == pytest.approx([1, 1, 1])
 
 
+def test_pickles_are_audited_by_forward_passes(audited, evaluated, chexlocalize, tmp_path, capsys):
+    """The maps of the evidence files, written as pickles; there are no patch logits then."""
+    results = copied(evaluated / "patch", tmp_path / "patch")
+    source = heat_map_source(results, "corrected", "test", "raw", TASKS)
+    for film_id, task in source.entries:
+        found = source.load(film_id, task)
+        write_heat_map(
+            results / f"heatmaps/corrected/test/raw/{heat_map_name(film_id, task)}",
+            map=found.map, probability=found.probability, task=task, ground_truth=found.ground_truth,
+            film_size=found.film_size, film_pixels=source.film_pixels(film_id),
+        )  # fmt: skip
+    shutil.rmtree(results / "evidence")
+    record = json.loads((results / "run.json").read_text())
+    (results / "run.json").write_text(json.dumps(record | {"stages": {}}))
+    assert audit(results, "--chexlocalize", chexlocalize) == 0
+    keys = ["Film", "label"]
+    made, expected = (table(r, "films").query("method == 'raw'").set_index(keys) for r in (results, audited / "patch"))
+    for measure in ("correlation black", "top1 mean", "infidelity mean", "border", "outside"):
+        np.testing.assert_allclose(made[measure], expected.loc[made.index, measure], atol=2e-3)
+    np.testing.assert_allclose(made["auroc"].dropna(), expected["auroc"].dropna(), atol=1e-6)
+    small = next((results / "heatmaps").rglob("*_map.pkl"))
+    task = small.name.removesuffix("_map.pkl").rpartition("_")[2]
+    write_heat_map(small, map=np.ones((8, 10)), probability=0.5, task=task, ground_truth=1, film_size=(80, 64),
+                   film_pixels=np.ones((8, 10)))  # fmt: skip
+    assert f"raw of {task}: a map of 8 px; a network of 64 px has others" in (
+        refused(capsys, results, "--chexlocalize", chexlocalize)
+    )
+
+
 def test_a_baseline_without_films_has_no_effects_and_says_so(evaluated, tmp_path, capsys):
     results = copied(evaluated / "baseline", tmp_path / "baseline")
     assert audit(results) == 0
@@ -310,6 +340,98 @@ def test_a_damaged_file_of_forward_passes_is_made_again(audited, chexlocalize, t
     damaged.write_bytes(whole[: len(whole) // 2])
     assert audit(results, "--chexlocalize", chexlocalize) == 0
     assert damaged.stat().st_size > len(whole) // 2
+
+
+# ----------------------------------------------------------------------------------------------------- the causal test
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Four pairs of noise films; the finding is a bright square in the upper left quarter of the crop."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows, listed, regions = [], [], {}
+    for number in range(4):
+        pixels = np.array(Image.fromarray(film_pixels(HEIGHT * 4, WIDTH * 4, seed=number)).resize((WIDTH, HEIGHT)))
+        ids = [f"film{number}_with", f"film{number}_without"]
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[4 + number : 24, 12:30] = True
+        (folder / "films").mkdir(exist_ok=True)
+        for film_id, image in zip(ids, (np.where(mask, 230, pixels), pixels), strict=True):
+            Image.fromarray(image.astype(np.uint8)).save(folder / f"films/{film_id}.png")
+            facts = {"Path": f"films/{film_id}.png", "Film": film_id, "Patient": f"patient{number}", "View": "PA"}
+            rows.append(facts | {"Split": "test"} | dict.fromkeys(CHEXPERT.names, int(film_id == ids[0])))
+        listed.append([*ids, LABELS[0], TASKS[0]])
+        regions[ids[0]] = {TASKS[0]: encode_mask(mask)}
+    pd.DataFrame(rows).to_csv(folder / "films.csv", index=False)
+    pd.DataFrame(listed, columns=["with", "without", "label", "mask"]).to_csv(folder / "pairs.csv", index=False)
+    write_json(folder / "regions.json", regions)
+    return folder
+
+
+def test_the_causal_test_is_that_of_explicit_passes_of_both_films(audited, weights, pairs, tmp_path):
+    results = copied(audited, tmp_path / "results")
+    assert audit(results / "patch", results / "baseline", "--pairs", pairs) == 0
+    for name in ("patch", "baseline"):
+        model = load_model(weights / name)
+        rows = pd.read_csv(results / name / "faithfulness/pair_films.csv").set_index(["Film", "method"])
+        for number in range(4):
+            images = [network_input(open_film(pairs / f"films/film{number}_{kind}.png"), 64)[0]
+                      for kind in ("with", "without")]  # fmt: skip
+            with torch.no_grad():
+                logits = [float(model(image[None])[0, 0]) for image in images]
+            method, maps = _map_of(model, images[0], name)
+            change = (maps[0] - _map_of(model, images[1], name)[1][0]).numpy()
+            row = rows.loc[(f"film{number}_with", method)]
+            assert row["logit_change"] == pytest.approx(logits[0] - logits[1], abs=1e-5)
+            inside = np.zeros((64, 64))
+            inside[4 + number : 24, 4:22] = 1  # the crop starts at column 8
+            expected = np.abs(change * inside).sum() / np.abs(change).sum()
+            assert row["inside_share"] == pytest.approx(expected, rel=1e-4)
+            assert row["mask_share"] == pytest.approx(inside.mean())
+            assert row["same_sign"] == float(np.sign((change * inside).sum()) == np.sign(logits[0] - logits[1]))
+
+
+def test_patches_without_the_finding_do_not_change(audited, weights, pairs, tmp_path):
+    """The finding lies in one patch of four: what that patch changes by is what the logit changes by."""
+    results = copied(audited / "patch", tmp_path / "patch")
+    assert audit(results, "--pairs", pairs) == 0
+    rows = pd.read_csv(results / "faithfulness/pair_films.csv").query("method == 'patches'")
+    assert set(rows["same_sign"]) == {1.0}
+    area = rows["mask_share"] * 4  # of the upper left patch, over which its contribution is spread
+    np.testing.assert_allclose(rows["inside_share"], area, rtol=1e-4)
+    np.testing.assert_allclose(rows["inside"], rows["logit_change"] * rows["mask_share"], atol=1e-5)
+    before = (results / "faithfulness/pairs.csv").stat().st_mtime_ns
+    assert audit(results, "--pairs", pairs) == 0
+    assert (results / "faithfulness/pairs.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder: (folder / "pairs.csv").unlink(), "no such file"),
+        (lambda folder: (folder / "regions.json").unlink(), "no regions.json with the masks of the findings"),
+        (lambda folder: _edit(folder, "film2_without", "film9_without"), "line 4, without: 'film9_without' is not"),
+        (lambda folder: _edit(folder, "without,label", "without,name"), "no column named 'label'"),
+        (lambda folder: _edit(folder, "Edema", "Fracture"), "no pair of a label that the network has"),
+        (lambda folder: _larger(folder / "films/film1_without.png"), "the two films of a pair have different sizes"),
+        (lambda folder: (folder / "films/film1_with.png").write_bytes(b"\x89PNG"), "film1_with.png"),
+    ],
+)  # fmt: skip
+def test_pairs_that_are_none_are_refused(audited, pairs, tmp_path, capsys, harm, reason):
+    folder, results = copied(pairs, tmp_path / "pairs"), copied(audited / "patch", tmp_path / "patch")
+    harm(folder)
+    assert reason in refused(capsys, results, "--pairs", folder)
+    assert not (results / "faithfulness/pairs.csv").exists()
+
+
+def _edit(folder: Path, old: str, new: str) -> None:
+    text = (folder / "pairs.csv").read_text()
+    assert old in text
+    (folder / "pairs.csv").write_text(text.replace(old, new))
+
+
+def _larger(path: Path) -> None:
+    Image.open(path).resize((WIDTH + 8, HEIGHT)).save(path)
 
 
 def test_help_comes_at_once_and_shows_an_example():

@@ -6,14 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.files import InputError
+from cxr.labels import LabelSet
 from cxr.masks import GroundTruth, encode_mask
 from cxr.names import CHANCE
+from cxr.predictions import Predictions, write_predictions
 from evaluation.faithfulness import pixel_ranking
 from evaluation.faithfulness_tables import (
     BEST,
     CropMask,
     CurveMeans,
     FilmFacts,
+    film_resampling,
     score_mask,
     score_task,
     summary_table,
@@ -123,3 +127,17 @@ def test_a_mask_is_averaged_over_the_pixels_of_the_crop():
     assert CropMask.of(truth, "film", "Pneumonia", 20) is None
     assert CropMask.of(truth, "another", "Edema", 20) is None
     assert CropMask.of(truth, "film", "Lung Lesion", 20) is None
+
+
+def test_patients_are_resampled_with_all_their_films(tmp_path):
+    films = ["patient1_study1_view1_frontal", "patient2_study1_view1_frontal", "patient1_study1_view2_lateral", "scan7"]
+    drawn = film_resampling(tmp_path, films[:3], None, resamples=10, seed=0, unit="patient")
+    assert drawn.units.tolist() == [0, 1, 0] and drawn.unit == "patient"
+    assert film_resampling(tmp_path, films, None, resamples=10, seed=0, unit="film").units.tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="scan7: its patient is unknown"):
+        film_resampling(tmp_path, films, None, resamples=10, seed=0, unit="patient")
+    paths = tuple(f"{film}.jpg" for film in films)
+    known = Predictions(paths, np.full((4, 1), 0.5), np.zeros((4, 1)), LabelSet.of(("Edema",)),
+                        ids=tuple(films), patients=("a", "b", "a", "b"))  # fmt: skip
+    write_predictions(tmp_path / "predictions_test.csv", known)
+    assert film_resampling(tmp_path, films, None, resamples=1, seed=0, unit="patient").units.tolist() == [0, 1, 0, 1]
