@@ -65,9 +65,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help="of the folders' networks, told apart by their content; else where the folders say they were",
     )
-    parser.add_argument("--chexlocalize", type=cli.path, help="full-size films and outlines, as for the heat maps")
-    parser.add_argument("--data", type=cli.path, help="the square copies, which say how full-size films are read")
-    parser.add_argument("--pairs", type=cli.path, metavar="DIR", help="pairs/ of makeDemoDataset.py --pairs")
+    parser.add_argument(
+        "--chexlocalize", type=cli.existing_folder, help="full-size films and outlines, as for the heat maps"
+    )
+    parser.add_argument(
+        "--data", type=cli.existing_folder, help="the square copies, which say how full-size films are read"
+    )
+    parser.add_argument("--pairs", type=cli.existing_folder, metavar="DIR", help="pairs/ of makeDemoDataset.py --pairs")
     parser.add_argument(
         "--fills", type=_fill, nargs="+", default=["black", "mean"], help="black, mean, or grey values from 0 to 1"
     )
@@ -78,6 +82,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)
+    if not all(spec.strip() for spec in args.weights):
+        parser.error("--weights is empty")
     args.fills = list(dict.fromkeys(args.fills))
     return args
 
