@@ -112,7 +112,7 @@ def _effects(
 ) -> AuditSource:
     """The maps of a folder together with occlusion effects: in closed form, by forward passes, or none."""
     from saliency.audit_maps import AuditSource, ClosedForm
-    from saliency.effects import FilmPasses, fill_logits_of, place_factors
+    from saliency.effects import FilmPasses, fill_logits_of, place_lines
 
     for stage, what in (("heat_maps_test", "heat maps of test"), ("reference", "reference of relative maps")):
         network.record.require_whole(stage, what, "run evalClassification.py again")
@@ -127,8 +127,8 @@ def _effects(
         if model is None:
             print(f"{network.folder}: patches are not filled, their evidence is taken away; {network.absent}")
         logits = {} if model is None else fill_logits_of(plain, network.record, model, fills, network.outputs)
-        factors = place_factors(model, plain.side, {task: network.outputs[task] for task in plain.tasks})
-        return AuditSource(network.folder, **shared, closed_form=ClosedForm(factors, logits))
+        lines = place_lines(model, plain.side, {task: network.outputs[task] for task in plain.tasks})
+        return AuditSource(network.folder, **shared, closed_form=ClosedForm(lines, logits))
     if plain.has_grids:
         print(f"{network.folder}: no closed form of its effects: it aggregates with {quoted(network.aggregation)}")
     if model is None or root is None:
@@ -337,8 +337,7 @@ def _pair_rows(
     if outlined is None:
         raise InputError(f"{place(folder)}: no regions.json with the masks of the findings")
     chosen = methods_of("patch" if model.patch_size < model.image_size else "baseline")
-    mean_only = () if model.aggregation.name == "mean" else ("scaled",)
-    methods = [method for method in chosen if method != RELATIVE and method not in mean_only]
+    methods = [method for method in chosen if method != RELATIVE]
     runner = PairMaps(model, methods, steps_per_patch=steps, data=data, batch_size=batch_size)
     rows = []
     for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair"):

@@ -27,7 +27,8 @@ from evalFaithfulness import FilmAuditor
 from evaluation.outlined_films import OutlinedFilms
 from saliency.audit_maps import AuditSource, ClosedForm
 from saliency.cam import CAMS
-from saliency.evidence_files import FilmLabels, write_evidence
+from saliency.evidence_facts import FilmLabels
+from saliency.evidence_files import write_evidence
 from saliency.film_maps import Evidence
 from saliency.occlusion_files import Occlusion, OcclusionFacts, occlusion_file, write_occlusion
 from saliency.reference import RunningMeans, Settings, write_reference
@@ -87,9 +88,9 @@ def _write_patch(results: Path, ids: Sequence[str]) -> AuditSource:
         _write(results, film_id, grid, {}, PATCH)
         means.add("frontal", grid.numpy())
     write_reference(reference_file(results), means.result(""))
-    factors = dict.fromkeys(TASKS, np.full((SIDE, SIDE), 1 / SIDE**2))
+    lines = dict.fromkeys(TASKS, (np.full((SIDE, SIDE), 1 / SIDE**2), np.zeros((SIDE, SIDE))))
     fills = {(film_id, fill): dict.fromkeys(TASKS, -1.0) for film_id in ids for fill in ("black", "mean")}
-    closed_form = ClosedForm(factors, fills)
+    closed_form = ClosedForm(lines, fills)
     return AuditSource(results, side=SIDE, image_size=SIZE, tasks=TASKS, closed_form=closed_form)
 
 

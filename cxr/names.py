@@ -97,8 +97,6 @@ AUDITED: dict[str, Method] = {
 }
 """The methods that `evalFaithfulness.py` audits: besides the heat maps, the patches of the unshifted grid, whose sum is
 the prediction, and as controls the baseline's CAM without rectification, as it is and less the mean validation CAM."""
-CHANCE = "chance"
-"""In the place of a method: a map that says nothing."""
 
 SPLITS = {"val": "validation", "test": "test"}
 """Split in the names of result files -> the word for it."""

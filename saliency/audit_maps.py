@@ -36,8 +36,9 @@ from saliency.evidence_files import SUFFIX, EvidenceFolder, heat_map_source, rea
 from saliency.film_maps import crop_maps
 from saliency.occlusion import closed_form_drops
 from saliency.occlusion_files import Occlusion, occlusion_file, read_occlusion
-from saliency.patch_maps import ShiftGrid
+from saliency.pixel_grid import PixelGrid
 from saliency.reference import Reference, RunningMeans, Settings
+from saliency.shift_grid import ShiftGrid
 
 _PROTOCOL: Protocol = "corrected"
 UNFILLED = "none"
@@ -74,16 +75,17 @@ class TaskEvidence:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """What turns patch logits into effects. factors: task -> (k, k); fills: (film id, fill) -> task -> logit."""
+    """What turns contributions into effects. lines: task -> factors and offsets (k, k) of `patch_lines`; fills:
+    (film id, fill) -> task -> logit of a filled patch."""
 
-    factors: Mapping[str, np.ndarray]
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]]
     fills: Mapping[tuple[str, str], Mapping[str, float]]
 
-    def drops(self, film_id: str, task: str, patch_logits: np.ndarray) -> dict[str, np.ndarray]:
+    def drops(self, film_id: str, task: str, contributions: np.ndarray) -> dict[str, np.ndarray]:
         """Fill -> (k, k)."""
         found = {fill: logits[task] for (film, fill), logits in self.fills.items() if film == film_id}
         wanted = found or {UNFILLED: 0.0}
-        return {fill: closed_form_drops(patch_logits, of, self.factors[task]) for fill, of in wanted.items()}
+        return {fill: closed_form_drops(contributions, logit, *self.lines[task]) for fill, logit in wanted.items()}
 
 
 class AuditSource:
@@ -176,8 +178,11 @@ class AuditSource:
             facts, _ = read_grids(source.folder / f"{film_id}{SUFFIX}")
             return AuditedFilm(film_id, facts.crop, source.film_pixels(film_id), facts.ground_truth)
         task = next(task for film, task in source.entries if film == film_id)
-        crop = Crop.centred(*source.load(film_id, task).film_size)
-        return AuditedFilm(film_id, crop, source.film_pixels(film_id), {})
+        found = AuditedFilm(
+            film_id, Crop.centred(*source.load(film_id, task).film_size), source.film_pixels(film_id), {}
+        )
+        self._check_size(found.crop_pixels, f"film of {film_id}")
+        return found
 
     def evidence(self, film: AuditedFilm, task: str) -> TaskEvidence:
         """Raises InputError when a file is missing, damaged, or belongs to another network."""
@@ -199,11 +204,14 @@ class AuditSource:
                 found |= {m: plane[0].numpy() for m, plane in crop_maps(evidence, methods, _PROTOCOL).items()}
             else:
                 plane = in_crop(source.load(film.film_id, task).map, film.crop)
-                if len(plane) != self.image_size:
-                    where = place(self.results, column=f"{film.film_id}, {methods[0]} of {task}")
-                    raise InputError(f"{where}: a map of {len(plane)} px; a network of {self.image_size} px has others")
+                self._check_size(plane, f"{methods[0]} map of {film.film_id}, {task}")
                 found |= {methods[0]: np.ascontiguousarray(plane)}
         return {method: values - np.float32(0.5 * METHODS[method].signed) for method, values in found.items()}
+
+    def _check_size(self, plane: np.ndarray, what: str) -> None:
+        if len(plane) != self.image_size:
+            reason = f"{len(plane)} px where the network has {self.image_size}; export the heat maps again"
+            raise InputError(f"{place(self.results, column=what)}: {reason}")
 
     def _together(self) -> list[tuple[list[str], HeatMapSource]]:
         """Methods whose maps follow from the same evidence, with a source that has it: the grid, or each by itself."""
@@ -218,22 +226,18 @@ class AuditSource:
         return next((s for s in found if isinstance(s, EvidenceFolder) and s.method not in CAMS), None)
 
     def _patches(self, film: AuditedFilm, task: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The patches of the unshifted grid, method -> (k, k), and their effects, fill -> (k, k)."""
+        """The contributions of the unshifted patches, method -> (k, k), and their effects, fill -> (k, k)."""
         if self._grid_source is None:
             return {}, {}
-        evidence = self._grid_source.evidence(film.film_id, task)
-        shifts = ShiftGrid(evidence.patch_size, evidence.steps_per_patch, evidence.image_size)
-        patch_logits, mean = (
-            None if grid is None else shifts.unshifted(grid[0]).double().numpy()
-            for grid in (evidence.grid, evidence.reference)
-        )
-        if patch_logits is None:
-            return {}, {}
-        factors: np.ndarray | float = 1.0 if self.closed_form is None else self.closed_form.factors[task]
-        found = {PATCHES: factors * patch_logits}
-        drops = {} if self.closed_form is None else self.closed_form.drops(film.film_id, task, patch_logits)
-        if mean is not None:
-            found[PATCHES_RELATIVE] = factors * (patch_logits - mean)
+        source = self._grid_source
+        contributions = source.patch_logits(film.film_id, task).astype(np.float64) / self.side**2
+        found = {PATCHES: contributions}
+        drops = {} if self.closed_form is None else self.closed_form.drops(film.film_id, task, contributions)
+        evidence = source.evidence(film.film_id, task) if source.reference is not None else None
+        if evidence is not None and evidence.reference is not None:
+            shifts = ShiftGrid(evidence.patch_size, evidence.steps_per_patch, evidence.image_size)
+            reference = PixelGrid(shifts, evidence.stride).fill(evidence.reference[0])
+            found[PATCHES_RELATIVE] = contributions - shifts.unshifted(reference).double().numpy() / self.side**2
             drops |= {VALIDATION: found[PATCHES_RELATIVE]} if drops else {}
         return found, drops
 

@@ -25,7 +25,7 @@ from cxr.runs.run_record import RunRecord
 from cxr.tables import line_of, read_csv, write_csv
 from saliency.audit_maps import AuditSource
 from saliency.folded_network import PatchNetwork
-from saliency.occlusion import fill_logits, grey_of, occlusion_drops, patch_factors, signed_cam
+from saliency.occlusion import fill_logits, grey_of, occlusion_drops, patch_lines, signed_cam
 from saliency.occlusion_files import Occlusion, OcclusionFacts, occlusion_file, write_occlusion
 
 _COLUMNS = ("Film", "fill", "grey")
@@ -45,12 +45,14 @@ def audit_inputs(record: RunRecord, source: AuditSource) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ filled patches
 
 
-def place_factors(model: PatchNetwork | None, side: int, outputs: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Task -> (side, side) factor of each patch's logit; those of the mean without the network."""
+def place_lines(
+    model: PatchNetwork | None, side: int, outputs: Mapping[str, int]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Task -> factors and offsets (side, side) of `patch_lines`; those of the mean without the network."""
     if model is None:
-        return {task: np.full((side, side), 1 / side**2) for task in outputs}
-    factors = patch_factors(model, list(outputs.values()))  # (C, P)
-    return {task: of_task.reshape(side, side) for task, of_task in zip(outputs, factors, strict=True)}
+        return {task: (np.full((side, side), 1 / side**2), np.zeros((side, side))) for task in outputs}
+    factors, offsets = (of.reshape(-1, side, side) for of in patch_lines(model, list(outputs.values())))
+    return {task: (factors[row], offsets[row]) for row, task in enumerate(outputs)}
 
 
 def fill_logits_of(

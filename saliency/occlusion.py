@@ -34,19 +34,19 @@ def grey_of(fill: str, crop_mean: float) -> float:
 
 
 @torch.inference_mode()
-def patch_factors(model: PatchNetwork, outputs: Sequence[int] | slice = slice(None)) -> np.ndarray:
-    """(C, P) float64: what the logit of a label changes by when the patch logit at a place changes by 1.
+def patch_lines(model: PatchNetwork, outputs: Sequence[int] | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    """Factors and offsets (C, P), float64: the contribution at a place is factor * patch logit + offset.
 
     outputs: those of the model that are kept. Raises InputError for an aggregation that is not linear.
     """
-    require_linear(model, "the factor of each patch")
+    require_linear(model, "the contribution of a filled patch")
     patches, labels = (model.image_size // model.patch_size) ** 2, len(model.labels)
     aggregation = getattr(model, "aggregation", None)
     if aggregation is None:
-        return np.full((labels, patches), 1 / patches)[outputs]
+        return np.full((labels, patches), 1 / patches)[outputs], np.zeros((labels, patches))[outputs]
     zero = torch.zeros(1, patches, labels, device=next(model.parameters()).device)
-    change = aggregation.contributions(zero + 1) - aggregation.contributions(zero)  # (1, P, C)
-    return change[0].T.double().cpu().numpy()[outputs]
+    found = [aggregation.contributions(logits)[0].T.double().cpu().numpy()[outputs] for logits in (zero, zero + 1)]
+    return found[1] - found[0], found[0]
 
 
 @torch.inference_mode()
@@ -67,12 +67,15 @@ def fill_logits(model: PatchNetwork, greys: Sequence[float], batch_size: int = 2
     return torch.cat(parts).double().cpu().numpy()
 
 
-def closed_form_drops(patch_logits: np.ndarray, fill: np.ndarray | float, factors: np.ndarray | float) -> np.ndarray:
+def closed_form_drops(
+    contributions: np.ndarray, fill: np.ndarray | float, factors: np.ndarray | float, offsets: np.ndarray | float = 0.0
+) -> np.ndarray:
     """(..., k, k) float64: logit of the film - logit with one patch filled, for each patch.
 
-    patch_logits: (..., k, k); fill: the logit of a filled patch, factors: of each place, both broadcast to that.
+    contributions: (..., k, k), of the patches to the logit; fill: the logit of a filled patch; factors, offsets: as in
+    `patch_lines`. All broadcast to the first.
     """
-    return factors * (np.asarray(patch_logits, np.float64) - fill)
+    return np.asarray(contributions, np.float64) - (factors * fill + offsets)
 
 
 @torch.inference_mode()

@@ -22,10 +22,12 @@ from cxr.labels import LabelSet
 from cxr.manifest import Films
 from cxr.names import METHODS, PATCHES, SIGNED_CAM
 from cxr.tables import line_of, read_csv
-from saliency.film_maps import crop_maps, gather_evidence
-from saliency.folded_network import PatchNetwork, evaluating, is_linear
-from saliency.occlusion import patch_factors, signed_cam
-from saliency.patch_maps import ShiftGrid
+from saliency.cam import CAMS
+from saliency.film_maps import crop_maps, gather_evidence, methods_that_hold
+from saliency.folded_network import PatchNetwork, evaluating
+from saliency.occlusion import signed_cam
+from saliency.patch_maps import maps_from_grid
+from saliency.shift_grid import ShiftGrid
 
 TABLE = "pairs.csv"
 
@@ -84,10 +86,10 @@ class PairMaps:
         self, model: PatchNetwork, methods: Sequence[str], *, steps_per_patch: int, data: Path | None, batch_size: int
     ) -> None:
         self.model, self.steps, self.data, self.batch_size = model, steps_per_patch, data, batch_size
-        self.heat_maps = [method for method in METHODS if method in methods]
-        self.has_patches = model.patch_size < model.image_size and is_linear(model)
+        self.heat_maps = [method for method in METHODS if method in methods_that_hold(model, methods)]
+        self.has_patches = model.patch_size < model.image_size
         self.methods = [*([PATCHES] if self.has_patches else []), *self.heat_maps]
-        self.methods += [] if model.patch_size < model.image_size else [SIGNED_CAM]
+        self.methods += [] if self.has_patches else [SIGNED_CAM]
 
     def changes(self, folder: Path, films: Films, pairs: Sequence[FilmPair]) -> Iterator[Change]:
         """In the order of the pairs. Raises InputError when a film cannot be read."""
@@ -107,15 +109,16 @@ class PairMaps:
         model, size = self.model, self.model.image_size
         with evaluating(model), torch.inference_mode():
             logit = float(model(image[None].to(next(model.parameters()).device))[0, output])
-        methods = self.heat_maps + (["raw"] if self.has_patches and "raw" not in self.heat_maps else [])
         settings = {"steps_per_patch": self.steps, "batch_size": self.batch_size, "outputs": [output]}
-        evidence = gather_evidence(model, image, crop, methods=methods, **settings)  # type: ignore[arg-type]
-        found = {method: maps[0].numpy() for method, maps in crop_maps(evidence, self.heat_maps, "corrected").items()}
-        if self.has_patches and evidence.grid is not None:
-            shifts = ShiftGrid(model.patch_size, self.steps, size)
-            logits = shifts.unshifted(evidence.grid[0])
-            values = torch.from_numpy(patch_factors(model, [output])[0]).reshape(logits.shape) * logits
-            enlarged = F.interpolate(values[None, None].float(), (size, size), mode="nearest")[0]
+        evidence = gather_evidence(model, image, crop, methods=self.heat_maps, **settings)  # type: ignore[arg-type]
+        cams = [method for method in self.heat_maps if method in CAMS]
+        found = {method: maps[0].numpy() for method, maps in crop_maps(evidence, cams, "corrected").items()}
+        if evidence.grid is not None:  # in logits: stored maps have lost digits that a small change needs
+            own = {"patch_size": model.patch_size, "steps_per_patch": self.steps, "image_size": size}
+            maps = maps_from_grid(evidence.grid, **own, protocol="corrected", methods=self.heat_maps)
+            found |= {method: of_method[0].numpy() for method, of_method in maps.items()}
+            values = ShiftGrid(model.patch_size, self.steps, size).unshifted(evidence.grid[0])
+            enlarged = F.interpolate(values[None, None] / values.numel(), (size, size), mode="nearest")[0]
             found[PATCHES] = enlarged[0].numpy()
         if SIGNED_CAM in self.methods:
             cam = torch.from_numpy(signed_cam(model, image)[output])[None, None]

@@ -9,12 +9,13 @@ from toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from models.patch_net import MedicalPatchNet
+from saliency.evidence_values import evidence_values
 from saliency.occlusion import (
     closed_form_drops,
     fill_logits,
     grey_of,
     occlusion_drops,
-    patch_factors,
+    patch_lines,
     signed_cam,
 )
 from saliency.patch_maps import evidence_grid
@@ -47,7 +48,7 @@ def closed_form(model, film: torch.Tensor, grey: float) -> np.ndarray:
     """(C, k, k)"""
     patch_logits = evidence_grid(model, film, steps_per_patch=1, batch_size=1).numpy()
     fill = fill_logits(model, [grey])[0][:, None, None]
-    return closed_form_drops(patch_logits, fill, patch_factors(model).reshape(-1, SIDE, SIDE))
+    return closed_form_drops(patch_logits / SIDE**2, fill, 1 / SIDE**2)
 
 
 def patch_network(aggregation: str = "mean") -> MedicalPatchNet:
@@ -82,22 +83,23 @@ def test_effects_add_up_over_patches_that_are_filled_together():
 def test_a_network_with_a_weight_per_place_has_its_own_factors():
     model = patch_network("position")
     film = torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(5))
-    grid = evidence_grid(model, film, steps_per_patch=1, batch_size=1).numpy()
-    drops = closed_form_drops(grid, fill_logits(model, [0.0])[0][:, None, None], patch_factors(model).reshape(3, 4, 4))
+    grid = evidence_values(model, evidence_grid(model, film, steps_per_patch=1, batch_size=1), 1).numpy()
+    factors, offsets = (of.reshape(3, 4, 4) for of in patch_lines(model))
+    drops = closed_form_drops(grid / 16, fill_logits(model, [0.0])[0][:, None, None], factors, offsets)
     whole = logits(model, film)
     for place in (0, 3, 6, 15):
         dark = film.clone()
         row, column = divmod(place, 4)
         dark[0, row * 32 : (row + 1) * 32, column * 32 : (column + 1) * 32] = 0
         np.testing.assert_allclose(drops[:, row, column], whole - logits(model, dark), atol=1e-5)
-    assert np.ptp(patch_factors(model), axis=1).min() > 0.01
+    assert np.ptp(factors, axis=(1, 2)).min() > 0.01 and np.abs(offsets).min() > 1e-4
 
 
 @pytest.mark.parametrize("name", ["gate", "noisy_or", "attention", "logsumexp"])
 def test_other_aggregations_are_refused_by_name(name):
     model = MedicalPatchNet("timm/test_efficientnet", 32, 128, ("Edema",), aggregation=name)
-    with pytest.raises(InputError, match=f"^the factor of each patch .*linear.* aggregates with '{name}'$"):
-        patch_factors(model)
+    with pytest.raises(InputError, match=f"^the contribution of a filled patch .*linear.* aggregates with '{name}'$"):
+        patch_lines(model)
 
 
 def test_forward_passes_of_any_network_on_the_same_squares():
