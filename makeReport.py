@@ -90,6 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
+    from reporting.audit_tables import audit_tables
     from reporting.control_tables import control_tables
     from reporting.label_tables import comparison_table, table1_per_label
     from reporting.localization_tables import table2, table3
@@ -108,7 +109,8 @@ def _tables(results: Results, dataset: str) -> list[Table]:
     if results.comparison is not None:
         tables.append(comparison_table(results, dataset))
     of_maps = map_predictions_table(results, results.patch, dataset) if results.patch is not None else None
-    return [*tables, *([of_maps] if of_maps is not None else []), *statistics_tables(results, dataset)]
+    tables += [of_maps] if of_maps is not None else []
+    return [*tables, *statistics_tables(results, dataset), *audit_tables(results, dataset)]
 
 
 def _method_figure(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256
+from cxr.full_size import full_size_grey, full_size_table
 from cxr.images import open_film
 from cxr.labels import positions
 from cxr.leakage import check_apart
@@ -208,7 +209,7 @@ def make_heat_maps(
     """
     made: dict[str, tuple[Films, Mapping[str, str]]] = {}
     for split in SPLITS:
-        table = _heat_map_table(root, split)
+        table = full_size_table(root, split)
         if not has_split(table, split):
             of.group.print(f"no heat maps of {split}: {table} is not there, or has no films of it")
             continue
@@ -218,8 +219,7 @@ def make_heat_maps(
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
         export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
-        grey = None if recorded_grey(root) else recorded_grey(data)
-        _export_split(of, export, films, grey or films.grey)
+        _export_split(of, export, films, full_size_grey(root, data, films))
         made[split] = (films, tasks)
     if of.group.is_main and set(methods) & set(methods_of("patch")):
         pickles = options["pickles"] and "corrected" in options["protocols"]
@@ -245,13 +245,6 @@ def _from_evidence(
         return
     for split, (films, tasks) in made.items():
         yield from make_map_predictions(of.record, split, films, tasks)
-
-
-def _heat_map_table(root: Path, split: str) -> Path:
-    """The table of a split: of CheXlocalize's own films, or of a manifest."""
-    chexlocalize = root / "CheXpert" / f"{split}_labels.csv"
-    manifest = split_table(root, split)
-    return manifest if manifest.is_file() and not chexlocalize.is_file() else chexlocalize
 
 
 def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:

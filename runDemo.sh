@@ -11,7 +11,7 @@ fi
 : "${PATIENTS:=500}" "${EPOCHS:=12}" "${STEPS_PER_PATCH:=8}"
 
 echo "== drawing the demo films"
-python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0
+python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0 --pairs
 
 export EPOCHS STEPS_PER_PATCH
 export BACKBONE=dense64 BASELINE_BACKBONE=timm/test_efficientnet INIT=random

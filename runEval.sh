@@ -54,6 +54,13 @@ if [ $manifest = no ] || [ -f "$chexlocalize/regions.json" ]; then
   outlines=(--gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json")
   if [ $manifest = yes ]; then outlines=(--gt-path "$chexlocalize/regions.json"); fi
 fi
+if [ ${#maps[@]} -gt 0 ]; then
+  echo "== do the maps say what the networks do"
+  pairs=() # films with and without one finding, which only drawn ones have
+  if [ -f "$data/pairs/pairs.csv" ]; then pairs=(--pairs "$data/pairs"); fi
+  python evalFaithfulness.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --data "$preprocessed" \
+    "${maps[@]}" "${pairs[@]}" --seed "$SEED" --device "$DEVICE"
+fi
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -z "$MAP" ] && [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own
     python convertWeights.py describe "$MODELS/$name" --results "$RESULTS/$name"

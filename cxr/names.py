@@ -83,6 +83,21 @@ def methods_of(network: Network) -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if method.network == network)
 
 
+PATCHES, PATCHES_RELATIVE, SIGNED_CAM, SIGNED_CAM_RELATIVE = "patches", "patches_relative", "cam", "cam_relative"
+
+AUDITED: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(PATCHES, "Patch evidence", "patch", True, False, ("corrected",)),
+        Method(PATCHES_RELATIVE, "Patch evidence (relative)", "patch", True, False, ("corrected",)),
+        *METHODS.values(),
+        Method(SIGNED_CAM, "Signed CAM", "baseline", True, False, ("corrected",)),
+        Method(SIGNED_CAM_RELATIVE, "Signed CAM (relative)", "baseline", True, False, ("corrected",)),
+    )
+}
+"""The methods that `evalFaithfulness.py` audits: besides the heat maps, the patches of the unshifted grid, whose sum is
+the prediction, and as controls the baseline's CAM without rectification, as it is and less the mean validation CAM."""
+
 SPLITS = {"val": "validation", "test": "test"}
 """Split in the names of result files -> the word for it."""
 
@@ -134,6 +149,10 @@ BASELINES, ADDED_VALUE, BY_SIZE = "baselines.csv", "added_value.csv", "by_size.c
 def controls_file(results: Path, protocol: str, name: str) -> Path:
     """name: BASELINES or ADDED_VALUE."""
     return results / "localization" / protocol / name
+
+
+def faithfulness_folder(results: Path) -> Path:
+    return results / "faithfulness"
 
 
 def check_protocol(protocol: str) -> None:

@@ -3,6 +3,7 @@
     python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
 
 About two films per patient. Killed at any moment it can be started again and goes on with what is missing.
+With --pairs also films that are drawn twice, with one finding and without it, in the folder pairs/: a manifest.
 """
 
 from __future__ import annotations
@@ -25,23 +26,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from cxr.files import InputError, read_json, replacing, write_json
 from cxr.labels import CHEXPERT
+from cxr.manifest import REGIONS
 from cxr.masks import encode_mask
 from cxr.runs.folder_lock import NAME as LOCK
 from cxr.runs.folder_lock import locked
 from cxr.runs.pool import in_processes
-from cxr.tables import write_csv
+from cxr.splits import FILMS
+from cxr.tables import read_csv, write_csv
 from preprocessing.phantom import cohort
 from preprocessing.phantom.cohort import Film
 from preprocessing.phantom.film import render
+from preprocessing.phantom.pairs import Pair, draw_pairs, film_table, pair_path, pair_table
 
 EXAMPLES = """
 python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
+python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0 --pairs
 python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --workers 1
 """
 
 MANIFEST = "demo.json"
 QUALITY = 92
 """Of the JPEG files."""
+PAIRS = 8
+"""Pairs per finding, where no number is given."""
 
 Codes = dict[str, dict[str, Any]]
 """Task -> run-length code of its mask."""
@@ -51,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Writes a synthetic CheXpert and CheXlocalize with known lesion masks.", EXAMPLES)
     parser.add_argument("--output", type=cli.path, required=True, help="folder for CheXpert-v1.0/ and CheXlocalize/")
     parser.add_argument("--patients", type=int, default=600, help=f"at least {cohort.SMALLEST_COHORT}")
+    parser.add_argument("--pairs", type=cli.whole_number(1, 10_000), nargs="?", const=PAIRS, metavar="COUNT",
+        help=f"draw pairs/: films with and without one finding, COUNT ({PAIRS}) of each")  # fmt: skip
     parser.add_argument("--workers", type=int, default=cli.usable_cores(), help="processes that draw films")
     cli.add_seed(parser)
     arguments = parser.parse_args(argv)
@@ -60,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         films = cohort.draw_cohort(arguments.patients, arguments.seed)
         _write_films(arguments.output, films, arguments.seed, arguments.workers)
         _write_tables(arguments.output, films, arguments.seed)
+        if arguments.pairs is not None:
+            pairs = draw_pairs(films, arguments.pairs, arguments.seed)
+            write_pairs(arguments.output / "pairs", pairs, arguments.seed, arguments.workers)
     print(_summary(arguments.output, films))
     return 0
 
@@ -125,14 +137,42 @@ def write_film(output: Path, seed: int, film: Film) -> Codes:
     """Draws and stores one film; returns its ten masks by CheXlocalize's task, nothing when none is positive."""
     drawn = render(film, seed)
     target, *copies = film_files(output, film)
-    with replacing(target) as temporary:
-        Image.fromarray(drawn.image).save(temporary, "JPEG", quality=QUALITY)
+    _save(drawn.image, target)
     for copy in copies:
         _same_film(target, copy)
     if film.split == "train" or not any(CHEXPERT.label_of(task) in drawn.masks for task in CHEXPERT.task_names):
         return {}
     nothing = np.zeros(drawn.image.shape, bool)
     return {task: encode_mask(drawn.masks.get(CHEXPERT.label_of(task), nothing)) for task in CHEXPERT.task_names}
+
+
+def _save(image: np.ndarray, target: Path) -> None:
+    with replacing(target) as temporary:
+        Image.fromarray(image).save(temporary, "JPEG", quality=QUALITY)
+
+
+def write_pairs(folder: Path, pairs: Sequence[Pair], seed: int, workers: int) -> None:
+    """Films, `films.csv`, `pairs.csv` and the masks in `regions.json`, which are written last; complete, they stay."""
+    table = pair_table(pairs)
+    regions, listed = folder / REGIONS, folder / "pairs.csv"
+    films = [folder / pair_path(film_id) for pair in pairs for film_id in pair.films]
+    if regions.exists() and listed.exists() and all(file.exists() for file in films):
+        if read_csv(listed)[list(table.columns)].equals(table):
+            return
+    regions.unlink(missing_ok=True)
+    draw = in_processes(partial(write_pair, folder, seed), pairs, workers, chunk=2)
+    masks = dict(zip([next(iter(pair.films)) for pair in pairs], tqdm(draw, "pairs", len(pairs)), strict=True))
+    write_csv(folder / FILMS, film_table(pairs))
+    write_csv(listed, table)
+    write_json(regions, masks)
+
+
+def write_pair(folder: Path, seed: int, pair: Pair) -> Codes:
+    """Draws and stores both films; returns the finding's mask by its task."""
+    drawn = {film_id: render(film, seed) for film_id, film in pair.films.items()}
+    for film_id, of_film in drawn.items():
+        _save(of_film.image, folder / pair_path(film_id))
+    return {CHEXPERT.task_of(pair.label): encode_mask(next(iter(drawn.values())).masks[pair.label])}
 
 
 def _same_film(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr.files import InputError, printable, quoted, read_json
 from cxr.labels import LabelSet
-from cxr.names import RUN_RECORD, comparison_file, predictions_file, table_file
+from cxr.names import RUN_RECORD, comparison_file, faithfulness_folder, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from reporting.control_results import read_controls
 from reporting.localization_results import read_localization
@@ -108,7 +108,8 @@ def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
         scores,
         _read_roc(paths["roc"]) if paths["roc"].exists() else None,
         _read_calibration(paths["calibration"]) if paths["calibration"].exists() else None,
-        *(_read_optional(folder, *table) for table in _OPTIONAL.items()),
+        *(_read_optional(table_file(folder, kind, "test"), *columns) for kind, columns in _OPTIONAL.items()),
+        *(_read_optional(faithfulness_folder(folder) / name, *columns) for name, columns in _AUDIT.items()),
     )
 
 
@@ -123,9 +124,15 @@ _OPTIONAL = {
 """Kind of a table that a folder may lack -> its columns of text and of numbers; in the order of the fields of Model."""
 
 
-def _read_optional(folder: Path, kind: str, columns: tuple[tuple[str, ...], tuple[str, ...]]) -> pd.DataFrame | None:
-    path = table_file(folder, kind, "test")
-    text, numbers = columns
+_ESTIMATE = ("value", "ci_low", "ci_high")
+_AUDIT = {
+    "faithfulness_test.csv": (("label", "metric", "method", "fill", "note"), _ESTIMATE),
+    "pairs.csv": (("label", "metric", "method", "note"), _ESTIMATE),
+}
+"""File of the audit -> its columns of text and of numbers; the last fields of Model."""
+
+
+def _read_optional(path: Path, text: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame | None:
     return read_numbers(path, numbers, text) if path.exists() else None
 
 

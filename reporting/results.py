@@ -66,6 +66,8 @@ class Model:
     recalibration: pd.DataFrame | None = None
     precision_recall: pd.DataFrame | None = None
     subgroups: pd.DataFrame | None = None
+    audit: pd.DataFrame | None = None
+    pairs: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

@@ -111,11 +111,12 @@ def film_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) ->
     Raises InputError for an unknown method, ValueError for one that no evidence was gathered for.
     """
     check_methods(methods)
-    maps = _crop_maps(evidence, methods, protocol)  # {method: (C, S, S)}
+    maps = crop_maps(evidence, methods, protocol)  # {method: (C, S, S)}
     return {method: to_film_frame(maps[method], evidence.crop, protocol) for method in methods}
 
 
-def _crop_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
+def crop_maps(evidence: Evidence, methods: Sequence[str], protocol: Protocol) -> dict[str, Tensor]:
+    """{method: (C, S, S)} in the crop's frame, before `to_film_frame`; raises ValueError as `film_maps` does."""
     cams = [method for method in methods if method in CAMS]
     missing = [method for method in cams if method not in evidence.cams]
     if missing or (len(cams) < len(methods) and evidence.grid is None):

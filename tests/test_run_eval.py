@@ -115,6 +115,7 @@ def test_a_manifest_is_mapped_on_its_copies_and_scored_where_it_has_outlines(fil
     assert [option(call, "--data") for call in evaluated] == [str(data)] * 2
     assert [option(call, "--chexlocalize") for call in evaluated] == [str(data) if maps else None] * 2
     assert ("evalLocalization.py" in scripts(calls)) == outlines
+    assert ("evalFaithfulness.py" in scripts(calls)) == maps
     report = next(call for call in calls if call[0] == "makeReport.py")
     assert option(report, "--gt-path") == (str(data / "regions.json") if outlines else None)
     assert option(report, "--dataset-name") == "data"
@@ -126,6 +127,16 @@ def test_chexpert_is_scored_against_chexlocalize(tmp_path):
     chexlocalize = tmp_path / "data/CheXlocalize"
     localized = next(call for call in calls if call[0] == "evalLocalization.py")
     assert option(localized, "--chexlocalize") == str(chexlocalize)
+    audited = next(call for call in calls if call[0] == "evalFaithfulness.py")
+    assert option(audited, "--chexlocalize") == str(chexlocalize) and option(audited, "--pairs") is None
+    assert scripts(calls).index("evalLocalization.py") < scripts(calls).index("evalFaithfulness.py")
     report = next(call for call in calls if call[0] == "makeReport.py")
     assert option(report, "--gt-path") == str(chexlocalize / "CheXlocalize/gt_segmentations_test.json")
     assert option(report, "--dataset-name") == "CheXpert"
+
+
+def test_pairs_of_drawn_films_are_audited_too(tmp_path):
+    lay(tmp_path / "data", "CheXlocalize/x", "pairs/pairs.csv")
+    audited = next(call for call in run(tmp_path)[1] if call[0] == "evalFaithfulness.py")
+    assert option(audited, "--pairs") == str(tmp_path / "data/pairs")
+    assert option(audited, "--data") == str(tmp_path / "data/CheXpert-1024")

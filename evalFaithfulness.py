@@ -1,0 +1,352 @@
+"""Audits heat maps: do they say what the network does, and where the findings are? From results folders, resumable.
+
+Per film and label: what filling each patch does to the logit (in closed form for a patch network), and how well every
+method's map says it; deletion and insertion curves; evidence inside the masks, in the border and outside the body.
+Only a whole-film baseline needs forward passes of films. With --pairs, films drawn with and without one finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cli
+from cxr.files import InputError, place, quoted, sha256
+from cxr.names import AUDITED, PATCHES, PATCHES_RELATIVE, faithfulness_folder
+
+if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
+    from cxr.labels import LabelSet
+    from cxr.manifest import Films
+    from cxr.runs.run_record import RunRecord
+    from evaluation.faithfulness_tables import FilmScores
+    from evaluation.outlined_films import OutlinedFilms
+    from models.patch_net import MedicalPatchNet
+    from models.recorded_network import RecordedNetwork
+    from saliency.audit_maps import AuditSource
+    from saliency.pair_maps import FilmPair
+
+EXAMPLES = """
+python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
+python evalFaithfulness.py results/MedicalPatchNet --weights savedModels/MedicalPatchNet
+python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --pairs demo/data/pairs
+"""
+PAPER_SIDE = 8
+"""Patches per axis of the paper's network, for a baseline that is audited alone."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    from cxr.runs.folder_lock import locked
+    from models.recorded_network import open_networks
+
+    device = cli.pick_device(args.device)
+    networks = open_networks(args.results, args.weights, device)
+    side = next((network.patches_per_axis for network in networks if network.has_patches), PAPER_SIDE)
+    outlined = _outlined(args.chexlocalize)
+    reading = {"root": args.chexlocalize, "data": args.data, "batch_size": args.batch_size}
+    drawing = {"resamples": args.resamples, "seed": args.seed, "unit": args.resample_unit}
+    for network in networks:
+        with locked(network.folder):
+            source = _effects(network, side, args.fills, **reading)
+            _audit(network, source, outlined, args.fills, drawing, args.workers)
+            if args.pairs is not None:
+                _pairs(network, args.pairs, args.data, args.batch_size, drawing)
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
+    parser.add_argument("results", type=cli.path, nargs="+", help="as evalClassification.py makes them, with heat maps")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        help="of the folders' networks, told apart by their content; else where the folders say they were",
+    )
+    parser.add_argument(
+        "--chexlocalize", type=cli.existing_folder, help="full-size films and outlines, as for the heat maps"
+    )
+    parser.add_argument(
+        "--data", type=cli.existing_folder, help="the square copies, which say how full-size films are read"
+    )
+    parser.add_argument("--pairs", type=cli.existing_folder, metavar="DIR", help="pairs/ of makeDemoDataset.py --pairs")
+    parser.add_argument(
+        "--fills", type=_fill, nargs="+", default=["black", "mean"], help="black, mean, or grey values from 0 to 1"
+    )
+    parser.add_argument("--resamples", type=cli.whole_number(1, 10**8), default=1000, help="bootstrap resamples")
+    parser.add_argument("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
+    parser.add_argument("--batch-size", type=cli.whole_number(1, 2**16), default=16, help="films per forward pass")
+    parser.add_argument("--workers", type=cli.whole_number(0, 1024), default=cli.usable_cores(), help="processes")
+    cli.add_device(parser)
+    cli.add_seed(parser)
+    args = parser.parse_args(argv)
+    if not all(spec.strip() for spec in args.weights):
+        parser.error("--weights is empty")
+    args.fills = list(dict.fromkeys(args.fills))
+    return args
+
+
+def _fill(text: str) -> str:
+    """Type of an option: the name of a fill, or a grey value in one spelling."""
+    return text if text in ("black", "mean") else f"{cli.number(0, 1)(text):g}"
+
+
+# --------------------------------------------------------------------------------------------------- occlusion effects
+
+
+def _outlined(root: Path | None) -> OutlinedFilms | None:
+    """Masks of the test films; None, and a line, where there are none."""
+    from cxr.manifest import REGIONS
+    from evaluation.outlined_films import read_outlined_films
+
+    if root is None or not ((root / "CheXlocalize").is_dir() or (root / REGIONS).is_file()):
+        print("no outlines of findings: nothing is said about masks (--chexlocalize names them)")
+        return None
+    return read_outlined_films(root, "test")
+
+
+def _effects(
+    network: RecordedNetwork, side: int, fills: Sequence[str], *, root: Path | None, data: Path | None, batch_size: int
+) -> AuditSource:
+    """The maps of a folder together with occlusion effects: in closed form, by forward passes, or none."""
+    from saliency.audit_maps import AuditSource, ClosedForm
+    from saliency.effects import FilmPasses, fill_logits_of, place_lines
+
+    for stage, what in (("heat_maps_test", "heat maps of test"), ("reference", "reference of relative maps")):
+        network.record.require_whole(stage, what, "run evalClassification.py again")
+    shared: dict[str, Any] = {
+        "side": network.patches_per_axis if network.has_patches else side,
+        "image_size": network.facts["image_size"],
+        "tasks": list(network.outputs),
+    }
+    plain = AuditSource(network.folder, **shared)
+    model = network.model
+    if plain.has_grids and network.is_linear:
+        if model is None:
+            print(f"{network.folder}: patches are not filled, their evidence is taken away; {network.absent}")
+        logits = {} if model is None else fill_logits_of(plain, network.record, model, fills, network.outputs)
+        lines = place_lines(model, plain.side, {task: network.outputs[task] for task in plain.tasks})
+        return AuditSource(network.folder, **shared, closed_form=ClosedForm(lines, logits))
+    if plain.has_grids:
+        print(f"{network.folder}: no closed form of its effects: it aggregates with {quoted(network.aggregation)}")
+    if model is None or root is None:
+        missing = network.absent or "--chexlocalize is not given"
+        print(f"{network.folder}: no effects of occlusion: they need forward passes of the films; {missing}")
+        return plain
+    passes = FilmPasses(plain, network.record, model, network.label_set, root, data, batch_size)
+    for split in ("val", "test"):
+        passes.make(split, fills if split == "test" else ())
+    return AuditSource(network.folder, **shared, forward=True)
+
+
+# --------------------------------------------------------------------------------------------------- the audit's tables
+
+
+class FilmAuditor:
+    """Scores one film after the other, in this process or in a worker."""
+
+    def __init__(self, source: AuditSource, label_set: LabelSet, outlined: OutlinedFilms | None) -> None:
+        self.source, self.label_set, self.outlined = source, label_set, outlined
+
+    def __call__(self, film_id: str) -> tuple[FilmScores, dict[tuple[str, str], tuple[float, int]]]:
+        """Scores, and (label, method) -> positive evidence of the patches, and whether the film has the finding."""
+        from evaluation.body_outline import body_mask
+        from evaluation.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
+
+        film = self.source.film(film_id)
+        facts = FilmFacts(film_id, body_mask(film.crop_pixels), linear=self.source.closed_form is not None)
+        found, evidence = FilmScores(), {}
+        for task in self.source.tasks:
+            label, of_task = self.label_set.label_of(task), self.source.evidence(film, task)
+            scores = score_task(facts, label, of_task.maps, of_task.patches, of_task.drops)
+            size = self.source.image_size
+            mask = CropMask.of(self.outlined.truth, film_id, task, size) if self.outlined is not None else None
+            if mask is not None:
+                score_mask(scores.rows, of_task.maps, mask)
+            found.add(scores)
+            for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys() if facts.linear else ():
+                positive = float(of_task.patches[method].clip(min=0).sum())
+                evidence[label, method] = positive, film.ground_truth.get(task, -1)
+        return found, evidence
+
+
+_auditor: FilmAuditor
+
+
+def _set_up(*arguments: Any) -> None:
+    import torch
+
+    global _auditor
+    torch.set_num_threads(1)
+    _auditor = FilmAuditor(*arguments)
+
+
+def _score(film_id: str) -> Any:
+    return _auditor(film_id)
+
+
+def _audit(
+    network: RecordedNetwork,
+    source: AuditSource,
+    outlined: OutlinedFilms | None,
+    fills: Sequence[str],
+    drawing: Mapping[str, Any],
+    workers: int,
+) -> None:
+    """`faithfulness_test.csv`, `curves_test.csv` and `films_test.csv`, unless they are complete."""
+    from cxr.tables import write_csv
+    from evaluation.faithfulness_tables import CurveMeans, film_resampling, summary_table, with_grid_pointing
+    from saliency.effects import audit_inputs
+
+    target = faithfulness_folder(network.folder)
+    files = [target / f"{name}_test.csv" for name in ("faithfulness", "curves", "films")]
+    effects = {name: network.record.outputs_fingerprint(f"faithfulness {name}") for name in _EFFECT_STAGES}
+    made_from: dict[str, Any] = {
+        "inputs": audit_inputs(network.record, source)
+        | {"effects": effects, "outlines": None if outlined is None else outlined.fingerprint},
+        "options": {"fills": list(fills), "methods": source.methods, **drawing},
+        "outputs": files,
+    }
+    if network.record.is_complete("faithfulness", **made_from):
+        print(f"{target}: complete")
+        return
+    rows, curves, evidence = [], CurveMeans(), {}
+    for film_id, (found, of_film) in _scored(network, source, outlined, workers):
+        rows += found.rows
+        curves.add(found.curves)
+        for key, value in of_film.items():
+            evidence.setdefault(key, {})[film_id] = value
+    per_film = with_grid_pointing(rows, evidence, drawing["seed"])
+    labels = [network.label_set.label_of(task) for task in source.tasks]
+    units = film_resampling(network.folder, source.film_ids, outlined, **drawing)
+    with network.record.stage("faithfulness", **made_from) as stage:
+        table = summary_table(per_film, source.methods, labels, units, _undefined(network, source))
+        for path, content in zip(files, (table, curves.table(), per_film.assign(note="")), strict=True):
+            write_csv(path, content)
+        stage.wrote(*files)
+    _print_summary(network, source, table)
+
+
+_EFFECT_STAGES = ("fills", "films val", "films test")
+
+
+def _scored(
+    network: RecordedNetwork, source: AuditSource, outlined: OutlinedFilms | None, workers: int
+) -> Iterator[tuple[str, Any]]:
+    from tqdm import tqdm
+
+    from cxr.runs.pool import in_processes
+
+    arguments = (source, network.label_set, outlined)
+    results = in_processes(_score, source.film_ids, workers, chunk=4, set_up=_set_up, arguments=arguments)
+    films = tqdm(source.film_ids, desc=f"audit {network.folder.name}", unit="film")
+    yield from zip(films, results, strict=True)
+
+
+def _undefined(network: RecordedNetwork, source: AuditSource) -> dict[str, str]:
+    """Measure -> why this network has none."""
+    if source.closed_form is not None:
+        return {}
+    whose = f"of aggregation {quoted(network.aggregation)}" if network.has_patches else "of a whole-film network"
+    reason = f"needs a logit that is linear in the patches, which that {whose} is not"
+    return dict.fromkeys(("deletion", "insertion", "gridpg"), reason)
+
+
+def _print_summary(network: RecordedNetwork, source: AuditSource, table: Any) -> None:
+    for line in source.lines:
+        print(line)
+    means = table[(table["label"] == "Mean") & (table["metric"] == "correlation")]
+    for fill, rows in means.groupby("fill", sort=False):
+        values = ", ".join(
+            f"{row['method']} {row['value']:.3f}" for _, row in rows.iterrows() if row["method"] in AUDITED
+        )
+        print(f"{network.folder}: rank correlation with the effect of occlusion ({fill}): {values}")
+
+
+# ----------------------------------------------------------------------------------------------------- the causal test
+
+
+def _pairs(
+    network: RecordedNetwork, folder: Path, data: Path | None, batch_size: int, drawing: Mapping[str, Any]
+) -> None:
+    """`pairs.csv` and `pair_films.csv`: what one finding changes, unless they are complete."""
+    from cxr.runs.fingerprints import films_fingerprint
+    from cxr.tables import write_csv
+    from evaluation.causal_pairs import pair_table
+    from saliency.pair_maps import TABLE, read_pairs
+
+    model = network.model
+    if model is None:
+        print(f"{network.folder}: no causal test: it needs forward passes; {network.absent}")
+        return
+    films, pairs = read_pairs(folder, network.label_set)
+    outlined = _outlined(folder)
+    target = faithfulness_folder(network.folder)
+    files = [target / "pairs.csv", target / "pair_films.csv"]
+    content = network.record.content
+    read = {"table": sha256(folder / TABLE), "films": films_fingerprint(films.files, folder)}
+    network_facts = {"weights_sha256": content["weights"]["sha256"], "model": content["model"]}
+    steps = _steps(network.record)
+    options = {name: drawing[name] for name in ("resamples", "seed")}
+    made_from: dict[str, Any] = {
+        "inputs": network_facts | read | {"outlines": outlined and outlined.fingerprint},
+        "options": options | {"steps_per_patch": steps},
+        "outputs": files,
+    }
+    if network.record.is_complete("faithfulness pairs", **made_from):
+        print(f"{target}: causal test complete")
+        return
+    with network.record.stage("faithfulness pairs", **made_from) as stage:
+        rows = _pair_rows(model, folder, films, pairs, outlined, steps=steps, data=data, batch_size=batch_size)
+        table = pair_table(rows, **options)
+        write_csv(files[0], table)
+        write_csv(files[1], rows.assign(note=""))
+        stage.wrote(*files)
+    for _, row in table[(table["label"] == "Mean") & (table["metric"] == "agreement")].iterrows():
+        print(f"{network.folder}: change of the logit and of {row['method']} in the mask: {row['value']:.3f}")
+
+
+def _steps(record: RunRecord) -> int:
+    """Steps per patch of the folder's heat maps."""
+    stage = record.content.get("stages", {}).get("heat_maps_test", {})
+    steps = stage.get("options", {}).get("steps_per_patch", 1)
+    return steps if type(steps) is int and steps > 0 else 1
+
+
+def _pair_rows(
+    model: MedicalPatchNet,
+    folder: Path,
+    films: Films,
+    pairs: Sequence[FilmPair],
+    outlined: OutlinedFilms | None,
+    *,
+    steps: int,
+    data: Path | None,
+    batch_size: int,
+) -> Any:
+    import pandas as pd
+    from tqdm import tqdm
+
+    from cxr.names import RELATIVE, methods_of
+    from evaluation.causal_pairs import pair_rows
+    from evaluation.faithfulness_tables import CropMask
+    from saliency.pair_maps import PairMaps
+
+    if outlined is None:
+        raise InputError(f"{place(folder)}: no regions.json with the masks of the findings")
+    chosen = methods_of("patch" if model.patch_size < model.image_size else "baseline")
+    methods = [method for method in chosen if method != RELATIVE]
+    runner = PairMaps(model, methods, steps_per_patch=steps, data=data, batch_size=batch_size)
+    rows = []
+    for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair"):
+        mask = CropMask.of(outlined.truth, change.film_id, change.pair.task, model.image_size)
+        if mask is None:
+            raise InputError(f"{place(folder)}: no mask of {quoted(change.pair.task)} in {quoted(change.film_id)}")
+        rows += pair_rows(change.film_id, change.pair.label, change.logit, change.maps, mask.inside)
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    cli.run(main)
