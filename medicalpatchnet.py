@@ -12,8 +12,8 @@ explanation.save("explained")
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,16 @@ from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 from cxr.images import open_film, resize, to_unit
 from cxr.labels import positions
+from cxr.names import FILM_STRIDE
 from cxr.pixels.grey import Grey
 from models.checkpoint import load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
 from saliency.contributions import Contributions
-from saliency.film_maps import film_maps, gather_evidence
+from saliency.film_maps import Evidence, film_maps, gather_evidence
+from saliency.fineness import Fineness, fineness
+from saliency.stride_error import stride_errors
 
 __all__ = ["Explanation", "explain", "load"]
 
@@ -54,6 +57,8 @@ class Explanation:
     parts: logits and contributions. grid: (C, n, n) evidence grid, the logits of the patch at every start; None for a
     baseline. maps: label -> (h, w) float32 in [0, 1] in the film's frame, the shorter side being the network's image
     size: `raw` maps, 0.5 neutral, or for a baseline `gradcam`, 0 neutral. film: (H, W) float32 in [0, 1].
+    errors: label -> estimated mean error of its map in percent of the map's range; empty where every start of the grid
+    was computed.
     """
 
     labels: tuple[str, ...]
@@ -62,6 +67,7 @@ class Explanation:
     grid: np.ndarray | None
     maps: Mapping[str, np.ndarray]
     film: np.ndarray
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -84,10 +90,14 @@ class Explanation:
         return Image.fromarray(picture)
 
     def overlay_facts(self, label: str) -> dict[str, Any]:
-        """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full."""
+        """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full.
+
+        With `estimated_error_percent`, of the map's range, where evidence between the starts is filled.
+        """
         if self.method != "raw":
             return {"method": self.method}
-        return {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(self._heat(label)[self._seen])}
+        facts = {"method": "raw", "full_colour_at_logit": LOGIT_RANGE * evidence_scale(self._heat(label)[self._seen])}
+        return facts | ({"estimated_error_percent": self.errors[label]} if label in self.errors else {})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `explanation.json`, `arrays.npz` (labels, contributions, maps) and a picture per label.
@@ -122,26 +132,35 @@ def explain(
     model: MedicalPatchNet,
     film: str | os.PathLike[str] | Image.Image | np.ndarray,
     *,
-    steps_per_patch: int = 8,
+    steps_per_patch: int | None = None,
+    stride: int | None = None,
     batch_size: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
     """Predicts a film and explains the prediction.
 
     film: a file (PNG, JPEG, TIFF, DICOM, ...), a Pillow image, or an array (H, W): uint8, uint16, or float in [0, 1].
-    steps_per_patch: fineness of the maps, a divisor of the patch size. batch_size: memory, in films' worth of patches.
-    progress: called with the number of patches just computed.
-    Raises InputError for a film that cannot be read or has values out of range, and ValueError for unusable steps.
+    stride: pixels between the patches whose logits are computed, `FILM_STRIDE` by default; the maps are filled linearly
+    in between. steps_per_patch: instead of a stride, shifts of the patch grid, a divisor of the patch size.
+    batch_size: memory, in films' worth of patches. progress: called with the number of patches just computed.
+    Raises InputError for a film that cannot be read or has values out of range, and for an unusable stride or steps.
     """
     grey = grey_film(film, Grey.from_json(model.details.get("grey"), "the weights' details"))
-    return explain_grey(model, grey, steps_per_patch=steps_per_patch, batch_size=batch_size, progress=progress)
+    chosen = film_fineness(model, steps_per_patch, stride)
+    return explain_grey(model, grey, fineness=chosen, batch_size=batch_size, progress=progress)
+
+
+def film_fineness(model: MedicalPatchNet, steps: int | None, stride: int | None) -> Fineness:
+    """Steps or a stride for the maps of single films. Raises InputError for one that the network cannot have."""
+    sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
+    return fineness(steps, stride, default_stride=FILM_STRIDE, **sizes)
 
 
 def explain_grey(
     model: MedicalPatchNet,
     grey: Image.Image,
     *,
-    steps_per_patch: int,
+    fineness: Fineness,
     batch_size: int,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
@@ -158,7 +177,8 @@ def explain_grey(
         image,
         crop,
         methods=[method],
-        steps_per_patch=steps_per_patch,
+        steps_per_patch=fineness.steps_per_patch,
+        stride=fineness.stride,
         batch_size=batch_size,
         progress=progress,
     )
@@ -170,7 +190,15 @@ def explain_grey(
         None if evidence.grid is None else evidence.grid.numpy(),
         dict(zip(model.labels, maps, strict=True)),
         to_unit(grey)[0].clamp(0, 1).numpy(),
+        _errors(model.labels, evidence),
     )
+
+
+def _errors(labels: Sequence[str], evidence: Evidence) -> dict[str, float]:
+    """Label -> estimated error of its map in percent of its range; empty without a stride."""
+    if evidence.grid is None or evidence.stride == 1:
+        return {}
+    return dict(zip(labels, stride_errors(evidence.grid, evidence.pixels).tolist(), strict=True))
 
 
 def grey_film(film: str | os.PathLike[str] | Image.Image | np.ndarray, grey: Grey = Grey.STORED) -> Image.Image:

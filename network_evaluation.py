@@ -20,7 +20,7 @@ from cxr.leakage import check_apart
 from cxr.manifest import Films, has_split
 from cxr.mappings import Mapping as LabelMapping
 from cxr.mappings import chosen_mapping, mapping_facts
-from cxr.names import RELATIVE, SPLITS, methods_of, predictions_file
+from cxr.names import DEFAULT_STRIDE, PROTOCOLS, RELATIVE, SPLITS, Protocol, methods_of, predictions_file
 from cxr.paths import projection_of
 from cxr.pixels.grey import Grey, recorded_grey
 from cxr.predictions import Predictions, write_predictions
@@ -36,6 +36,7 @@ from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
+from saliency.fineness import PUBLISHED_STEPS, Fineness, with_protocols
 from saliency.recorded_stages import make_recorded_reference
 from training.distributed import ProcessGroup
 from training.engine import predict_films
@@ -167,9 +168,7 @@ def _description(of: Evaluated, dataset: FilmDataset, logits: Tensor, split: str
 # ----------------------------------------------------------------------------------------------------------- heat maps
 
 
-def chosen_methods(
-    chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int, pickles: bool
-) -> tuple[str, ...]:
+def chosen_methods(chosen: Sequence[str], model: MedicalPatchNet, pickles: bool) -> tuple[str, ...]:
     """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
     has_patches = model.patch_size < model.image_size
     if "none" in chosen:
@@ -184,9 +183,25 @@ def chosen_methods(
         return methods
     if not has_patches:
         raise InputError(f"--heatmaps {' '.join(methods)}: this network sees the whole film as one patch")
-    if steps_per_patch < 1 or model.patch_size % steps_per_patch:
-        raise InputError(f"--steps-per-patch {steps_per_patch} does not divide the patch size {model.patch_size}")
     return methods
+
+
+def chosen_fineness(
+    steps: int | None,
+    stride: int | None,
+    protocols: Sequence[Protocol] | None,
+    model: MedicalPatchNet,
+    methods: Sequence[str],
+) -> dict[str, Any]:
+    """The options steps_per_patch, stride and protocols of `HeatMapExport`.
+
+    Class activation maps have neither steps nor a stride. Raises InputError as `saliency.fineness.with_protocols` does.
+    """
+    if not set(methods) & set(methods_of("patch")):
+        return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}
+    sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
+    fineness, protocols = with_protocols(steps, stride, protocols, default_stride=DEFAULT_STRIDE, **sizes)
+    return {"steps_per_patch": fineness.steps_per_patch, "stride": fineness.stride, "protocols": protocols}
 
 
 def make_heat_maps(
@@ -233,7 +248,7 @@ def _heat_map_table(root: Path, split: str) -> Path:
 def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
     split = export.split
-    name, options = f"heat_maps_{split}", {"steps_per_patch": export.steps_per_patch}
+    name, options = f"heat_maps_{split}", Fineness(export.steps_per_patch, export.stride).options()
     of.record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place, printable
+from cxr.names import FILM_STRIDE
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
     from tqdm import tqdm
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from models.decision import DecisionRule
     from models.patch_net import MedicalPatchNet
     from saliency.contributions import Contributions
+    from saliency.fineness import Fineness
 
 EXAMPLES = """
 python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted
@@ -55,6 +57,7 @@ class Prediction:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    import medicalpatchnet
     from cxr.film_folder import FilmFolder, find_films
     from cxr.runs.folder_lock import locked
     from reporting.film_predictions import OVERLAYS
@@ -63,14 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with plain_failures():
         found = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
         model, facts, grey = _load(args.weights, args.patch_size, args.device, args.grey)
-        _check_steps(model, args.steps_per_patch)
+        fineness = medicalpatchnet.film_fineness(model, args.steps_per_patch, args.stride)
         _make_folder(args.output)
         films = FilmFolder(found.films, model.image_size, anonymous=args.anonymous, grey=grey)
         if left_out := found.left_out_line():
             print(left_out)
-        sizes = {"batch_size": args.batch_size, "steps_per_patch": args.steps_per_patch, "workers": args.workers}
+        sizes = {"batch_size": args.batch_size, "workers": args.workers}
         with locked(args.output):
-            unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, **sizes)
+            unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, fineness, **sizes)
     _summarise(args.output, len(films), unreadable, undrawn)
     return cli.EXIT_BAD_INPUT if unreadable or undrawn else 0
 
@@ -89,12 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--overlays", choices=("positive", "all", "none"), default="positive",
         help="labels to draw; positive: those decided so, else the most probable one")  # fmt: skip
-    add(
-        "--steps-per-patch",
-        type=cli.whole_number(1, 4096),
-        default=8,
-        help="fineness of the overlays; a divisor of the patch size",
-    )
+    cli.add_fineness(parser, FILM_STRIDE)
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
     add("--grey", nargs="+", metavar="RULE",
         help="stored, range LOW HIGH, or percentile; default: the rule that the weights were trained with")  # fmt: skip
@@ -130,15 +128,6 @@ def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str]
     return model, facts | {"grey": rule.to_json()}, rule
 
 
-def _check_steps(model: MedicalPatchNet, steps_per_patch: int) -> None:
-    from saliency.patch_maps import ShiftGrid
-
-    try:
-        ShiftGrid(model.patch_size, steps_per_patch, model.image_size)
-    except ValueError as error:
-        raise InputError(f"--steps-per-patch: {error}") from None
-
-
 def _make_folder(output: Path) -> None:
     """Fails before the films are predicted when nothing could be written afterwards."""
     output.mkdir(parents=True, exist_ok=True)
@@ -152,9 +141,9 @@ def _write_all(
     facts: dict[str, Any],
     films: FilmFolder,
     overlays: str,
+    fineness: Fineness,
     *,
     batch_size: int,
-    steps_per_patch: int,
     workers: int,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Replaces an earlier run's results; returns film -> reason for the unreadable films and those without overlays.
@@ -175,7 +164,7 @@ def _write_all(
     write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
     if not names:
         return unreadable, {}
-    undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, steps_per_patch, batch_size)
+    undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, fineness, batch_size)
     write_predictions(output, facts, [_entry(of_film, rule) for of_film in predictions], unreadable, names)
     return unreadable, undrawn
 
@@ -310,7 +299,7 @@ def _draw_all(
     predictions: list[Prediction],
     films: FilmFolder,
     folder: Path,
-    steps_per_patch: int,
+    fineness: Fineness,
     batch_size: int,
 ) -> dict[str, str]:
     """Draws the planned pictures into `folder` and notes them in the predictions; returns film -> why it has none."""
@@ -319,14 +308,14 @@ def _draw_all(
     import medicalpatchnet
 
     undrawn: dict[str, str] = {}
-    n = model.image_size * steps_per_patch // model.patch_size
-    patches = n**2 if model.patch_size < model.image_size else 1  # per film; a baseline has one Grad-CAM
+    has_patches = model.patch_size < model.image_size  # a baseline has one Grad-CAM
+    patches = fineness.patches(model.patch_size, model.image_size) if has_patches else 1  # per film
     with tqdm(total=patches * len(predictions), desc="overlays", unit="patch") as bar:
         for prediction, pictures in zip(predictions, planned, strict=True):
             try:
                 film = films.read_again(prediction.film)
                 explanation = medicalpatchnet.explain_grey(
-                    model, film, steps_per_patch=steps_per_patch, batch_size=batch_size, progress=bar.update
+                    model, film, fineness=fineness, batch_size=batch_size, progress=bar.update
                 )
             except InputError as error:
                 undrawn[prediction.film.name] = str(error)
@@ -336,7 +325,16 @@ def _draw_all(
             for label, name in pictures.items():
                 medicalpatchnet.save_picture(folder / name, explanation.overlay(label))
                 prediction.overlays[label] = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(label)
+            if explanation.errors and len(predictions) <= FULL_TEXTS:
+                bar.write(_error_line(prediction, explanation.errors, fineness))
     return undrawn
+
+
+def _error_line(prediction: Prediction, errors: Mapping[str, float], fineness: Fineness) -> str:
+    """The largest estimated error of a film's drawn maps."""
+    largest = max(errors[label] for label in prediction.overlays)
+    name = printable(prediction.film.name)
+    return f"{name}: evidence {fineness.words}; maps within about {largest:.1f}% of their range on average, an estimate"
 
 
 if __name__ == "__main__":

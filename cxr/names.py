@@ -14,6 +14,11 @@ PROTOCOLS: tuple[Protocol, ...] = ("corrected", "published")
 of its scaled maps, fading borders, and a square map stretched over the film's rectangle. `corrected` is the default
 everywhere else."""
 
+DEFAULT_STRIDE = 3
+FILM_STRIDE = 9
+"""Pixels between the starts of the evidence of whole data sets, and of single films, which somebody waits for;
+`benchmarks/bench_stride.py` measures the error."""
+
 Network = Literal["patch", "baseline"]
 
 
