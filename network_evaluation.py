@@ -37,6 +37,7 @@ from saliency.certificates import measure_certificates
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
 from saliency.fineness import PUBLISHED_STEPS, Fineness, with_protocols
+from saliency.recorded_errors import make_map_errors
 from saliency.recorded_stages import make_recorded_reference
 from training.distributed import ProcessGroup
 from training.engine import predict_films
@@ -233,6 +234,9 @@ def make_heat_maps(
         grey = None if recorded_grey(root) else recorded_grey(data)
         _export_split(of, export, films, grey or films.grey)
         ids[split] = films.ids
+        if export.stride > 1 and not export.pickles and of.group.is_main:
+            for line in make_map_errors(of.record, split, films.ids):
+                print(line)
     if RELATIVE in methods and "val" in ids and of.group.is_main:
         for line in make_recorded_reference(of.record, ids):
             print(line)

@@ -111,6 +111,10 @@ def comparison_file(first: Path, second: Path, kind: str = "comparison") -> Path
     return first.with_name(f"{kind}_{first.name}_vs_{second.name}.csv")
 
 
+def map_errors_file(results: Path, split: str) -> Path:
+    return results / f"map_errors_{split}.csv"
+
+
 def reference_file(results: Path) -> Path:
     return results / REFERENCE
 
