@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import SqueezeExcitation
 
 from cxr.files import InputError, quoted
 
@@ -73,6 +72,9 @@ def require_mean(model: PatchNetwork, what: str) -> None:
     if name != "mean":
         raise InputError(f"{what} holds for the mean of patch logits; this network aggregates with {quoted(name)}")
 
+
+_SQUEEZE_EXCITATION = "SqueezeExcitation"
+"""torchvision's block. Layers are known by name: importing torchvision and timm takes seconds."""
 
 _WITH_ACTIVATION = "BatchNormAct2d"
 """timm's batch normalisation, whose forward pass ends in its children, `drop` and `act`, in this order."""
@@ -168,7 +170,7 @@ def _copied(features: nn.Module) -> nn.Module:
     features = copy.deepcopy(features).eval().requires_grad_(False)
     for module in list(features.modules()):
         for name, child in module.named_children():
-            if isinstance(child, SqueezeExcitation):
+            if type(child).__name__ == _SQUEEZE_EXCITATION:
                 setattr(module, name, _SqueezeExcitation(child))
     return features
 
@@ -208,7 +210,7 @@ def _is_foldable(module: nn.Module) -> bool:
 class _SqueezeExcitation(nn.Module):
     """torchvision's block with matrix products for its 1x1 convolutions of one pixel, which is several times faster."""
 
-    def __init__(self, block: SqueezeExcitation) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.block = block
 
