@@ -44,7 +44,7 @@ from saliency.shift_grid import ShiftGrid
 from saliency.stride_error import stride_errors
 from tests.networks import calibrate
 
-STRIDES = (2, 3, 4, 5, 6, 7, 8, 9, 11)
+STRIDES = (2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15)
 STEPS = (8, 16, 32)
 WINDOW = 192
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
