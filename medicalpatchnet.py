@@ -33,6 +33,7 @@ from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from reporting.overlays import LOGIT_RANGE, evidence_scale, overlay
 from saliency.contributions import Contributions
+from saliency.dense_grid import is_dense
 from saliency.film_maps import Evidence, film_maps, gather_evidence
 from saliency.fineness import Fineness, fineness
 from saliency.stride_error import stride_errors
@@ -153,7 +154,8 @@ def explain(
 def film_fineness(model: MedicalPatchNet, steps: int | None, stride: int | None) -> Fineness:
     """Steps or a stride for the maps of single films. Raises InputError for one that the network cannot have."""
     sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
-    return fineness(steps, stride, default_stride=FILM_STRIDE, **sizes)
+    default = 1 if is_dense(model) else FILM_STRIDE  # a dense network gives every start in one pass
+    return fineness(steps, stride, default_stride=default, **sizes)
 
 
 def explain_grey(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cxr.ahead import read_ahead
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256
 from cxr.images import open_film
@@ -34,6 +35,7 @@ from models.patch_net import MedicalPatchNet
 from models.weights_folder import config_of, weights_file
 from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
+from saliency.dense_grid import is_dense
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
 from saliency.fineness import PUBLISHED_STEPS, Fineness, with_protocols
@@ -201,7 +203,8 @@ def chosen_fineness(
     if not set(methods) & set(methods_of("patch")):
         return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}
     sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
-    fineness, protocols = with_protocols(steps, stride, protocols, default_stride=DEFAULT_STRIDE, **sizes)
+    default = 1 if is_dense(model) else DEFAULT_STRIDE  # a dense network gives every start in one pass
+    fineness, protocols = with_protocols(steps, stride, protocols, default_stride=default, **sizes)
     return {"steps_per_patch": fineness.steps_per_patch, "stride": fineness.stride, "protocols": protocols}
 
 
@@ -259,10 +262,11 @@ def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey
     with of.record.stage(name, inputs=of.inputs(films, grey), options=options, outputs=outputs) as stage:
         left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[of.group.rank :: of.group.world_size]
-        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not of.group.is_main):
+        films_ahead = read_ahead(lambda index: open_film(films.files[index], grey), own)
+        progress = {"desc": f"heat maps {split}", "unit": "film", "disable": not of.group.is_main}
+        for index, film in tqdm(films_ahead, total=len(own), **progress):
             lost = [path for path in files[index] if not stage.holds(path)]  # other films, damaged, or not noted yet
             of_film = widened_by_lost(export, films.ids[index], lost, films.label_set)
-            film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
             view = projection_of(films.views[index])
