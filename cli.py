@@ -118,6 +118,15 @@ def add_seed(to: argparse._ActionsContainer) -> argparse.Action:
     return to.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random numbers")
 
 
+def add_fineness(to: argparse._ActionsContainer, default_stride: int) -> None:
+    """--stride and --steps-per-patch, of which `saliency.fineness` makes sense."""
+    add = to.add_mutually_exclusive_group().add_argument
+    words = f"evidence at every so many pixels, filled linearly; 1 is exact and slow; {default_stride} by default"
+    add("--stride", type=whole_number(1, 2**16), metavar="PIXELS", help=words)
+    words = "instead of a stride: shifts of the patch grid per axis, a divisor of the patch size; published: 64"
+    add("--steps-per-patch", type=whole_number(1, 2**16), metavar="STEPS", help=words)
+
+
 def add_workers(to: argparse._ActionsContainer, most: int = 16) -> argparse.Action:
     """most: of the default, for scripts that more workers would rather slow down."""
     default = min(usable_cores(), most)

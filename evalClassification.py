@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place
-from cxr.names import MAPS, METHODS, PROTOCOLS, SPLITS, predictions_file
+from cxr.names import DEFAULT_STRIDE, MAPS, METHODS, PROTOCOLS, SPLITS, predictions_file
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
     from training.distributed import ProcessGroup
@@ -60,12 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _use_network(args: argparse.Namespace, device: str, folder: Path, group: ProcessGroup) -> None:
     """Predictions and heat maps: all that needs weights and films."""
-    from network_evaluation import chosen_methods, make_heat_maps, open_network, predict
+    from network_evaluation import chosen_fineness, chosen_methods, make_heat_maps, open_network, predict
 
     of = open_network(args.weights, args.patch_size, device, folder, cli.run_facts(args, device), group, args.map)
-    methods = chosen_methods(args.heatmaps, of.model, args.steps_per_patch)
+    methods = chosen_methods(args.heatmaps, of.model)
+    fineness = chosen_fineness(args.steps_per_patch, args.stride, args.protocols, of.model, methods)
     predict(of, args.data, batch_size=args.batch_size, workers=args.workers)
-    options = {name: getattr(args, name) for name in ("steps_per_patch", "batch_size", "pickles", "protocols")}
+    options = {name: getattr(args, name) for name in ("batch_size", "pickles")} | fineness
     if methods and args.chexlocalize is None:
         group.print("no heat maps: --chexlocalize is not given")
     elif methods:
@@ -82,7 +83,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--predict-from", choices=tuple(_PREDICT_FROM),
         help="with --predictions: those of the unshifted patches (default), or with grid those of the fine maps, "
         "DIR/map_predictions_*.csv, whose tables are named map_*")  # fmt: skip
-    _add_network(parser.add_argument_group("what needs the network").add_argument)
+    _add_network(parser.add_argument_group("what needs the network"))
     _add_statistics(parser.add_argument_group("statistics").add_argument)
     cli.add_workers(parser)
     cli.add_device(parser)
@@ -107,7 +108,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _add_network(add: Callable[..., argparse.Action]) -> None:
+def _add_network(to: argparse._ActionsContainer) -> None:
+    add = to.add_argument
     add(
         "--data",
         type=cli.path,
@@ -127,13 +129,9 @@ def _add_network(add: Callable[..., argparse.Action]) -> None:
     )
     add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"],
         help="auto: raw, scaled and relative of a patch network, the CAMs of a baseline")  # fmt: skip
-    add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="published: bug for bug")
-    add(
-        "--steps-per-patch",
-        type=cli.whole_number(1, 2**16),
-        default=64,
-        help="shifts of the patch grid per axis; a divisor of the patch size",
-    )
+    add("--protocols", nargs="+", choices=PROTOCOLS,
+        help="published: bug for bug, needs steps; both with --steps-per-patch, else corrected")  # fmt: skip
+    cli.add_fineness(to, DEFAULT_STRIDE)
     add("--all-labels", action="store_true", help="heat maps of all labels, not only of those with outlines")
     add(
         "--no-pickles",

@@ -12,7 +12,7 @@ explanation.save("explained")
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,21 @@ from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
 from cxr.images import open_film, resize, to_unit
 from cxr.labels import positions
-from cxr.names import METHODS, REFERENCE, RELATIVE
+from cxr.names import FILM_STRIDE, METHODS, REFERENCE, RELATIVE
 from cxr.pixels.grey import Grey
 from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import WEIGHTS_NAME
+from reporting.captions import captioned
 from reporting.overlays import LOGIT_RANGE, evidence_scale, tint
 from saliency.contributions import Contributions
-from saliency.film_maps import film_maps, gather_evidence
+from saliency.dense_grid import is_dense
+from saliency.film_maps import Evidence, film_maps, gather_evidence
+from saliency.fineness import Fineness, fineness
 from saliency.reference import reference_of
 from saliency.relative import Comparison, compared, fitting_steps, relative_maps
+from saliency.stride_error import stride_errors
 
 __all__ = ["Explanation", "explain", "load"]
 
@@ -66,7 +70,8 @@ class Explanation:
     baseline. maps: label -> (h, w) float32 in [0, 1] in the film's frame, the shorter side being the network's image
     size: `raw` maps, 0.5 neutral, or for a baseline `gradcam`, 0 neutral. film: (H, W) float32 in [0, 1].
     compared: contributions relative to the average film, and relative: the maps of these, 0.5 neutral, for the labels
-    that the weights have a reference of; None and empty without one.
+    that the weights have a reference of; None and empty without one. errors: label -> estimated mean error of its map
+    in percent of the map's range; empty where every start of the grid was computed.
     """
 
     labels: tuple[str, ...]
@@ -77,6 +82,7 @@ class Explanation:
     film: np.ndarray
     compared: Comparison | None = None
     relative: Mapping[str, np.ndarray] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -98,13 +104,28 @@ class Explanation:
         picture[seen] = tint(self.film[seen], self._heat(label, method)[seen], signed=METHODS[method].signed)
         return Image.fromarray(picture)
 
+    def picture(self, label: str, method: str | None = None) -> Image.Image:
+        """The overlay, and below it label, probability and the meaning of the colours."""
+        facts = self.overlay_facts(label, method)
+        meaning = f"{METHODS[facts['method']].title}: the redder, the higher"
+        if "full_colour_at_logit" in facts:
+            full = f"full colour at a logit of {facts['full_colour_at_logit']:.2g}"
+            meaning = f"{facts['method']} evidence: red for, blue against; {full}"
+        probability = f"{label}: probability {self.probabilities[label]:.3f}"
+        return captioned(self.overlay(label, method), [probability, meaning])
+
     def overlay_facts(self, label: str, method: str | None = None) -> dict[str, Any]:
-        """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full."""
+        """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full.
+
+        With `estimated_error_percent`, of the map's range, where evidence between the starts is filled.
+        """
         method = method or self.method
         if not METHODS[method].signed:
             return {"method": method}
         scale = evidence_scale(self._heat(label, method)[self._seen])
-        return {"method": method, "full_colour_at_logit": LOGIT_RANGE * scale}
+        facts = {"method": method, "full_colour_at_logit": LOGIT_RANGE * scale}
+        estimated = method == self.method and label in self.errors
+        return facts | ({"estimated_error_percent": self.errors[label]} if estimated else {})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `explanation.json`, `arrays.npz` (labels, contributions, maps) and pictures of each label.
@@ -120,7 +141,7 @@ class Explanation:
         pictures = {}
         for label in self.labels:
             pictures[label] = f"{names.of(shortened(label, LONGEST_FILE_NAME))}.png"
-            save_picture(folder / pictures[label], self.overlay(label))
+            save_picture(folder / pictures[label], self.picture(label))
         facts = {"probabilities": self.probabilities, "logits": dict(zip(self.labels, self.parts.logits, strict=True))}
         overlays = {label: {"file": file} | self.overlay_facts(label) for label, file in pictures.items()}
         facts |= {"crop": asdict(self.parts.crop), "overlays": overlays}
@@ -159,6 +180,7 @@ def explain(
     *,
     view: str = "",
     steps_per_patch: int | None = None,
+    stride: int | None = None,
     batch_size: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
@@ -166,16 +188,36 @@ def explain(
 
     film: a file (PNG, JPEG, TIFF, DICOM, ...), a Pillow image, or an array (H, W): uint8, uint16, or float in [0, 1].
     view: frontal or lateral, which says the average film that it is compared with; of all views by default.
-    steps_per_patch: fineness of the maps, a divisor of the patch size and of the steps of the weights' reference; by
-    default 8, or what the reference allows. batch_size: memory, in films' worth of patches.
-    progress: called with the number of patches just computed.
-    Raises InputError for a film that cannot be read or has values out of range, and ValueError for unusable steps.
+    stride: pixels between the patches whose logits are computed, `FILM_STRIDE` by default; the maps are filled linearly
+    in between. steps_per_patch: instead of a stride, shifts of the patch grid, a divisor of the patch size and of the
+    steps of the weights' reference. batch_size: memory, in films' worth of patches. progress: called with the number of
+    patches just computed.
+    Raises InputError for a film that cannot be read or has values out of range, and for an unusable stride or steps.
     """
     if view not in VIEWS:
         raise InputError(f"view {quoted(view)}: expected frontal, lateral, or an empty text for one that is not known")
     grey = grey_film(film, Grey.from_json(model.details.get("grey"), "the weights' details"))
-    steps = fitting_steps(model.reference, steps_per_patch)
-    return explain_grey(model, grey, view=view, steps_per_patch=steps, batch_size=batch_size, progress=progress)
+    chosen = film_fineness(model, steps_per_patch, stride)
+    return explain_grey(model, grey, view=view, fineness=chosen, batch_size=batch_size, progress=progress)
+
+
+def film_fineness(model: MedicalPatchNet, steps: int | None, stride: int | None) -> Fineness:
+    """Steps or a stride for the maps of single films.
+
+    Without either, what the reference of the weights allows, for relative maps are of the same starts. Raises
+    InputError for one that the network cannot have, or its reference lacks.
+    """
+    sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
+    if model.reference is not None and model.reference.settings.steps_per_patch < model.patch_size:
+        if stride is not None:
+            own = model.reference.settings.steps_per_patch
+            raise InputError(f"--stride {stride}: the weights' {REFERENCE} has {own} steps; give --steps-per-patch")
+        try:
+            steps = fitting_steps(model.reference, steps)
+        except InputError as error:
+            raise InputError(f"--steps-per-patch: {error}") from None
+    default = 1 if is_dense(model) else FILM_STRIDE  # a dense network gives every start in few passes
+    return fineness(steps, stride, default_stride=default, **sizes)
 
 
 def explain_grey(
@@ -183,7 +225,7 @@ def explain_grey(
     grey: Image.Image,
     *,
     view: str = "",
-    steps_per_patch: int,
+    fineness: Fineness,
     batch_size: int,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
@@ -200,7 +242,8 @@ def explain_grey(
         image,
         crop,
         methods=[method],
-        steps_per_patch=steps_per_patch,
+        steps_per_patch=fineness.steps_per_patch,
+        stride=fineness.stride,
         batch_size=batch_size,
         progress=progress,
     )
@@ -216,12 +259,20 @@ def explain_grey(
         to_unit(grey)[0].clamp(0, 1).numpy(),
         None if reference is None else compared(parts.values, reference, tasks, view),
         {} if reference is None else relative_maps(evidence, model.labels, tasks, reference, view),
+        _errors(model.labels, evidence),
     )
 
 
 def task_names(model: MedicalPatchNet) -> list[str]:
     """The tasks of the network's labels, by which references and outlines know them."""
     return [model.label_set.task_of(label) for label in model.labels]
+
+
+def _errors(labels: Sequence[str], evidence: Evidence) -> dict[str, float]:
+    """Label -> estimated error of its map in percent of its range; empty without a stride."""
+    if evidence.grid is None or evidence.stride == 1:
+        return {}
+    return dict(zip(labels, stride_errors(evidence.grid, evidence.pixels).tolist(), strict=True))
 
 
 def grey_film(film: str | os.PathLike[str] | Image.Image | np.ndarray, grey: Grey = Grey.STORED) -> Image.Image:

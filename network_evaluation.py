@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cxr.ahead import read_ahead
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256
 from cxr.full_size import full_size_grey, full_size_table
@@ -21,7 +22,7 @@ from cxr.leakage import check_apart
 from cxr.manifest import Films, has_split
 from cxr.mappings import Mapping as LabelMapping
 from cxr.mappings import chosen_mapping, mapping_facts
-from cxr.names import RELATIVE, SPLITS, methods_of, predictions_file
+from cxr.names import DEFAULT_STRIDE, PROTOCOLS, RELATIVE, SPLITS, Protocol, methods_of, predictions_file
 from cxr.paths import projection_of
 from cxr.pixels.grey import Grey, recorded_grey
 from cxr.predictions import Predictions, write_predictions
@@ -35,9 +36,12 @@ from models.patch_net import MedicalPatchNet
 from models.weights_folder import config_of, weights_file
 from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
+from saliency.dense_grid import is_dense
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
+from saliency.fineness import PUBLISHED_STEPS, Fineness, with_protocols
 from saliency.folded_network import is_linear
+from saliency.recorded_errors import make_map_errors
 from saliency.recorded_stages import (
     make_map_predictions,
     make_recorded_reference,
@@ -175,7 +179,7 @@ def _description(of: Evaluated, dataset: FilmDataset, logits: Tensor, split: str
 # ----------------------------------------------------------------------------------------------------------- heat maps
 
 
-def chosen_methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patch: int) -> tuple[str, ...]:
+def chosen_methods(chosen: Sequence[str], model: MedicalPatchNet) -> tuple[str, ...]:
     """The methods whose maps are asked for. Raises InputError when the network cannot give them."""
     has_patches = model.patch_size < model.image_size
     if "none" in chosen:
@@ -188,9 +192,26 @@ def chosen_methods(chosen: Sequence[str], model: MedicalPatchNet, steps_per_patc
         return methods
     if not has_patches:
         raise InputError(f"--heatmaps {' '.join(methods)}: this network sees the whole film as one patch")
-    if steps_per_patch < 1 or model.patch_size % steps_per_patch:
-        raise InputError(f"--steps-per-patch {steps_per_patch} does not divide the patch size {model.patch_size}")
     return methods
+
+
+def chosen_fineness(
+    steps: int | None,
+    stride: int | None,
+    protocols: Sequence[Protocol] | None,
+    model: MedicalPatchNet,
+    methods: Sequence[str],
+) -> dict[str, Any]:
+    """The options steps_per_patch, stride and protocols of `HeatMapExport`.
+
+    Class activation maps have neither steps nor a stride. Raises InputError as `saliency.fineness.with_protocols` does.
+    """
+    if not set(methods) & set(methods_of("patch")):
+        return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}
+    sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
+    default = 1 if is_dense(model) else DEFAULT_STRIDE  # a dense network gives every start in one pass
+    fineness, protocols = with_protocols(steps, stride, protocols, default_stride=default, **sizes)
+    return {"steps_per_patch": fineness.steps_per_patch, "stride": fineness.stride, "protocols": protocols}
 
 
 def make_heat_maps(
@@ -221,6 +242,9 @@ def make_heat_maps(
         export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
         _export_split(of, export, films, full_size_grey(root, data, films))
         made[split] = (films, tasks)
+        if export.stride > 1 and of.group.is_main:
+            for line in make_map_errors(of.record, split, films.ids):
+                print(line)
     if of.group.is_main and set(methods) & set(methods_of("patch")):
         pickles = options["pickles"] and "corrected" in options["protocols"]
         for line in _from_evidence(of, made, relative=RELATIVE in methods, pickles=pickles):
@@ -250,17 +274,18 @@ def _from_evidence(
 def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
     split = export.split
-    name, options = f"heat_maps_{split}", {"steps_per_patch": export.steps_per_patch}
+    name, options = f"heat_maps_{split}", Fineness(export.steps_per_patch, export.stride).options()
     of.record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]
     with of.record.stage(name, inputs=of.inputs(films, grey), options=options, outputs=outputs) as stage:
         left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[of.group.rank :: of.group.world_size]
-        for index in tqdm(own, desc=f"heat maps {split}", unit="film", disable=not of.group.is_main):
+        films_ahead = read_ahead(lambda index: open_film(films.files[index], grey), own)
+        progress = {"desc": f"heat maps {split}", "unit": "film", "disable": not of.group.is_main}
+        for index, film in tqdm(films_ahead, total=len(own), **progress):
             lost = [path for path in files[index] if not stage.holds(path)]  # other films, damaged, or not noted yet
             of_film = widened_by_lost(export, films.ids[index], lost, films.label_set)
-            film = open_film(films.files[index], grey)
             known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
             labels = dict(zip(films.label_set.names, known, strict=True))
             view = projection_of(films.views[index])

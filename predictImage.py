@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place, printable, quoted
-from cxr.names import RELATIVE
+from cxr.names import FILM_STRIDE, RELATIVE
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
     from tqdm import tqdm
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from models.decision import DecisionRule
     from models.patch_net import MedicalPatchNet
     from saliency.contributions import Contributions
+    from saliency.fineness import Fineness
 
 EXAMPLES = """
 python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted
@@ -46,6 +47,7 @@ WORKER_TIMEOUT = 300.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    import medicalpatchnet
     from cxr.film_folder import FilmFolder, find_films
     from cxr.runs.folder_lock import locked
     from reporting.film_predictions import OVERLAYS
@@ -54,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with plain_failures():
         found = find_films(args.films, anonymous=args.anonymous, overlays=args.output / OVERLAYS)
         model, facts, grey = _load(args.weights, args.patch_size, args.device, args.grey)
-        steps = _steps(model, args.steps_per_patch)
+        fineness = medicalpatchnet.film_fineness(model, args.steps_per_patch, args.stride)
         _make_folder(args.output)
         films = FilmFolder(found.films, model.image_size, anonymous=args.anonymous, grey=grey)
         for line in filter(None, (found.left_out_line(), *_about_reference(model, facts))):
             print(line)
-        sizes = {"batch_size": args.batch_size, "steps_per_patch": steps, "workers": args.workers}
+        sizes = {"batch_size": args.batch_size, "fineness": fineness, "workers": args.workers}
         with locked(args.output):
             unreadable, undrawn = _write_all(args.output, model, facts, films, args.overlays, args.view or "", **sizes)
     _summarise(args.output, len(films), unreadable, undrawn)
@@ -82,11 +84,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of films whose path does not say it, as CheXpert's do: that average film is the comparison")  # fmt: skip
     add("--overlays", choices=("positive", "all", "none"), default="positive",
         help="labels to draw; positive: those decided so, else the most probable one")  # fmt: skip
-    add(
-        "--steps-per-patch",
-        type=cli.whole_number(1, 4096),
-        help="fineness of the overlays, a divisor of the patch size and the reference's steps; 8, or what they allow",
-    )
+    cli.add_fineness(parser, FILM_STRIDE)
     add("--anonymous", action="store_true", help="number the films and repeat no file name")
     add("--grey", nargs="+", metavar="RULE",
         help="stored, range LOW HIGH, or percentile; default: the rule that the weights were trained with")  # fmt: skip
@@ -122,18 +120,6 @@ def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str]
     return model, facts | {"grey": rule.to_json()}, rule
 
 
-def _steps(model: MedicalPatchNet, asked: int | None) -> int:
-    from saliency.patch_maps import ShiftGrid
-    from saliency.relative import fitting_steps
-
-    try:
-        steps = fitting_steps(model.reference, asked)
-        ShiftGrid(model.patch_size, steps, model.image_size)
-    except ValueError as error:
-        raise InputError(f"--steps-per-patch: {error}") from None
-    return steps
-
-
 def _about_reference(model: MedicalPatchNet, facts: dict[str, Any]) -> list[str]:
     """Lines about the films that the weights' reference is the mean of, which predictions.json repeats."""
     from medicalpatchnet import task_names
@@ -164,7 +150,7 @@ def _write_all(
     view: str,
     *,
     batch_size: int,
-    steps_per_patch: int,
+    fineness: Fineness,
     workers: int,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Replaces an earlier run's results; returns film -> reason for the unreadable films and those without overlays.
@@ -186,7 +172,7 @@ def _write_all(
     write_predictions(output, facts, [entry(of_film, rule) for of_film in predictions], unreadable, names)
     if not names:
         return unreadable, {}
-    undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, steps_per_patch, batch_size)
+    undrawn = _draw_all(model, planned, predictions, films, output / OVERLAYS, fineness, batch_size)
     write_predictions(output, facts, [entry(of_film, rule) for of_film in predictions], unreadable, names)
     return unreadable, undrawn
 
@@ -297,7 +283,7 @@ def _draw_all(
     predictions: list[Prediction],
     films: FilmFolder,
     folder: Path,
-    steps_per_patch: int,
+    fineness: Fineness,
     batch_size: int,
 ) -> dict[str, str]:
     """Draws the planned pictures into `folder` and notes them in the predictions; returns film -> why it has none."""
@@ -306,8 +292,8 @@ def _draw_all(
     import medicalpatchnet
 
     undrawn: dict[str, str] = {}
-    n = model.image_size * steps_per_patch // model.patch_size
-    patches = n**2 if model.patch_size < model.image_size else 1  # per film; a baseline has one Grad-CAM
+    has_patches = model.patch_size < model.image_size  # a baseline has one Grad-CAM
+    patches = fineness.patches(model.patch_size, model.image_size) if has_patches else 1  # per film
     with tqdm(total=patches * len(predictions), desc="overlays", unit="patch") as bar:
         for prediction, pictures in zip(predictions, planned, strict=True):
             try:
@@ -316,7 +302,7 @@ def _draw_all(
                     model,
                     film,
                     view=prediction.view,
-                    steps_per_patch=steps_per_patch,
+                    fineness=fineness,
                     batch_size=batch_size,
                     progress=bar.update,
                 )
@@ -327,10 +313,22 @@ def _draw_all(
             bar.update(patches if explanation.grid is None else 0)
             for (label, method), name in pictures.items():
                 asked = (label, method or None)
-                medicalpatchnet.save_picture(folder / name, explanation.overlay(*asked))
-                facts = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(*asked)
-                prediction.overlays[label, method] = facts
+                facts = explanation.overlay_facts(*asked)
+                picture = captioned(
+                    explanation.overlay(*asked), _caption(label, explanation.probabilities[label], facts)
+                )
+                medicalpatchnet.save_picture(folder / name, picture)
+                prediction.overlays[label, method] = {"file": f"{folder.name}/{name}"} | facts
+            if explanation.errors and len(predictions) <= FULL_TEXTS:
+                bar.write(_error_line(prediction, explanation.errors, fineness))
     return undrawn
+
+
+def _error_line(prediction: Prediction, errors: Mapping[str, float], fineness: Fineness) -> str:
+    """The largest estimated error of a film's drawn maps."""
+    largest = max(errors[label] for label, _ in prediction.overlays)
+    name = printable(prediction.film.name)
+    return f"{name}: evidence {fineness.words}; maps within about {largest:.1f}% of their range on average, an estimate"
 
 
 if __name__ == "__main__":

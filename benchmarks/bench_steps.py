@@ -29,7 +29,7 @@ from cxr.images import read_square, resize
 from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, load_model
 from models.hub import resolve_weights
-from models.patch_net import MedicalPatchNet, split_patches
+from models.patch_net import MedicalPatchNet
 from saliency.patch_maps import evidence_grid, maps_from_grid
 from tests.networks import calibrate
 
@@ -57,7 +57,7 @@ def untrained(film: Path) -> MedicalPatchNet:
     torch.manual_seed(0)
     network = build_model("efficientnet_b0", patch_size=64, image_size=512, labels=CHEXPERT.names)
     image = resize(read_square(film)[0], network.image_size)[None]  # (1, 1, S, S)
-    calibrate(network, split_patches(image, network.patch_size))
+    calibrate(network, image)
     return network
 
 

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from cxr.dicom.header import is_dicom
 from cxr.files import InputError, place, printable
@@ -161,11 +161,14 @@ def to_unit(image: Image.Image | np.ndarray) -> Tensor:
 
 
 def resize(image: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """(1, H, W) float -> (1, h, w), antialiased bilinear, as the published code feeds its network."""
+    """(C, H, W) float -> (C, h, w), antialiased bilinear, as the published code feeds its network.
+
+    The same bits as torchvision's `resize`, which takes seconds to import.
+    """
     height_width = [size, size] if isinstance(size, int) else list(size)
     if list(image.shape[-2:]) == height_width:
         return image
-    return F.resize(image, height_width, antialias=True)
+    return F.interpolate(image[None], height_width, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def read_square(path: Path) -> tuple[Tensor, Crop]:

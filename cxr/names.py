@@ -14,6 +14,11 @@ PROTOCOLS: tuple[Protocol, ...] = ("corrected", "published")
 of its scaled maps, fading borders, and a square map stretched over the film's rectangle. `corrected` is the default
 everywhere else."""
 
+DEFAULT_STRIDE = 3
+FILM_STRIDE = 9
+"""Pixels between the starts of the evidence of whole data sets, and of single films, which somebody waits for;
+`benchmarks/bench_stride.py` measures the error."""
+
 Network = Literal["patch", "baseline"]
 
 
@@ -124,6 +129,10 @@ def table_file(results: Path, kind: str, split: str) -> Path:
 def comparison_file(first: Path, second: Path, kind: str = "comparison") -> Path:
     """The table of two results folders, beside the first. kind: `comparison` or `equivalence`."""
     return first.with_name(f"{kind}_{first.name}_vs_{second.name}.csv")
+
+
+def map_errors_file(results: Path, split: str) -> Path:
+    return results / f"map_errors_{split}.csv"
 
 
 def reference_file(results: Path) -> Path:

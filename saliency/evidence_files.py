@@ -147,8 +147,8 @@ class EvidenceFolder:
     ) -> None:
         """reference: for relative maps.
 
-        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, and relative
-        maps without a reference.
+        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, relative maps
+        without a reference, and published maps of evidence with a stride.
         """
         check_methods([method])
         if method == RELATIVE and reference is None:
@@ -159,7 +159,10 @@ class EvidenceFolder:
         self.protocol = protocol
         self.entries: list[tuple[str, str]] = []
         without = []
-        for path in evidence_files(self.folder):
+        paths = evidence_files(self.folder)
+        if protocol == "published" and method not in CAMS:
+            check_stride(protocol, read_facts(paths[0]).stride)
+        for path in paths:
             stored = set(array_names(path))
             found = [task for task in tasks if f"{_kind_of(method)} {task}" in stored]
             self.entries += [(path.name.removesuffix(SUFFIX), task) for task in found]

@@ -18,6 +18,8 @@ from saliency.cam import CAMS, cam_grids, upsample
 from saliency.evidence_values import evidence_values
 from saliency.folded_network import PatchNetwork, is_linear, require_linear
 from saliency.patch_maps import PATCH_VALUES, evidence_grid, logits_to_unit, maps_from_grid
+from saliency.pixel_grid import PixelGrid
+from saliency.shift_grid import ShiftGrid
 
 MOST_ELONGATED = 10
 """Longest film that maps are made for, long side over short side: a map has the film's shape."""
@@ -43,6 +45,11 @@ class Evidence:
     reference: Tensor | None = None
     stride: int = 1
     patches: Tensor | None = None
+
+    @property
+    def pixels(self) -> PixelGrid:
+        """Where the starts of `grid` lie."""
+        return PixelGrid(ShiftGrid(self.patch_size, self.steps_per_patch, self.image_size), self.stride)
 
 
 NEEDS_LINEAR = {"scaled": "the probability in scaled maps", RELATIVE: "the Shapley value in relative maps"}

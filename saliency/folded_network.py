@@ -9,14 +9,14 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import SqueezeExcitation
 
 from cxr.files import InputError, quoted
 
@@ -73,6 +73,59 @@ def require_mean(model: PatchNetwork, what: str) -> None:
         raise InputError(f"{what} holds for the mean of patch logits; this network aggregates with {quoted(name)}")
 
 
+_SQUEEZE_EXCITATION = "SqueezeExcitation"
+"""torchvision's block. Layers are known by name: importing torchvision and timm takes seconds."""
+
+_WITH_ACTIVATION = "BatchNormAct2d"
+"""timm's batch normalisation, whose forward pass ends in its children, `drop` and `act`, in this order."""
+
+_SAME_PADDING = "Conv2dSame"
+"""timm's convolution that pads its input as TensorFlow does."""
+
+
+def folded_network(model: PatchNetwork) -> FoldedNetwork:
+    """The folded copy of a network, made anew only when a tensor or the kind of a layer has changed since the last one.
+
+    Contents are compared, because a tensor may be changed without a trace (`parameter.data.mul_`); that takes a tenth
+    of the time of a new copy. The copy goes with the network.
+    """
+    known = _FOLDED.get(model)
+    now = _Contents.of(model)
+    if known is None or not known[0].equals(now):
+        known = _FOLDED[model] = (now.cloned(), FoldedNetwork(model))
+    return known[1]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """All of a network that its folded copy depends on."""
+
+    kinds: list[tuple[str, type]]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: PatchNetwork) -> _Contents:
+        parts = {"features": model.features, "head": model.head}
+        kinds = [(f"{part}.{name}", type(m)) for part, module in parts.items() for name, m in module.named_modules()]
+        tensors = {
+            f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
+        }
+        return cls(kinds, tensors)
+
+    def equals(self, other: _Contents) -> bool:
+        """Whether kinds, names, devices and all values are the same; a NaN equals nothing."""
+        if self.kinds != other.kinds or self.tensors.keys() != other.tensors.keys():
+            return False
+        pairs = ((tensor, other.tensors[name]) for name, tensor in self.tensors.items())
+        return all(a.device == b.device and a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+
+    def cloned(self) -> _Contents:
+        return _Contents(self.kinds, {name: tensor.clone() for name, tensor in self.tensors.items()})
+
+
+_FOLDED: WeakKeyDictionary[PatchNetwork, tuple[_Contents, FoldedNetwork]] = WeakKeyDictionary()
+
+
 class FoldedNetwork(nn.Module):
     """A copy of a network in evaluation mode, without everything that inference does not need.
 
@@ -82,8 +135,7 @@ class FoldedNetwork(nn.Module):
 
     def __init__(self, network: PatchNetwork) -> None:
         super().__init__()
-        features = copy.deepcopy(network.features).eval().requires_grad_(False)
-        self.features = _fold(features).to(memory_format=torch.channels_last)
+        self.features = _folded_features(network).to(memory_format=torch.channels_last)
         self.head = copy.deepcopy(network.head).eval().requires_grad_(False)
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -92,23 +144,73 @@ class FoldedNetwork(nn.Module):
         return self.head(maps.mean(dim=(2, 3)))
 
 
-def _fold(module: nn.Module) -> nn.Module:
-    for name, child in module.named_children():
-        if isinstance(child, SqueezeExcitation):
-            setattr(module, name, _SqueezeExcitation(child))
-        else:
-            _fold(child)
-    if isinstance(module, nn.Sequential):  # elsewhere the order of the children need not be that of the forward pass
-        for i, (first, second) in enumerate(pairwise(module)):
-            if isinstance(first, nn.Conv2d) and type(second) is nn.BatchNorm2d:  # timm's subclass does more than that
-                module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return module
+@torch.no_grad()
+def _folded_features(network: PatchNetwork) -> nn.Module:
+    """Folds what follows each other in the forward pass of a patch; nothing where that changes the pass's output.
+
+    The output changes where the values between a convolution and its normalisation are used a second time.
+    """
+    features = _copied(network.features)
+    weight = next(network.parameters())
+    patch = torch.rand(1, 1, network.patch_size, network.patch_size, generator=torch.Generator().manual_seed(0))
+    patch = patch.to(weight)
+    pairs, expected = _followed(features, patch)
+    for names in pairs:
+        convolution, normalisation = map(features.get_submodule, names)
+        fused = fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, normalisation))
+        features.set_submodule(names[0], fused)
+        features.set_submodule(names[1], nn.Sequential(*normalisation.children()))
+    scale = float(expected.abs().max())
+    is_same = torch.allclose(features(patch), expected, rtol=1e-3, atol=1e-3 * scale)
+    return features if is_same else _copied(network.features)
+
+
+def _copied(features: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, its blocks of squeeze-excitation replaced."""
+    features = copy.deepcopy(features).eval().requires_grad_(False)
+    for module in list(features.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == _SQUEEZE_EXCITATION:
+                setattr(module, name, _SqueezeExcitation(child))
+    return features
+
+
+def _followed(features: nn.Module, patch: Tensor) -> tuple[list[tuple[str, str]], Tensor]:
+    """Names of the convolutions and batch normalisations that take their output, each run once; and the output."""
+    outputs: list[tuple[Tensor, str]] = []  # the tensors are kept, so that no other takes their place in memory
+    runs: list[str] = []
+    pairs: list[tuple[str, str]] = []
+
+    def note_output(name: str, output: Tensor) -> None:
+        runs.append(name)
+        outputs.append((output, name))
+
+    def note_input(name: str, entered: Tensor) -> None:
+        runs.append(name)
+        pairs.extend((before, name) for output, before in outputs if output is entered)
+
+    hooks = []
+    for name, module in features.named_modules():
+        if type(module) is nn.Conv2d or type(module).__name__ == _SAME_PADDING:
+            hooks.append(module.register_forward_hook(lambda m, i, output, name=name: note_output(name, output)))
+        elif _is_foldable(module):
+            hooks.append(module.register_forward_pre_hook(lambda m, inputs, name=name: note_input(name, inputs[0])))
+    expected = features(patch)
+    for hook in hooks:
+        hook.remove()
+    return [pair for pair in pairs if all(runs.count(name) == 1 for name in pair)], expected
+
+
+def _is_foldable(module: nn.Module) -> bool:
+    """torch's batch normalisation, or timm's; with the statistics of the training films."""
+    known = type(module) is nn.BatchNorm2d or type(module).__name__ == _WITH_ACTIVATION
+    return known and isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
 
 
 class _SqueezeExcitation(nn.Module):
     """torchvision's block with matrix products for its 1x1 convolutions of one pixel, which is several times faster."""
 
-    def __init__(self, block: SqueezeExcitation) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.block = block
 

@@ -16,7 +16,7 @@ from cxr.files import InputError
 from cxr.names import Protocol, check_protocol
 from saliency.dense_grid import dense_logits, is_dense
 from saliency.evidence_values import evidence_values
-from saliency.folded_network import FoldedNetwork, PatchNetwork, is_linear, map_in_threads
+from saliency.folded_network import PatchNetwork, folded_network, is_linear, map_in_threads
 from saliency.pixel_grid import PixelGrid
 from saliency.shift_grid import ShiftGrid
 
@@ -96,7 +96,7 @@ def evidence_grid(
             progress(grid.m**2)
         return values
     windows = shifts.windows(image)  # (n, n, p, p)
-    network = FoldedNetwork(model)
+    network = folded_network(model)
     pixels = batch_size * model.image_size**2
     at_once = max(1, (min(pixels, _PIXELS_AT_ONCE) if device.type == "cpu" else pixels) // model.patch_size**2)
 

@@ -88,7 +88,8 @@ def relative_maps(
         return {}
     coarse = reference.at_steps(evidence.steps_per_patch)
     chosen = coarse.view_for(view)
-    means = torch.stack([torch.from_numpy(coarse.grid(chosen, tasks[row])) for row in rows])
+    starts = evidence.pixels.starts
+    means = torch.stack([torch.from_numpy(coarse.grid(chosen, tasks[row]))[starts][:, starts] for row in rows])
     part = replace(evidence, grid=evidence.grid[rows], cams={}, reference=means)
     maps = film_maps(part, [RELATIVE], "corrected")[RELATIVE].numpy()
     return {labels[row]: heat for row, heat in zip(rows, maps, strict=True)}

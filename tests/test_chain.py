@@ -126,7 +126,7 @@ def test_other_settings_or_weights_are_not_mixed_in(evaluated, tiny_chexpert, ch
     assert run(evalClassification, "--weights", weights / "baseline", *common) == 2
     assert "other weights" in capsys.readouterr().err
     assert run(evalClassification, "--weights", weights / "patch", *common, "--steps-per-patch", 5) == 2
-    assert "does not divide" in capsys.readouterr().err
+    assert "5 steps per patch of 32 pixels; possible are" in capsys.readouterr().err
 
 
 def test_the_report_shows_what_was_measured(evaluated, chexlocalize, tmp_path, capsys):

@@ -14,7 +14,7 @@ from cxr.files import InputError
 from cxr.images import Crop
 from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, save_model
-from reporting.overlays import overlay
+from reporting.overlays import tint
 from saliency.film_maps import to_film_frame
 from saliency.patch_maps import logits_to_unit, patch_maps
 from tests.films import film_pixels
@@ -123,7 +123,7 @@ def test_an_overlay_colours_what_the_network_saw_and_nothing_else(model):
     centres = np.s_[36::72, 48 + 36 : 336 : 72]  # the middles of the 4 x 4 patches
     evidence = explanation.contributions[:, CHEXPERT.names.index("Edema")].reshape(4, 4) * 16
     heat = logits_to_unit(torch.from_numpy(evidence)).float().numpy()
-    np.testing.assert_allclose(drawn[centres], overlay(pixels[centres] / 255, heat, signed=True), atol=3)
+    np.testing.assert_allclose(drawn[centres], tint(pixels[centres] / 255, heat, signed=True), atol=3)
     full = explanation.overlay_facts("Edema")["full_colour_at_logit"]
     assert full == pytest.approx(np.abs(evidence).max(), rel=1e-3)
     with pytest.raises(InputError, match="the network: no 'Oedema'"):

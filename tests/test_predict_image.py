@@ -158,8 +158,9 @@ def test_overlays_lie_in_the_films_frame_and_show_for_and_against(weights, tmp_p
         patch_logits = load_model(weights).patch_logits(image)[0].T.unflatten(1, (4, 4)).numpy()  # (C, 4, 4)
     for label, entry in enumerate(entries):
         with Image.open(out / entry["overlay"]["file"]) as picture:
-            assert (picture.size, picture.mode, picture.info) == ((384, 288), "RGB", {})
-            shown = np.asarray(picture).astype(int)
+            assert (picture.width, picture.mode, picture.info) == (384, "RGB", {})
+            shown, words = np.split(np.asarray(picture).astype(int), [288])
+        assert len(words) > 20 and words.min() < 60 and np.median(words) == 255  # black letters on white
         for outside in (np.s_[:, :48], np.s_[:, 336:]):
             np.testing.assert_array_equal(shown[outside], np.repeat(pixels[outside][..., None], 3, axis=2))
         full = np.abs(patch_logits[label]).max()

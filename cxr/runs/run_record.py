@@ -143,10 +143,10 @@ class RunRecord:
 
     def check_options(self, stage: str, options: Mapping[str, Any], what: str) -> None:
         """Raises InputError when `what` was made with other options and making it again would throw hours away."""
-        known = self._entry(stage).get("options")
-        changed = [
-            name for name, value in _plain(options).items() if isinstance(known, dict) and known.get(name) != value
-        ]
+        known, wanted = self._entry(stage).get("options"), _plain(options)
+        if not isinstance(known, dict):
+            return
+        changed = [name for name in {**wanted, **known} if known.get(name) != wanted.get(name)]
         if changed:
             raise InputError(
                 f"{place(self.folder)}: its {what} were made with other settings ({', '.join(changed)}); "

@@ -43,6 +43,7 @@ def run_facts(model: Model) -> RunFacts:
         "image and patch size": _sizes(of_model),
         "weights": shown_path(_text(weights.get("path"))),
         "sha256 of the weights": _text(weights.get("sha256")),
+        "evidence of the heat maps": _evidence(record),
     }
     stages = _part(record, "stages")
     seconds = {name: _part(stages, name).get("seconds") for name in stages}
@@ -124,6 +125,22 @@ def certificates_of(model: Model | None) -> dict[str, bool]:
     measured = _part(of_splits, "test") or _part(of_splits, "val")
     verdicts = {name: measured.get(name, True) is True for name in ("complete", "local")}
     return verdicts | {"mean": _part(record, "model").get("aggregation", "mean") == "mean"}
+
+
+def _evidence(record: Mapping[str, Any]) -> str:
+    """How finely the evidence of the test maps was computed, and the error that is estimated for it."""
+    options = _part(_part(_part(record, "stages"), "heat_maps_test"), "options")
+    stride, steps = _text(options.get("stride")), _text(options.get("steps_per_patch"))
+    if not stride:
+        return f"{steps} steps per patch" if steps and _has_patches(record) else ""
+    error = _part(_part(record, "estimated_map_error"), "test").get("mean_percent")
+    estimate = f"; estimated error {error:.2g}% of a map's range" if _is_number(error) else ""
+    return f"every {stride} pixels, linear in between{estimate}"
+
+
+def _has_patches(record: Mapping[str, Any]) -> bool:
+    model = _part(record, "model")
+    return model.get("patch_size") != model.get("image_size")
 
 
 def _additivity(split: str, error: Mapping[str, Any]) -> str:

@@ -141,6 +141,28 @@ class TestFacts:
         assert columns == ("Films", "test") and rows[0] == ["all films", "60"]
         assert ["Edema, positive", "12"] in rows and ["Fracture, positive", "–"] in rows
 
+    @pytest.mark.parametrize(
+        ("options", "errors", "words"),
+        [
+            ({"steps_per_patch": 64}, {}, "64 steps per patch"),
+            ({"steps_per_patch": 64, "stride": 3}, {}, "every 3 pixels, linear in between"),
+            (
+                {"steps_per_patch": 64, "stride": 3},
+                {"test": {"mean_percent": 0.152}},
+                "every 3 pixels, linear in between; estimated error 0.15% of a map's range",
+            ),
+            (
+                {"steps_per_patch": 64, "stride": 3},
+                {"test": {"mean_percent": None}},
+                "every 3 pixels, linear in between",
+            ),
+        ],
+    )
+    def test_how_finely_the_evidence_was_computed(self, folder, options, errors, words):
+        record = {"stages": {"heat_maps_test": {"options": options}}, "estimated_map_error": errors}
+        write_json(folder / "MedicalPatchNet" / "run.json", record | {"model": {"patch_size": 64, "image_size": 512}})
+        assert run_facts(read_results(folder).patch).facts["evidence of the heat maps"] == words
+
     @pytest.mark.parametrize("record", [
         {}, {"stages": [], "additivity": {"test": 3}, "data": None, "model": 4},
         {"stages": {"x": 3, "y": {"seconds": "long"}}, "additivity": {"test": {"max_error": "none"}}},

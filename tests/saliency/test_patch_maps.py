@@ -1,12 +1,17 @@
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 from torch import nn
 from toy_networks import ToyNetwork
 
-from saliency.folded_network import FoldedNetwork
-from saliency.patch_maps import ShiftGrid, evidence_grid, logits_to_unit, maps_from_grid, patch_maps
+from models.checkpoint import build_model
+from saliency.folded_network import FoldedNetwork, folded_network
+from saliency.patch_maps import evidence_grid, logits_to_unit, maps_from_grid, patch_maps
+from saliency.shift_grid import ShiftGrid
+from tests.networks import calibrate
 
 
 def test_each_entry_of_the_grid_is_the_logits_of_one_zero_padded_patch():
@@ -153,6 +158,97 @@ def test_folding_changes_only_the_last_digits():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     expected = model.head(model.features(patches).mean(dim=(2, 3)))
     assert torch.allclose(folded(patches), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["timm/test_efficientnet", "timm/tf_efficientnet_lite0"])
+def test_every_batch_normalisation_of_timm_is_folded(backbone):
+    """Its blocks are no sequences, and its normalisations end in an activation."""
+    torch.manual_seed(0)
+    model = build_model(backbone, patch_size=32, image_size=64, labels=["Edema"])
+    patches = torch.rand(5, 1, 32, 32)
+    calibrate(model, torch.rand(4, 1, 64, 64))
+    folded = FoldedNetwork(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        expected = model.head(model.features(patches).mean(dim=(2, 3)))
+        assert torch.allclose(folded(patches), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+class UsedTwice(nn.Module):
+    """The output of the convolution is normalised, and used as it is, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.norm.running_mean += 3
+
+    def forward(self, patches):
+        convolved = self.first(patches)
+        return self.norm(convolved) + convolved
+
+
+def test_what_is_used_twice_is_not_folded():
+    model = ToyNetwork(patch_size=8, image_size=16)
+    model.features, model.head = UsedTwice().eval(), nn.Linear(4, 3)
+    patches = torch.rand(3, 1, 8, 8)
+    expected = model.head(model.features(patches).mean(dim=(2, 3)))
+    assert torch.allclose(FoldedNetwork(model)(patches), expected, atol=1e-6)
+
+
+def test_a_layer_that_runs_twice_is_not_folded():
+    model = ToyNetwork(patch_size=8, image_size=16)
+    shared = nn.Conv2d(1, 1, 3, padding=1)
+    first, second = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+    second.running_mean += 2
+    model.features, model.head = nn.Sequential(shared, first, shared, second).eval(), nn.Linear(1, 3)
+    patches = torch.rand(3, 1, 8, 8)
+    expected = model.head(model.features(patches).mean(dim=(2, 3)))
+    assert torch.allclose(FoldedNetwork(model)(patches), expected, atol=1e-6)
+
+
+def change_in_place(model):
+    model.features[0][0].weight.data.mul_(1.5)  # leaves no trace in the tensor's version
+
+
+def change_statistics(model):
+    model.features[0][1].running_mean += 1
+
+
+def change_head(model):
+    model.head.bias.data = model.head.bias.data + 1
+
+
+def change_activation(model):
+    model.features[0][2] = nn.ReLU()
+
+
+def load_other_weights(model):
+    model.load_state_dict(ToyNetwork(patch_size=8, image_size=16, seed=1).state_dict())
+
+
+@pytest.mark.parametrize(
+    "change", [change_in_place, change_statistics, change_head, change_activation, load_other_weights]
+)
+def test_the_folded_network_is_kept_until_the_network_changes(change):
+    model, image = ToyNetwork(patch_size=8, image_size=16), torch.rand(1, 16, 16)
+    settings = {"steps_per_patch": 2, "batch_size": 1}
+    before = evidence_grid(model, image, **settings)
+    kept = folded_network(model)
+    assert torch.equal(evidence_grid(model, image, **settings), before) and folded_network(model) is kept
+    with torch.no_grad():
+        change(model)
+    after = evidence_grid(model, image, **settings)
+    assert folded_network(model) is not kept and not torch.allclose(after, before)
+    patch = image[None, :, :8, :8]
+    assert torch.allclose(after[:, 1, 1], model.head(model.features(patch).mean(dim=(2, 3)))[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_folded_network_goes_with_the_network():
+    model = ToyNetwork(patch_size=8, image_size=16)
+    gone = weakref.ref(folded_network(model))
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_unit_range_is_the_published_one():

@@ -138,7 +138,11 @@ def test_published_maps_are_neither_offered_nor_made(tmp_path):
     kinds = EvidenceFolder.kinds(folder)
     assert ("corrected", "raw") in kinds and ("published", "gradcam") in kinds and ("published", "raw") not in kinds
     with pytest.raises(InputError, match="^published maps need every start, not every 3 px"):
-        EvidenceFolder(folder, method="raw", protocol="published", tasks=TASKS).load("a", "Edema")
+        EvidenceFolder(folder, method="raw", protocol="published", tasks=TASKS)
+    mixed = EvidenceFolder(folder, method="raw", protocol="corrected", tasks=TASKS)
+    mixed.protocol = "published"
+    with pytest.raises(InputError, match="^published maps need every start, not every 3 px"):
+        mixed.load("a", "Edema")
     with pytest.raises(InputError, match="published maps need every start"):
         export_film(export(tmp_path / "b", protocols=["published"], pickles=True), network, film(), "a", TRUTH)
     assert not list((tmp_path / "b").rglob("*.pkl"))

@@ -203,6 +203,10 @@ def test_other_options_can_be_refused(tmp_path):
     RunRecord(tmp_path).check_options("predict", {"seed": 0}, "heat maps")
     with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed\)"):
         RunRecord(tmp_path).check_options("predict", {"seed": 1}, "heat maps")
+    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(stride\)"):
+        RunRecord(tmp_path).check_options("predict", {"seed": 0, "stride": 3}, "heat maps")
+    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed\)"):
+        RunRecord(tmp_path).check_options("predict", {}, "heat maps")
 
 
 def test_a_file_that_was_changed_since_it_was_made_is_named(tmp_path):
