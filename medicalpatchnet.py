@@ -155,7 +155,7 @@ class Explanation:
         for label in self.relative:
             row = self.labels.index(label)
             file = f"{names.of(shortened(f'{label}_relative', LONGEST_FILE_NAME))}.png"
-            save_picture(folder / file, self.overlay(label, RELATIVE))
+            save_picture(folder / file, self.picture(label, RELATIVE))
             numbers = {"average_film": float(compared_with.average[row]), "patches": float(compared_with.sums[row])}
             labels[label] = numbers | {"overlay": {"file": file} | self.overlay_facts(label, RELATIVE)}
         return compared_with.facts() | {"labels": labels}

@@ -313,12 +313,9 @@ def _draw_all(
             bar.update(patches if explanation.grid is None else 0)
             for (label, method), name in pictures.items():
                 asked = (label, method or None)
-                facts = explanation.overlay_facts(*asked)
-                picture = captioned(
-                    explanation.overlay(*asked), _caption(label, explanation.probabilities[label], facts)
-                )
-                medicalpatchnet.save_picture(folder / name, picture)
-                prediction.overlays[label, method] = {"file": f"{folder.name}/{name}"} | facts
+                medicalpatchnet.save_picture(folder / name, explanation.picture(*asked))
+                facts = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(*asked)
+                prediction.overlays[label, method] = facts
             if explanation.errors and len(predictions) <= FULL_TEXTS:
                 bar.write(_error_line(prediction, explanation.errors, fineness))
     return undrawn
