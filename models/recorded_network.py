@@ -16,6 +16,9 @@ from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import weights_file
 
+PAPER_SIDE = 8
+"""Patches per axis of the paper's network."""
+
 
 @dataclass(frozen=True)
 class RecordedNetwork:
@@ -68,6 +71,14 @@ def open_networks(folders: Sequence[Path], specs: Sequence[str], device: str) ->
         _check(record)
     given = _given_weights(specs, records)
     return [_opened(record, given.get(record.folder), device) for record in records]
+
+
+def patches_per_axis(networks: Sequence[RecordedNetwork]) -> int:
+    """Of the audit of a baseline: as the first patch network has, else as it was audited before, else the paper's."""
+    of_networks = [network.patches_per_axis for network in networks if network.has_patches]
+    stages = [network.record.content.get("stages", {}).get("faithfulness films test", {}) for network in networks]
+    before = [stage.get("options", {}).get("side") for stage in stages]
+    return next(iter([*of_networks, *(side for side in before if type(side) is int and side > 0)]), PAPER_SIDE)
 
 
 def _check(record: RunRecord) -> None:
