@@ -85,6 +85,9 @@ def _check(record: RunRecord) -> None:
     facts, weights = record.content.get("model"), record.content.get("weights")
     sizes = [facts.get(name) for name in ("patch_size", "image_size")] if isinstance(facts, dict) else []
     whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
+    stages = record.content.get("stages", {})
+    whole &= isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
+    whole &= all(isinstance(stage.get("options", {}), dict) for stage in stages.values()) if whole else False
     if not whole or not isinstance(weights, dict) or "sha256" not in weights or "label_set" not in record.content:
         where = place(record.folder / RUN_RECORD)
         raise InputError(f"{where}: does not say which network made these results; run evalClassification.py --weights")

@@ -323,6 +323,11 @@ def test_a_reference_of_other_weights_is_refused(evaluated, tmp_path, capsys):
 
 def test_a_folder_that_does_not_say_its_network_is_refused(evaluated, tmp_path, capsys):
     results = copied(evaluated / "patch", tmp_path / "patch")
+    record = json.loads((results / "run.json").read_text())
+    sizes = record["model"] | {"patch_size": "64"}
+    for broken in ({"stages": []}, {"stages": {"x": {"options": 3}}}, {"weights": "x"}, {"model": sizes}, {"model": 1}):
+        (results / "run.json").write_text(json.dumps(record | broken))
+        assert "does not say which network made these results" in refused(capsys, results)
     (results / "run.json").unlink()
     assert "does not say which network made these results" in refused(capsys, results)
     assert "does not say which network" in refused(capsys, tmp_path / "nothing")
