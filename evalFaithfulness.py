@@ -32,18 +32,16 @@ python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --chex
 python evalFaithfulness.py results/MedicalPatchNet --weights savedModels/MedicalPatchNet
 python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --pairs demo/data/pairs
 """
-PAPER_SIDE = 8
-"""Patches per axis of the paper's network, for a baseline that is audited alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from cxr.runs.folder_lock import locked
-    from models.recorded_network import open_networks
+    from models.recorded_network import open_networks, patches_per_axis
 
     device = cli.pick_device(args.device)
     networks = open_networks(args.results, args.weights, device)
-    side = next((network.patches_per_axis for network in networks if network.has_patches), PAPER_SIDE)
+    side = patches_per_axis(networks)
     outlined = _outlined(args.chexlocalize)
     reading = {"root": args.chexlocalize, "data": args.data, "batch_size": args.batch_size}
     drawing = {"resamples": args.resamples, "seed": args.seed, "unit": args.resample_unit}

@@ -16,6 +16,9 @@ from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import weights_file
 
+PAPER_SIDE = 8
+"""Patches per axis of the paper's network."""
+
 
 @dataclass(frozen=True)
 class RecordedNetwork:
@@ -70,10 +73,21 @@ def open_networks(folders: Sequence[Path], specs: Sequence[str], device: str) ->
     return [_opened(record, given.get(record.folder), device) for record in records]
 
 
+def patches_per_axis(networks: Sequence[RecordedNetwork]) -> int:
+    """Of the audit of a baseline: as the first patch network has, else as it was audited before, else the paper's."""
+    of_networks = [network.patches_per_axis for network in networks if network.has_patches]
+    stages = [network.record.content.get("stages", {}).get("faithfulness films test", {}) for network in networks]
+    before = [stage.get("options", {}).get("side") for stage in stages]
+    return next(iter([*of_networks, *(side for side in before if type(side) is int and side > 0)]), PAPER_SIDE)
+
+
 def _check(record: RunRecord) -> None:
     facts, weights = record.content.get("model"), record.content.get("weights")
     sizes = [facts.get(name) for name in ("patch_size", "image_size")] if isinstance(facts, dict) else []
     whole = bool(sizes) and all(type(size) is int and size > 0 for size in sizes)
+    stages = record.content.get("stages", {})
+    whole &= isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
+    whole &= all(isinstance(stage.get("options", {}), dict) for stage in stages.values()) if whole else False
     if not whole or not isinstance(weights, dict) or "sha256" not in weights or "label_set" not in record.content:
         where = place(record.folder / RUN_RECORD)
         raise InputError(f"{where}: does not say which network made these results; run evalClassification.py --weights")

@@ -225,6 +225,13 @@ def test_what_is_complete_is_not_made_again_and_a_lost_file_is(audited, chexloca
     assert kept and all(path.stat().st_mtime_ns == times[path] for path in kept)
 
 
+def test_a_baseline_alone_is_audited_on_the_patches_that_it_was_audited_on(audited, chexlocalize, tmp_path):
+    results = copied(audited / "baseline", tmp_path / "baseline")
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("faithfulness/**/*") if path.is_file()}
+    assert audit(results, "--chexlocalize", chexlocalize) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def test_without_masks_and_without_weights_the_rest_is_said(evaluated, tmp_path, capsys):
     results = copied(evaluated / "patch", tmp_path / "patch")
     record = json.loads((results / "run.json").read_text())
@@ -316,6 +323,11 @@ def test_a_reference_of_other_weights_is_refused(evaluated, tmp_path, capsys):
 
 def test_a_folder_that_does_not_say_its_network_is_refused(evaluated, tmp_path, capsys):
     results = copied(evaluated / "patch", tmp_path / "patch")
+    record = json.loads((results / "run.json").read_text())
+    sizes = record["model"] | {"patch_size": "64"}
+    for broken in ({"stages": []}, {"stages": {"x": {"options": 3}}}, {"weights": "x"}, {"model": sizes}, {"model": 1}):
+        (results / "run.json").write_text(json.dumps(record | broken))
+        assert "does not say which network made these results" in refused(capsys, results)
     (results / "run.json").unlink()
     assert "does not say which network made these results" in refused(capsys, results)
     assert "does not say which network" in refused(capsys, tmp_path / "nothing")
