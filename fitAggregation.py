@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from cxr.runs.run_record import RunRecord
     from models.checkpoint import load_model
     from models.hub import resolve_weights
-    from models.weights_folder import WEIGHTS_NAME, config_of, weights_file
+    from models.weights_folder import CONFIG_NAME, WEIGHTS_NAME, config_of, weights_file
     from training.split_films import read_splits
 
     device = cli.pick_device(args.device)
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "options": {"uncertain": args.uncertain, "frontal_only": args.frontal_only},
             "outputs": [args.output / WEIGHTS_NAME, args.output / TABLE],
         }
-        if record.is_complete(STAGE, **made_from):
+        described = (args.output / CONFIG_NAME).is_file()  # which `convertWeights.py describe` may change later on
+        if described and record.is_complete(STAGE, **made_from):
             print(f"{args.output}: complete")
             return 0
         fitted = _with_position_weights(model, films[0])  # refused, where it cannot be, before the films are read

@@ -24,7 +24,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
-from cxr.files import InputError, read_json, replacing, write_json
+from cxr.files import InputError, place, quoted, read_json, replacing, write_json
 from cxr.labels import CHEXPERT
 from cxr.manifest import REGIONS
 from cxr.masks import encode_mask
@@ -92,11 +92,10 @@ def _claim(output: Path, patients: int, seed: int) -> None:
         there = read_json(manifest)
         for name, value in wanted.items():
             if there.get(name) != value:
-                raise InputError(
-                    f"{manifest}: made with {name} {there.get(name)}, not {value}; choose another --output"
-                )
+                found = quoted(there.get(name))
+                raise InputError(f"{place(manifest)}: made with {name} {found}, not {value}; choose another --output")
     elif any(path.name != LOCK for path in output.iterdir()):
-        raise InputError(f"{output}: not empty and without {MANIFEST}; choose another --output")
+        raise InputError(f"{place(output)}: not empty and without {MANIFEST}; choose another --output")
     else:
         write_json(manifest, wanted)
 

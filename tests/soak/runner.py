@@ -26,7 +26,7 @@ SCRIPTS = (
     "preprocessing.makeDemoDataset", "preprocessing.preProcCheXpert", "preprocessing.makeManifest",
     "preprocessing.preProcFilms",
     "trainClassification", "fitAggregation", "convertWeights", "evalClassification", "evalLocalization",
-    "tune_heatmap_threshold_opt", "predictImage", "makeReport",
+    "evalFaithfulness", "tune_heatmap_threshold_opt", "predictImage", "makeReport",
 )  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.soak.runner", "tests.soak.mutants"])

@@ -58,6 +58,9 @@ STEPS = {
     "localized": Step("evalLocalization", lambda root, out: [
         out / "model", "--chexlocalize", root / "demo/CheXlocalize", "--resamples", 20,
         "--workers", WORKERS], ("evaluated",), "evaluated"),
+    "audited": Step("evalFaithfulness", lambda root, out: [
+        out / "model", "--weights", root / "trained", "--chexlocalize", root / "demo/CheXlocalize",
+        "--data", root / "copies", "--resamples", 20, "--workers", WORKERS, *DEVICE], ("evaluated",), "evaluated"),
     "tuned": Step("tune_heatmap_threshold_opt", lambda root, out: [
         "--map_dir", root / MAPS / "val/raw", "--gt_path", root / f"{TRUTH}_val.json", "--save_dir", out,
         "--workers", WORKERS], ("evaluated",)),
