@@ -247,3 +247,11 @@ def test_one_version_in_code_changelog_and_citation():
     citation = (root / "CITATION.cff").read_text()
     assert newest[1] == __version__
     assert f"version: {__version__}\ndate-released: {newest[2]}\n" in citation
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+def test_on_cuda_float32_is_float32(monkeypatch, asked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert cli.pick_device(asked) == "cuda"
+    assert not torch.backends.cudnn.allow_tf32
