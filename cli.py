@@ -119,7 +119,7 @@ def add_seed(to: argparse._ActionsContainer) -> argparse.Action:
 
 
 def add_fineness(to: argparse._ActionsContainer, default_stride: int) -> None:
-    """--stride and --steps-per-patch, of which `saliency.fineness` makes sense."""
+    """--stride and --steps-per-patch, of which `saliency.evidence.fineness` makes sense."""
     add = to.add_mutually_exclusive_group().add_argument
     words = f"evidence at every so many pixels, filled linearly; 1 is exact and slow; {default_stride} by default"
     add("--stride", type=whole_number(1, 2**16), metavar="PIXELS", help=words)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from cxr.labels import LabelSet
     from cxr.manifest import Films
     from cxr.runs.run_record import RunRecord
-    from evaluation.faithfulness_tables import FilmScores
-    from evaluation.outlined_films import OutlinedFilms
+    from evaluation.audit.faithfulness_tables import FilmScores
+    from evaluation.localizing.outlined_films import OutlinedFilms
     from models.patch_net import MedicalPatchNet
     from models.recorded_network import RecordedNetwork
-    from saliency.audit_maps import AuditSource
-    from saliency.pair_maps import FilmPair
+    from saliency.audit.audit_maps import AuditSource
+    from saliency.audit.pair_maps import FilmPair
 
 EXAMPLES = """
 python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -97,7 +97,7 @@ def _fill(text: str) -> str:
 def _outlined(root: Path | None) -> OutlinedFilms | None:
     """Masks of the test films; None, and a line, where there are none."""
     from cxr.manifest import REGIONS
-    from evaluation.outlined_films import read_outlined_films
+    from evaluation.localizing.outlined_films import read_outlined_films
 
     if root is None or not ((root / "CheXlocalize").is_dir() or (root / REGIONS).is_file()):
         print("no outlines of findings: nothing is said about masks (--chexlocalize names them)")
@@ -109,8 +109,8 @@ def _effects(
     network: RecordedNetwork, side: int, fills: Sequence[str], *, root: Path | None, data: Path | None, batch_size: int
 ) -> AuditSource:
     """The maps of a folder together with occlusion effects: in closed form, by forward passes, or none."""
-    from saliency.audit_maps import AuditSource, ClosedForm
-    from saliency.effects import FilmPasses, fill_logits_of, place_lines
+    from saliency.audit.audit_maps import AuditSource, ClosedForm
+    from saliency.audit.effects import FilmPasses, fill_logits_of, place_lines
 
     for stage, what in (("heat_maps_test", "heat maps of test"), ("reference", "reference of relative maps")):
         network.record.require_whole(stage, what, "run evalClassification.py again")
@@ -150,8 +150,8 @@ class FilmAuditor:
 
     def __call__(self, film_id: str) -> tuple[FilmScores, dict[tuple[str, str], tuple[float, int]]]:
         """Scores, and (label, method) -> positive evidence of the patches, and whether the film has the finding."""
-        from evaluation.body_outline import body_mask
-        from evaluation.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
+        from evaluation.audit.body_outline import body_mask
+        from evaluation.audit.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
 
         film = self.source.film(film_id)
         facts = FilmFacts(film_id, body_mask(film.crop_pixels), linear=self.source.closed_form is not None)
@@ -195,8 +195,8 @@ def _audit(
 ) -> None:
     """`faithfulness_test.csv`, `curves_test.csv` and `films_test.csv`, unless they are complete."""
     from cxr.tables import write_csv
-    from evaluation.faithfulness_tables import CurveMeans, film_resampling, summary_table, with_grid_pointing
-    from saliency.effects import audit_inputs
+    from evaluation.audit.faithfulness_tables import CurveMeans, film_resampling, summary_table, with_grid_pointing
+    from saliency.audit.effects import audit_inputs
 
     target = faithfulness_folder(network.folder)
     files = [target / f"{name}_test.csv" for name in ("faithfulness", "curves", "films")]
@@ -272,8 +272,8 @@ def _pairs(
     """`pairs.csv` and `pair_films.csv`: what one finding changes, unless they are complete."""
     from cxr.runs.fingerprints import films_fingerprint
     from cxr.tables import write_csv
-    from evaluation.causal_pairs import pair_table
-    from saliency.pair_maps import TABLE, read_pairs
+    from evaluation.audit.causal_pairs import pair_table
+    from saliency.audit.pair_maps import TABLE, read_pairs
 
     model = network.model
     if model is None:
@@ -328,9 +328,9 @@ def _pair_rows(
     from tqdm import tqdm
 
     from cxr.names import RELATIVE, methods_of
-    from evaluation.causal_pairs import pair_rows
-    from evaluation.faithfulness_tables import CropMask
-    from saliency.pair_maps import PairMaps
+    from evaluation.audit.causal_pairs import pair_rows
+    from evaluation.audit.faithfulness_tables import CropMask
+    from saliency.audit.pair_maps import PairMaps
 
     if outlined is None:
         raise InputError(f"{place(folder)}: no regions.json with the masks of the findings")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
     from cxr.heat_maps import HeatMapSource
     from cxr.masks import GroundTruth
-    from evaluation.localized import Setting
+    from evaluation.localizing.localized import Setting
 
 EXAMPLES = """
 python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -45,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
         return 0
     from cxr.runs.folder_lock import locked
-    from evaluation.localized import Setting
-    from evaluation.location_prior import outlined
-    from evaluation.method_differences import write_differences
-    from evaluation.outlined_films import read_outlined_films
-    from reporting.curves import draw_miou_curves
+    from evaluation.localizing.localized import Setting
+    from evaluation.localizing.location_prior import outlined
+    from evaluation.localizing.method_differences import write_differences
+    from evaluation.localizing.outlined_films import read_outlined_films
+    from reporting.pictures.curves import draw_miou_curves
 
     validation, test = (read_outlined_films(args.chexlocalize, split) for split in ("val", "test"))
     setting = Setting(
@@ -137,7 +137,7 @@ def _score_folder(
     from cxr.masks import read_ground_truth
     from cxr.runs.folder_lock import locked
     from evaluation.film_statistics import of_films, write_results
-    from evaluation.localization import human_hits, read_human_points
+    from evaluation.localizing.localization import human_hits, read_human_points
 
     truth = read_ground_truth(gt_path)
     if human_points_path is not None:
@@ -165,9 +165,9 @@ def _scores_per_film(
     workers: int,
 ) -> pd.DataFrame:
     """Film x task: IoU or hits of the maps."""
-    from evaluation.heatmap_thresholds import read_probability_cutoffs, read_thresholds
-    from evaluation.localization import score_maps
-    from evaluation.scored_tasks import scored_entries, unscored_lines
+    from evaluation.localizing.heatmap_thresholds import read_probability_cutoffs, read_thresholds
+    from evaluation.localizing.localization import score_maps
+    from evaluation.localizing.scored_tasks import scored_entries, unscored_lines
 
     tasks = sorted({task for _, task in scored_entries(maps, truth)})
     scores = score_maps(
@@ -191,7 +191,7 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
 
     posterior: whether there are validation masks; relative maps then also give the posterior.
     """
-    from saliency.evidence_files import EvidenceFolder
+    from saliency.evidence.evidence_files import EvidenceFolder
 
     folders = ((protocol, path) for protocol in PROTOCOLS for path in folder.glob(f"heatmaps/{protocol}/test/*"))
     found = sorted((protocol, path.name) for protocol, path in folders if path.is_dir())
@@ -205,7 +205,7 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
 def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], setting: Setting) -> None:
     """Every method, then the controls of every protocol, with a line on what the maps say beyond them."""
     from cxr.runs.run_record import RunRecord
-    from evaluation.localized import localize, write_controls
+    from evaluation.localizing.localized import localize, write_controls
     from reporting.control_results import read_added_value, verdicts
 
     record = RunRecord(folder)
@@ -220,7 +220,7 @@ def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], settin
 
 def _sources(folder: Path, protocol: Protocol, tasks: Sequence[str]) -> Callable[[str, str], HeatMapSource]:
     """(split, method) -> the maps of a results folder."""
-    from saliency.evidence_files import heat_map_source
+    from saliency.evidence.evidence_files import heat_map_source
 
     return lambda split, method: heat_map_source(folder, protocol, split, method, tasks)
 

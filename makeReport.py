@@ -52,9 +52,9 @@ def _report(
 ) -> None:
     """Writes tables, figures and the page into an empty folder. Raises InputError when there is nothing to report."""
     from evaluation.map_pool import one_thread
-    from reporting.figures import classification_figures
     from reporting.format import write_table
     from reporting.page.page import write_page
+    from reporting.pictures.figures import classification_figures
 
     tables = _tables(results, dataset)
     for table in tables:
@@ -90,14 +90,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _tables(results: Results, dataset: str) -> list[Table]:
-    from reporting.audit_tables import audit_tables
-    from reporting.control_tables import control_tables
-    from reporting.label_tables import comparison_table, table1_per_label
-    from reporting.localization_tables import table2, table3
-    from reporting.map_predictions_table import map_predictions_table
     from reporting.paper import read_paper
-    from reporting.paper_tables import table1
-    from reporting.statistics_tables import statistics_tables
+    from reporting.tables.audit_tables import audit_tables
+    from reporting.tables.control_tables import control_tables
+    from reporting.tables.label_tables import comparison_table, table1_per_label
+    from reporting.tables.localization_tables import table2, table3
+    from reporting.tables.map_predictions_table import map_predictions_table
+    from reporting.tables.paper_tables import table1
+    from reporting.tables.statistics_tables import statistics_tables
 
     paper = read_paper()
     tables: list[Table] = []
@@ -114,8 +114,8 @@ def _tables(results: Results, dataset: str) -> list[Table]:
 
 
 def _method_figure(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
-    from reporting.method_figure import method_figure
-    from reporting.style import save, style
+    from reporting.pictures.method_figure import method_figure
+    from reporting.pictures.style import save, style
 
     with style():
         figure, missing = method_figure(results, sources, dataset)
@@ -126,8 +126,8 @@ def _method_figure(results: Results, sources: MapSources, folder: Path, dataset:
 
 
 def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: str) -> list[Path]:
-    from reporting.case_grid import case_figure
-    from reporting.style import save, style
+    from reporting.pictures.case_grid import case_figure
+    from reporting.pictures.style import save, style
 
     paths = []
     for protocol in PROTOCOLS:
@@ -148,7 +148,7 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
     """
     from cxr.masks import read_ground_truth
     from reporting.page.case_pictures import MapSources
-    from saliency.evidence_files import EvidenceFolder, heat_map_source
+    from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
 
     tasks = [results.labels.task_of(label) for label in results.labels.names]
     maps, patches, missing = {}, None, []

@@ -32,15 +32,15 @@ from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import WEIGHTS_NAME
-from reporting.captions import captioned
-from reporting.overlays import LOGIT_RANGE, evidence_scale, tint
+from reporting.pictures.captions import captioned
+from reporting.pictures.overlays import LOGIT_RANGE, evidence_scale, tint
 from saliency.contributions import Contributions
-from saliency.dense_grid import is_dense
+from saliency.evidence.dense_grid import is_dense
+from saliency.evidence.fineness import Fineness, fineness
+from saliency.evidence.stride_error import stride_errors
 from saliency.film_maps import Evidence, film_maps, gather_evidence
-from saliency.fineness import Fineness, fineness
 from saliency.reference import reference_of
 from saliency.relative import Comparison, compared, fitting_steps, relative_maps
-from saliency.stride_error import stride_errors
 
 __all__ = ["Explanation", "explain", "load"]
 

@@ -36,11 +36,11 @@ from models.patch_net import MedicalPatchNet
 from models.weights_folder import config_of, weights_file
 from saliency.additivity import additivity_error, some_films
 from saliency.certificates import measure_certificates
-from saliency.dense_grid import is_dense
+from saliency.evidence.dense_grid import is_dense
+from saliency.evidence.fineness import PUBLISHED_STEPS, Fineness, with_protocols
+from saliency.evidence.folded_network import is_linear
 from saliency.export import HeatMapExport, export_film, widened_by_lost
 from saliency.film_maps import check_aggregation, methods_that_hold
-from saliency.fineness import PUBLISHED_STEPS, Fineness, with_protocols
-from saliency.folded_network import is_linear
 from saliency.recorded_errors import make_map_errors
 from saliency.recorded_stages import (
     make_map_predictions,
@@ -204,7 +204,8 @@ def chosen_fineness(
 ) -> dict[str, Any]:
     """The options steps_per_patch, stride and protocols of `HeatMapExport`.
 
-    Class activation maps have neither steps nor a stride. Raises InputError as `saliency.fineness.with_protocols` does.
+    Class activation maps have neither steps nor a stride. Raises InputError as
+    `saliency.evidence.fineness.with_protocols` does.
     """
     if not set(methods) & set(methods_of("patch")):
         return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}

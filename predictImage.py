@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from models.decision import DecisionRule
     from models.patch_net import MedicalPatchNet
     from saliency.contributions import Contributions
-    from saliency.fineness import Fineness
+    from saliency.evidence.fineness import Fineness
 
 EXAMPLES = """
 python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted

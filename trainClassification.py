@@ -262,7 +262,7 @@ def _saved_state(
 
 def _train(trainer: Trainer, state: dict[str, Any] | None, facts: dict[str, Any]) -> int | None:
     """Trains to the end, or until a signal stops the program with the exit code that is returned."""
-    from reporting.curves import draw_learning_curves
+    from reporting.pictures.curves import draw_learning_curves
 
     started = time.monotonic()
     if state is not None:

@@ -34,13 +34,13 @@ from cxr.splits import split_table
 from cxr.thresholds import Thresholds
 from evaluation.comparison import compare
 from evaluation.film_statistics import of_films, paired_differences
-from evaluation.localization import score_maps
+from evaluation.localizing.localization import score_maps
 from models.aggregation import AGGREGATIONS
 from models.checkpoint import build_model, load_model
 from models.patch_net import MedicalPatchNet
 from saliency.additivity import some_films
 from saliency.certificates import Certificates, measure_certificates
-from saliency.evidence_values import evidence_values
+from saliency.evidence.evidence_values import evidence_values
 from saliency.film_maps import Evidence, film_maps, methods_that_hold
 from saliency.patch_maps import evidence_grid
 from training.position_fit import fit_label, patch_logits_of

@@ -31,14 +31,14 @@ from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.predictions import read_predictions
 from evaluation.bootstrap import resample_weights
-from evaluation.heatmap_thresholds import miou_curves, tune
-from evaluation.localization import score_maps
+from evaluation.localizing.heatmap_thresholds import miou_curves, tune
+from evaluation.localizing.localization import score_maps
 from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import upsample
-from saliency.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.folded_network import evaluating
 from saliency.film_maps import film_in_frame, to_film_frame
-from saliency.folded_network import evaluating
 from saliency.patch_maps import ShiftGrid, logits_to_unit, scaled_logits
 
 EXAMPLE = "python -m benchmarks.bench_differences demo/results demo/savedModels demo/data/CheXlocalize"

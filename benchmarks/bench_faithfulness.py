@@ -24,13 +24,13 @@ from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.names import evidence_folder, reference_file
 from evalFaithfulness import FilmAuditor
-from evaluation.outlined_films import OutlinedFilms
-from saliency.audit_maps import AuditSource, ClosedForm
+from evaluation.localizing.outlined_films import OutlinedFilms
+from saliency.audit.audit_maps import AuditSource, ClosedForm
+from saliency.audit.occlusion_files import Occlusion, OcclusionFacts, occlusion_file, write_occlusion
 from saliency.cam import CAMS
-from saliency.evidence_facts import FilmLabels
-from saliency.evidence_files import write_evidence
+from saliency.evidence.evidence_facts import FilmLabels
+from saliency.evidence.evidence_files import write_evidence
 from saliency.film_maps import Evidence
-from saliency.occlusion_files import Occlusion, OcclusionFacts, occlusion_file, write_occlusion
 from saliency.reference import RunningMeans, Settings, write_reference
 
 SIZE, PATCH, STEPS, SIDE = 512, 64, 64, 8

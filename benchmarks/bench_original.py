@@ -31,11 +31,11 @@ import cli
 from benchmarks.bench_saliency import Enough, network
 from benchmarks.measure import load, machine, report
 from models.patch_net import MedicalPatchNet
-from saliency.fineness import Fineness
-from saliency.folded_network import folded_network
+from saliency.evidence.fineness import Fineness
+from saliency.evidence.folded_network import folded_network
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
 from saliency.patch_maps import evidence_grid, maps_from_grid
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
 
 IMAGE_SIZE, PATCH_SIZE, STEPS = 512, 64, 64
 BATCHES = 2

@@ -32,16 +32,16 @@ from cxr.images import Crop, read_square, resize
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, read_ground_truth
 from evaluation.binomial import exact_interval
-from evaluation.localization import score_map
+from evaluation.localizing.localization import score_map
 from models.checkpoint import build_model, load_model
 from models.initial import start_from
 from models.patch_net import MedicalPatchNet
-from saliency.evidence_files import SUFFIX, evidence_files, read_grids
+from saliency.evidence.evidence_files import SUFFIX, evidence_files, read_grids
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
+from saliency.evidence.stride_error import stride_errors
 from saliency.film_maps import Evidence, film_maps
 from saliency.patch_maps import evidence_grid
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
-from saliency.stride_error import stride_errors
 from tests.networks import calibrate
 
 STRIDES = (2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15)

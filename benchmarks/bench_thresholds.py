@@ -30,7 +30,7 @@ from benchmarks.measure import Timer, load, machine, report
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
-from evaluation.heatmap_thresholds import STEPS, miou_curves, tune
+from evaluation.localizing.heatmap_thresholds import STEPS, miou_curves, tune
 
 CASES = ((2, 10, True), (4, 3, True), (4, 3, False))
 """Films per task, how many of ten maps have a true mask, and whether only true positives are scored."""

@@ -32,10 +32,10 @@ from cxr.names import (
 )
 from cxr.tables import write_csv
 from evaluation.bootstrap import units_of
-from evaluation.control_tables import HIT_RATE, IOU, cell_table
-from evaluation.controls import OF_NO_METHOD
 from evaluation.film_statistics import Resampling, mean_rows, paired_differences
-from evaluation.localized import NO_METHOD_FILE, PER_FILM, read_cells, read_cells_file, read_per_film
+from evaluation.localizing.control_tables import HIT_RATE, IOU, cell_table
+from evaluation.localizing.controls import OF_NO_METHOD
+from evaluation.localizing.localized import NO_METHOD_FILE, PER_FILM, read_cells, read_cells_file, read_per_film
 
 EXAMPLE = "python -m benchmarks.pool_seeds demo/seed0 demo/seed1 demo/seed2"
 PROTOCOL = "corrected"

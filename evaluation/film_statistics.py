@@ -16,7 +16,7 @@ from cxr.files import InputError
 from cxr.tables import write_csv
 from evaluation.binomial import exact_interval
 from evaluation.bootstrap import interval, mean_of_defined, resample_weights
-from evaluation.scored_tasks import with_kinds
+from evaluation.localizing.scored_tasks import with_kinds
 
 MEAN_ROW = "Mean"
 EXACT_NOTE = "exact (Clopper-Pearson) interval of {} of {} {}s; every resample is the same"

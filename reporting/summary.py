@@ -12,10 +12,10 @@ from reporting.control_results import below_prior, title
 from reporting.format import number
 from reporting.label_words import means, shortened
 from reporting.localization_results import HIT_RATE, MEASURES, MIOU_ALL, MIOU_TP
-from reporting.localization_tables import control_means
 from reporting.numbers import Estimate
-from reporting.paper_tables import METRICS
 from reporting.results import Results
+from reporting.tables.localization_tables import control_means
+from reporting.tables.paper_tables import METRICS
 
 WIDTH = 100
 _HEADS = {HIT_RATE: "hit rate", MIOU_ALL: "mIoU (TP, FP, FN)", MIOU_TP: "mIoU (TP only)"}

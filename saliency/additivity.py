@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saliency.folded_network import PatchNetwork
+from saliency.evidence.folded_network import PatchNetwork
 from saliency.patch_maps import evidence_grid
 
 FILMS = 8

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cxr.files import quoted
-from saliency.folded_network import PatchNetwork, evaluating, require_mean
+from saliency.evidence.folded_network import PatchNetwork, evaluating, require_mean
 
 _RANGE_EPS = 1e-7  # the package's, in its min-max normalisation
 _PLUSPLUS_EPS = 1e-6  # the package's, in Grad-CAM++

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cxr.files import InputError, quoted
-from saliency.folded_network import PatchNetwork, aggregation_name, evaluating, is_linear
+from saliency.evidence.folded_network import PatchNetwork, aggregation_name, evaluating, is_linear
 
 COMPOSITES = 4
 """Per film; each keeps another random half of its patches."""

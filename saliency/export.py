@@ -17,9 +17,9 @@ from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import to_unit
 from cxr.labels import LabelSet, positions
 from cxr.names import RELATIVE, Protocol, evidence_folder, heat_map_folder, methods_of
-from saliency.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
+from saliency.evidence.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
+from saliency.evidence.folded_network import PatchNetwork, evaluating
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
-from saliency.folded_network import PatchNetwork, evaluating
 
 
 @dataclass(frozen=True)

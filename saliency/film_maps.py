@@ -15,11 +15,11 @@ from cxr.files import InputError, quoted
 from cxr.images import Crop, resize
 from cxr.names import METHODS, RELATIVE, Protocol, check_protocol
 from saliency.cam import CAMS, cam_grids, upsample
-from saliency.evidence_values import evidence_values
-from saliency.folded_network import PatchNetwork, is_linear, require_linear
+from saliency.evidence.evidence_values import evidence_values
+from saliency.evidence.folded_network import PatchNetwork, is_linear, require_linear
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
 from saliency.patch_maps import PATCH_VALUES, evidence_grid, logits_to_unit, maps_from_grid
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
 
 MOST_ELONGATED = 10
 """Longest film that maps are made for, long side over short side: a map has the film's shape."""
@@ -29,8 +29,8 @@ MOST_ELONGATED = 10
 class Evidence:
     """All that a film's maps follow from, for every method and protocol.
 
-    grid: values of the patches at the starts (C, m, m), for the mean their logits (`saliency.evidence_values`), None
-    without a patch method; cams: {method: (C, h, w)} in [0, 1] at the resolution of the feature map; reference:
+    grid: values of the patches at the starts (C, m, m), for the mean their logits
+    (`saliency.evidence.evidence_values`), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the resolution of the feature map; reference:
     (C, m, m), the grid of the mean validation film, for relative maps. stride: pixels between the starts in `grid` and
     `reference`, 1 where every start of the steps is computed. patches: (C, k, k), the values of the unshifted patches,
     where the stride passes them by.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxr.files import place
-from saliency.evidence_facts import Facts
+from saliency.evidence.evidence_facts import Facts
 from saliency.map_predictions import MapNumbers, logits_of, mean_of_map
 from saliency.reference import Reference
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from saliency.evidence.shift_grid import ShiftGrid
 from saliency.patch_maps import maps_from_grid
-from saliency.shift_grid import ShiftGrid
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from cxr.files import InputError
 from cxr.names import Protocol, check_protocol
-from saliency.dense_grid import dense_logits, is_dense
-from saliency.evidence_values import evidence_values
-from saliency.folded_network import PatchNetwork, folded_network, is_linear, map_in_threads
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
+from saliency.evidence.dense_grid import dense_logits, is_dense
+from saliency.evidence.evidence_values import evidence_values
+from saliency.evidence.folded_network import PatchNetwork, folded_network, is_linear, map_in_threads
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
 
 LOGIT_LIMIT = 200.0
 """Logits are clipped to +- this before they become heat-map values, as published."""

@@ -12,8 +12,8 @@ import torch
 from cxr.names import SPLITS, evidence_folder, map_errors_file
 from cxr.runs.run_record import RunRecord
 from cxr.tables import write_csv
-from saliency.evidence_files import SUFFIX, read_grids
-from saliency.stride_error import stride_errors
+from saliency.evidence.evidence_files import SUFFIX, read_grids
+from saliency.evidence.stride_error import stride_errors
 
 
 def make_map_errors(record: RunRecord, split: str, ids: Sequence[str]) -> list[str]:

@@ -21,9 +21,9 @@ import torch
 from cxr.files import InputError, place, printable, quoted, replacing, sha256
 from cxr.labels import LabelSet
 from cxr.names import REFERENCE
-from saliency.npz import read_arrays
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
+from saliency.evidence.npz import read_arrays
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
 
 ALL = "all"
 """The mean over all films; it stands for a view that has none."""

@@ -24,7 +24,7 @@ from cxr.images import open_film
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
-from saliency.evidence_files import heat_map_source
+from saliency.evidence.evidence_files import heat_map_source
 from saliency.patch_maps import patch_maps
 from tests.films import alternating_labels, film_pixels, write_labels
 from tests.networks import calibrate
@@ -175,8 +175,8 @@ def test_patch_evidence_says_exactly_what_occlusion_does(audited):
 
 
 def test_the_signed_cam_is_compared_with_the_mean_of_its_view(audited, weights, chexlocalize):
-    from saliency.audit_maps import AuditSource
-    from saliency.occlusion import signed_cam
+    from saliency.audit.audit_maps import AuditSource
+    from saliency.audit.occlusion import signed_cam
 
     model = load_model(weights / "baseline")
     read = [network_input(open_film(p), 64)[0] for p in sorted((chexlocalize / "CheXpert/val").rglob("*.png"))]

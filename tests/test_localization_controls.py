@@ -17,7 +17,7 @@ from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from cxr.tables import write_csv
-from reporting import curves
+from reporting.pictures import curves
 
 TASKS = ("Edema", "Cardiomegaly")
 SPLITS = {"val": 100, "test": 200}

@@ -14,7 +14,7 @@ from cxr.files import InputError
 from cxr.images import Crop
 from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, save_model
-from reporting.overlays import tint
+from reporting.pictures.overlays import tint
 from saliency.film_maps import to_film_frame
 from saliency.patch_maps import logits_to_unit, patch_maps
 from tests.films import film_pixels

@@ -20,7 +20,7 @@ from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
-from saliency.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_files import EvidenceFolder
 from saliency.reference import RunningMeans, Settings, read_reference, write_reference
 from tests.films import alternating_labels, write_film, write_labels
 from tests.networks import calibrate

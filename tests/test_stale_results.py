@@ -137,7 +137,7 @@ def test_protocols_one_after_the_other_both_remain(tmp_path, tiny_chexpert, chex
 
 
 def test_labels_one_after_the_other_all_remain(tiny_chexpert, chexlocalize, weights, tmp_path):
-    """First the labels with outlines, then all. Of evidence files: tests/saliency/test_evidence_files.py."""
+    """First the labels with outlines, then all. Of evidence files: tests/saliency/evidence/test_evidence_files.py."""
     one_by_one, at_once = tmp_path / "one by one", tmp_path / "at once"
     for labels in ([], ["--all-labels"], []):
         assert evaluate(weights, tiny_chexpert, chexlocalize, one_by_one, *labels) == 0

@@ -12,7 +12,7 @@ from test_chain import FILMS, TASKS, chexlocalize, run, weights  # noqa: F401 - 
 
 import evalClassification
 import makeReport
-from saliency.evidence_files import EvidenceFolder, heat_map_source, read_grids
+from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source, read_grids
 from saliency.patch_maps import logits_to_unit, maps_from_grid
 
 

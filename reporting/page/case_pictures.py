@@ -18,10 +18,10 @@ from cxr.images import Crop
 from cxr.labels import LabelSet
 from cxr.masks import GroundTruth
 from cxr.names import METHODS, PROTOCOLS
-from reporting.case_grid import in_crop, mask_of, resized, square
-from reporting.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
 from reporting.page.case_list import OUTCOMES, CaseList
 from reporting.page.pictures import data_uri
+from reporting.pictures.case_grid import in_crop, mask_of, resized, square
+from reporting.pictures.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
 
 FILM_SIDE = 768
 """Pixels of the short side of a film as it is shown; a smaller film is stored as it is."""

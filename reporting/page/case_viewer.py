@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from cxr.names import METHODS, PROTOCOLS, localization_folder, methods_of
 from reporting.numbers import read_numbers
-from reporting.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.page.case_list import CaseList, read_case_list
 from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
 from reporting.page.facts import certificates_of
+from reporting.pictures.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.results import Results
 
 FULL_COLOUR = 0.5

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cxr.files import InputError
 from cxr.names import LOCALIZED, localization_folder
-from reporting.curves import MIOU_CURVE
 from reporting.localization_results import MIOU_ALL, MIOU_TP
+from reporting.pictures.curves import MIOU_CURVE
 from reporting.results import Results
 
 

@@ -13,11 +13,11 @@ from cxr.names import LOCALIZED
 from reporting.format import UNDEFINED, Block, Cell, Table, interval, number, plain
 from reporting.label_words import means
 from reporting.localization_results import HIT_RATE, MIOU_ALL, MIOU_TP
-from reporting.localization_tables import CONTROL_BLOCK, column_title, not_in_paper
 from reporting.numbers import Estimate
 from reporting.paper import MEAN, Paper
-from reporting.paper_tables import METRICS, of_dataset
 from reporting.results import Results
+from reporting.tables.localization_tables import CONTROL_BLOCK, column_title, not_in_paper
+from reporting.tables.paper_tables import METRICS, of_dataset
 
 _MEASURES = {
     HIT_RATE: "share of the films with a mask in which the map's maximum lies in it",

@@ -10,7 +10,7 @@ import torch
 from benchmarks import bench_aggregations as bench
 from cxr.images import Crop
 from cxr.manifest import read_films
-from evaluation.localization import score_maps
+from evaluation.localizing.localization import score_maps
 from models.checkpoint import build_model
 from tests.networks import calibrate
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cxr.heat_maps import HeatMap
 from cxr.masks import GroundTruth, encode_mask
-from evaluation.outlined_films import OutlinedFilms
+from evaluation.localizing.outlined_films import OutlinedFilms
 
 TASKS = ("Edema", "Mass")
 

@@ -4,9 +4,9 @@ import pytest
 
 from cxr.files import InputError
 from evaluation.binomial import exact_interval
-from evaluation.control_tables import MethodCells, added_value_rows, size_rows
 from evaluation.film_statistics import Resampling, mean_rows, of_films, paired_differences, write_results
-from evaluation.outlined_films import OutlinedFilms
+from evaluation.localizing.control_tables import MethodCells, added_value_rows, size_rows
+from evaluation.localizing.outlined_films import OutlinedFilms
 from tests.evaluation.control_films import outlined_films
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from cxr.masks import encode_mask
 from cxr.names import methods_of
 from cxr.paths import film_id
 from cxr.predictions import read_predictions
-from saliency.evidence_files import FilmLabels, write_evidence
+from saliency.evidence.evidence_files import FilmLabels, write_evidence
 from saliency.film_maps import Evidence
 
 

@@ -12,8 +12,8 @@ from cxr.files import read_json, write_json
 from reporting.format import Block, plain
 from reporting.page.page import write_page
 from reporting.paper import read_paper
-from reporting.paper_tables import table1
 from reporting.reading import read_results
+from reporting.tables.paper_tables import table1
 from tests.reporting.browser import EVIL, drawn, open_page, running_chromium
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_results

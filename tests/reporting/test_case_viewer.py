@@ -9,8 +9,8 @@ from PIL import Image
 
 from cxr.labels import CHEXPERT
 from cxr.paths import film_id
-from reporting.overlays import SIGNED, evidence_scale
-from saliency.evidence_files import EvidenceFolder
+from reporting.pictures.overlays import SIGNED, evidence_scale
+from saliency.evidence.evidence_files import EvidenceFolder
 from tests.reporting.browser import choose, pixels, state
 
 PATCHES = 4

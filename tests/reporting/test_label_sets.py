@@ -15,17 +15,17 @@ from cxr.labels import CHEXPERT, LabelSet
 from cxr.names import Method
 from cxr.predictions import Predictions
 from cxr.tables import write_csv
-from reporting.case_grid import choose_cases
-from reporting.label_tables import table1_per_label
 from reporting.label_words import marked, means, means_caption, ordered
-from reporting.localization_tables import table2, table3
 from reporting.page.case_list import read_case_list
 from reporting.page.private import command_without_paths, without_paths
 from reporting.page.tables import localization_tables
 from reporting.paper import read_paper
-from reporting.paper_tables import table1
+from reporting.pictures.case_grid import choose_cases
 from reporting.reading import read_results
 from reporting.summary import summary
+from reporting.tables.label_tables import table1_per_label
+from reporting.tables.localization_tables import table2, table3
+from reporting.tables.paper_tables import table1
 from tests.reporting.result_files import write_measure
 
 PAPER = read_paper()

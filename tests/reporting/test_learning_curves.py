@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from cxr.files import InputError
-from reporting.curves import draw_learning_curves
+from reporting.pictures.curves import draw_learning_curves
 from training.history import History
 
 

@@ -11,8 +11,6 @@ import pytest
 import makeReport
 from cxr.files import InputError, write_json
 from cxr.labels import CHEXPERT
-from reporting.label_tables import table1_per_label
-from reporting.localization_tables import table2, table3
 from reporting.page import page as page_module
 from reporting.page.case_list import read_case_list
 from reporting.page.case_viewer import _json
@@ -20,8 +18,10 @@ from reporting.page.facts import data_counts, run_facts
 from reporting.page.page import write_page
 from reporting.page.tables import beside_paper, localization_tables
 from reporting.paper import read_paper
-from reporting.paper_tables import table1
 from reporting.reading import read_results
+from reporting.tables.label_tables import table1_per_label
+from reporting.tables.localization_tables import table2, table3
+from reporting.tables.paper_tables import table1
 from tests.reporting.case_files import write_case_files
 from tests.reporting.result_files import write_measure
 

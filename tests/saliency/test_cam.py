@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from toy_networks import ToyNetwork
+from tests.saliency.toy_networks import ToyNetwork
 
 from benchmarks.published_maps import package_cam
 from cxr.files import InputError

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from toy_networks import ToyNetwork
+from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.labels import LabelSet
 from cxr.manifest import Films

@@ -5,12 +5,12 @@ import weakref
 import pytest
 import torch
 from torch import nn
-from toy_networks import ToyNetwork
+from tests.saliency.toy_networks import ToyNetwork
 
 from models.checkpoint import build_model
-from saliency.folded_network import FoldedNetwork, folded_network
+from saliency.evidence.folded_network import FoldedNetwork, folded_network
+from saliency.evidence.shift_grid import ShiftGrid
 from saliency.patch_maps import evidence_grid, logits_to_unit, maps_from_grid, patch_maps
-from saliency.shift_grid import ShiftGrid
 from tests.networks import calibrate
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_networks import ToyNetwork
+from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from cxr.images import Crop
-from saliency.evidence_files import EvidenceFolder, heat_map_source
+from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import Evidence, film_maps, gather_evidence, to_film_frame
 from saliency.patch_maps import evidence_grid

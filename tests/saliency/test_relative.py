@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from toy_networks import ToyNetwork
+from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError, sha256
 from cxr.images import Crop

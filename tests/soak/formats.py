@@ -22,15 +22,15 @@ from cxr.predictions import Predictions, read_predictions, write_predictions
 from cxr.runs.run_record import RunRecord
 from cxr.tables import read_csv
 from cxr.thresholds import Thresholds, read_thresholds, write_thresholds
-from evaluation.heatmap_thresholds import read_thresholds as read_tuned
-from evaluation.localization import read_human_points
+from evaluation.localizing.heatmap_thresholds import read_thresholds as read_tuned
+from evaluation.localizing.localization import read_human_points
 from models.checkpoint import build_model, load_model, save_model
 from models.published import save_published
 from preprocessing import preProcCheXpert
-from saliency.evidence_files import EvidenceFolder, FilmLabels, write_evidence
+from saliency.evidence.evidence_files import EvidenceFolder, FilmLabels, write_evidence
+from saliency.evidence.pixel_grid import PixelGrid
+from saliency.evidence.shift_grid import ShiftGrid
 from saliency.film_maps import Evidence
-from saliency.pixel_grid import PixelGrid
-from saliency.shift_grid import ShiftGrid
 from tests.dicom_films import write_dicom
 from tests.films import film_pixels, write_film
 from tests.soak import result_formats, set_formats

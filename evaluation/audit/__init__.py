@@ -1,0 +1,1 @@
+"""The audit: do maps say what the network does, and where findings are."""

@@ -1,0 +1,1 @@
+"""Localization: heat maps against outlines, thresholds, controls that never saw the film."""

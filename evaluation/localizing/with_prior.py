@@ -1,0 +1,114 @@
+"""A map times the location prior: does a map say more about where a lesion lies than lesions' habits do?
+
+(map - its minimum) x (prior + floor), as evidence and prior multiply in a posterior. The floor, which says how much a
+place counts where no validation film has an outline, is chosen per method by the hit rate on the validation films, each
+with the prior of the other patients' films.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import interpolate
+
+from cxr.files import InputError, place
+from cxr.heat_maps import HeatMap, HeatMapSource
+from cxr.masks import GroundTruth
+from cxr.tables import read_csv
+from evaluation.localizing.location_prior import LocationPrior
+from evaluation.localizing.outlined_films import OutlinedFilms
+
+FLOORS = (0.02, 0.05, 0.01, 0.1, 0.005, 0.2, 0.5, 1.0)
+"""Those tried; of equally good ones the first is taken."""
+
+
+@dataclass(frozen=True)
+class FilmPriors:
+    """The location prior of the films of a split, by film and task."""
+
+    prior: LocationPrior
+    films: OutlinedFilms
+
+    def plane(self, film: str, task: str) -> np.ndarray | None:
+        """(SIDE, SIDE) float32, or None for a task that no validation film has an outline of."""
+        return self.prior.plane(film, self.films.view(film), task)
+
+
+def with_prior(heat_map: HeatMap, plane: np.ndarray, floor: float) -> HeatMap:
+    """The map times the prior, which is stretched over it. plane: (SIDE, SIDE) in [0, 1]."""
+    product = (heat_map.map - heat_map.map.min()) * (_over(plane, heat_map.map.shape) + np.float32(floor))
+    return replace(heat_map, map=product)
+
+
+def _over(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(SIDE, SIDE) -> (h, w) float32, bilinearly."""
+    tensor = torch.from_numpy(plane)[None, None]  # (1, 1, SIDE, SIDE)
+    return interpolate(tensor, size=shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def floor_hits(heat_map: HeatMap, truth: GroundTruth, *, priors: FilmPriors) -> np.ndarray | None:
+    """(len(FLOORS),) whether the product's largest pixel has its centre in the mask; None without mask or prior.
+
+    The film's size is not gone to, which scoring does: this is for the choice among floors only.
+    """
+    film, task = heat_map.image_id, heat_map.task
+    plane = priors.plane(film, task) if truth.area(film, task) else None
+    if plane is None:
+        return None
+    mask, (height, width) = truth.mask(film, task), heat_map.map.shape
+    hits = []
+    for floor in FLOORS:
+        y, x = divmod(int(with_prior(heat_map, plane, floor).map.argmax()), width)
+        hits.append(mask[int((y + 0.5) * mask.shape[0] / height), int((x + 0.5) * mask.shape[1] / width)])
+    return np.array(hits, dtype=float)
+
+
+def floor_table(hits: Mapping[tuple[str, str], np.ndarray | None]) -> pd.DataFrame:
+    """`floor`, `hit_rate` (mean over the tasks of the mean over the films), `films` (film-task pairs), `chosen`.
+
+    hits: (film, task) -> (len(FLOORS),). Without any film, the first floor is chosen.
+    """
+    by_task: dict[str, list[np.ndarray]] = {}
+    for (_, task), of_film in hits.items():
+        if of_film is not None:
+            by_task.setdefault(task, []).append(of_film)
+    rates = np.mean([np.mean(rows, axis=0) for rows in by_task.values()], axis=0) if by_task else None
+    best = 0 if rates is None else int(np.argmax(np.round(rates, 12)))
+    table = pd.DataFrame({"floor": FLOORS, "hit_rate": np.nan if rates is None else rates})
+    return table.assign(films=sum(map(len, by_task.values())), chosen=(np.arange(len(FLOORS)) == best).astype(int))
+
+
+def read_floor(path: Path) -> float:
+    """The floor chosen in a file of `floor_table`. Raises InputError when it does not hold just one."""
+    table = read_csv(path, ("floor", "chosen"))
+    try:
+        chosen = [float(floor) for floor, mark in zip(table["floor"], table["chosen"], strict=True) if mark == "1"]
+    except ValueError:
+        chosen = []
+    if len(chosen) != 1 or not 0 <= chosen[0] <= 1:
+        raise InputError(f"{place(path)}: no single floor from 0 to 1 is chosen in it; delete the file and run again")
+    return chosen[0]
+
+
+class PosteriorMaps:
+    """The maps of a source times the location prior; maps of a task without prior are left out."""
+
+    def __init__(self, source: HeatMapSource, priors: FilmPriors, floor: float) -> None:
+        self._source, self._priors, self._floor = source, priors, floor
+        tasks = {task for _, task in source.entries}
+        known = {task for task in tasks if priors.prior.plane("", "", task) is not None}
+        self.entries: Sequence[tuple[str, str]] = [entry for entry in source.entries if entry[1] in known]
+
+    def load(self, image_id: str, task: str) -> HeatMap:
+        """A validation film that is the only one with an outline has no prior but its own: it gets an even one."""
+        plane = self._priors.plane(image_id, task)
+        heat_map = self._source.load(image_id, task)
+        return with_prior(heat_map, np.zeros((1, 1), np.float32) if plane is None else plane, self._floor)
+
+    def film_pixels(self, image_id: str) -> np.ndarray:
+        return self._source.film_pixels(image_id)

@@ -1,0 +1,1 @@
+"""Maps and effects that the audit compares."""

@@ -1,0 +1,1 @@
+"""Patch logits at the starts of a grid: computed, kept on disk, and where they lie."""
