@@ -29,11 +29,11 @@ MOST_ELONGATED = 10
 class Evidence:
     """All that a film's maps follow from, for every method and protocol.
 
-    grid: values of the patches at the starts (C, m, m), for the mean their logits
-    (`saliency.evidence.evidence_values`), None without a patch method; cams: {method: (C, h, w)} in [0, 1] at the resolution of the feature map; reference:
-    (C, m, m), the grid of the mean validation film, for relative maps. stride: pixels between the starts in `grid` and
-    `reference`, 1 where every start of the steps is computed. patches: (C, k, k), the values of the unshifted patches,
-    where the stride passes them by.
+    grid: values of the patches at the starts (C, m, m), for the mean their logits (`evidence_values`), None without a
+    patch method; cams: {method: (C, h, w)} in [0, 1] at the resolution of the feature map; reference: (C, m, m), the
+    grid of the mean validation film, for relative maps. stride: pixels between the starts in `grid` and `reference`, 1
+    where every start of the steps is computed. patches: (C, k, k), the values of the unshifted patches, where the
+    stride passes them by.
     """
 
     crop: Crop

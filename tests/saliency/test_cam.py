@@ -1,7 +1,6 @@
 import pytest
 import torch
 from torch import nn
-from tests.saliency.toy_networks import ToyNetwork
 
 from benchmarks.published_maps import package_cam
 from cxr.files import InputError
@@ -10,6 +9,7 @@ from models.checkpoint import build_model
 from saliency.cam import CAMS, cam_grids, class_activation_maps, upsample
 from saliency.film_maps import film_maps, gather_evidence
 from tests.networks import calibrate
+from tests.saliency.toy_networks import ToyNetwork
 
 LABELS = ("a", "b", "c")
 

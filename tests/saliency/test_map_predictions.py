@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.labels import LabelSet
 from cxr.manifest import Films
@@ -18,6 +17,7 @@ from saliency.map_certificates import Largest
 from saliency.map_predictions import MapNumbers, inside_weights, logits_of, mean_of_map, shift_logits
 from saliency.patch_maps import ShiftGrid, evidence_grid
 from saliency.recorded_stages import make_map_predictions, make_recorded_reference
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE, STEPS = 8, 16, 4
 SHIFTS = ShiftGrid(PATCH, STEPS, SIZE)

@@ -5,13 +5,13 @@ import weakref
 import pytest
 import torch
 from torch import nn
-from tests.saliency.toy_networks import ToyNetwork
 
 from models.checkpoint import build_model
 from saliency.evidence.folded_network import FoldedNetwork, folded_network
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.patch_maps import evidence_grid, logits_to_unit, maps_from_grid, patch_maps
 from tests.networks import calibrate
+from tests.saliency.toy_networks import ToyNetwork
 
 
 def test_each_entry_of_the_grid_is_the_logits_of_one_zero_padded_patch():

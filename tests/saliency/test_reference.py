@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from cxr.images import Crop
@@ -18,6 +17,7 @@ from saliency.film_maps import Evidence, film_maps, gather_evidence, to_film_fra
 from saliency.patch_maps import evidence_grid
 from saliency.reference import ALL, Reference, RunningMeans, Settings, read_reference, write_reference
 from saliency.reference_films import make_reference
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE, STEPS = 8, 16, 4
 TASK_OF = {"Lung Opacity": "Airspace Opacity", "Edema": "Edema"}

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError, sha256
 from cxr.images import Crop
@@ -16,6 +15,7 @@ from saliency.film_maps import film_maps, gather_evidence
 from saliency.patch_maps import evidence_grid
 from saliency.reference import Reference, RunningMeans, Settings, reference_of, write_reference
 from saliency.relative import compared, fitting_steps, relative_maps
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE, STEPS = 8, 16, 4
 LABELS = ToyNetwork(PATCH, SIZE).labels  # their tasks: the last one is Airspace Opacity

@@ -8,8 +8,8 @@ from cxr.files import InputError
 from cxr.heat_maps import HeatMap
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
-from evaluation.localizing import localization
 from evaluation.film_statistics import bootstrap, of_films, paired_differences, summarise, write_results
+from evaluation.localizing import localization
 from evaluation.localizing.localization import human_hits, score_maps
 
 TASKS = CHEXPERT.task_names

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from models.patch_net import MedicalPatchNet
@@ -19,6 +18,7 @@ from saliency.audit.occlusion import (
 )
 from saliency.evidence.evidence_values import evidence_values
 from saliency.patch_maps import evidence_grid
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE = 8, 32
 SIDE = SIZE // PATCH

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from cxr.heat_maps import HeatMapFolder
@@ -21,6 +20,7 @@ from saliency.evidence.evidence_files import EvidenceFolder
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import film_maps, gather_evidence
 from saliency.patch_maps import PATCH_VALUES, logits_to_unit, patch_maps
+from tests.saliency.toy_networks import ToyNetwork
 
 TASK_OF = {"Lung Opacity": "Airspace Opacity", "Edema": "Edema"}
 TASKS = tuple(TASK_OF.values())

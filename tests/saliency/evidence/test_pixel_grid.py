@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.saliency.toy_networks import ToyNetwork
 
 from cxr.files import InputError
 from cxr.images import Crop
@@ -18,6 +17,7 @@ from saliency.film_maps import film_maps, gather_evidence
 from saliency.patch_maps import evidence_grid, logits_to_unit, maps_from_grid, patch_maps
 from saliency.reference import read_reference
 from saliency.reference_films import make_reference
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE = 8, 16
 TASK_OF = {"Lung Opacity": "Airspace Opacity", "Edema": "Edema"}

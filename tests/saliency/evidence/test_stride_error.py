@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.saliency.toy_networks import ToyNetwork
 
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.evidence.stride_error import stride_errors
 from saliency.patch_maps import evidence_grid, maps_from_grid
+from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE = 16, 64
 SHIFTS = ShiftGrid(PATCH, PATCH, SIZE)
