@@ -99,11 +99,12 @@ def test_evidence_files_score_exactly_as_pickles(evaluated, chexlocalize):
     for kind in ("pickles", "evidence"):
         assert localize(evaluated / kind, chexlocalize) == 0
     scored = sorted(path.relative_to(evaluated / "pickles") for path in (evaluated / "pickles").rglob("*_per_cxr.csv"))
-    assert len(scored) == 2 * 5 * (2 + 4)  # protocols x methods x (hits, and IoU twice, each per film and resample)
+    methods = 2 * 5 + 2  # in both protocols; relative and posterior in the corrected one
+    assert len(scored) == methods * (2 + 4)  # hits, and IoU twice, each per film and resample
     for path in scored:
         assert (evaluated / "pickles" / path).read_bytes() == (evaluated / "evidence" / path).read_bytes(), path
     relative = [path.relative_to(evaluated / "evidence") for path in (evaluated / "evidence").glob("*/*/*/relative")]
-    assert [str(path) for path in relative] == ["patch/localization/corrected/relative"]  # evidence files alone have it
+    assert [str(path) for path in relative] == ["patch/localization/corrected/relative"]
 
 
 def test_a_second_run_does_nothing(evaluated, tiny_chexpert, chexlocalize, weights, capsys):

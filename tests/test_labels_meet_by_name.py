@@ -205,11 +205,9 @@ def test_three_labels_go_through_evaluation_and_localization(manifest, tmp_path,
     summary = pd.read_csv(target / "iou_summary_results.csv")
     assert list(summary["kind"]) == ["box", "mask", "box/mask"]
     scored = [path.relative_to(folder) for path in folder.rglob("*_results.csv")]
-    kinds = 2 * 2 + 1  # raw and scaled in both protocols, relative in the corrected one
+    kinds = 2 * 2 + 2  # raw and scaled in both protocols, relative and posterior in the corrected one
     assert len(scored) == kinds * (2 * 2 + 1)  # threshold and IoU of both countings, hits
-    in_both = [path for path in scored if "relative" not in path.parts]  # which follows from evidence files only
-    assert len(in_both) == 2 * 2 * (2 * 2 + 1)
-    for path in in_both:
+    for path in scored:
         assert (folder / path).read_bytes() == (tmp_path / "pickles/net" / path).read_bytes(), path
 
 
