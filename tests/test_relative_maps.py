@@ -231,6 +231,8 @@ def test_explain_gives_relative_maps_too(described, film, evaluated, tmp_path):
 def test_finer_overlays_than_the_reference_are_refused(described, film, tmp_path, capsys):
     assert predict(described, tmp_path / "out", film, "--steps-per-patch", "8") == 2
     assert "--steps-per-patch: 8 steps per patch do not divide the 4" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--stride 3: the weights' reference.npz has 4 steps; give --steps-per-patch"):
+        medicalpatchnet.explain(medicalpatchnet.load(described), film, stride=3)
 
 
 def test_a_reference_of_other_weights_is_refused_in_one_line(described, evaluated, film, tmp_path, capsys):

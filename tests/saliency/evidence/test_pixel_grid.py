@@ -1,6 +1,7 @@
 """Evidence at every few pixels: where it is computed, how it is filled, and all that follows from it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from saliency.evidence.shift_grid import ShiftGrid
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import film_maps, gather_evidence
 from saliency.patch_maps import evidence_grid, logits_to_unit, maps_from_grid, patch_maps
-from saliency.reference import read_reference
+from saliency.reference import RunningMeans, Settings, read_reference
 from saliency.reference_films import make_reference
+from saliency.relative import relative_maps
 from tests.saliency.toy_networks import ToyNetwork
 
 PATCH, SIZE = 8, 16
@@ -220,6 +222,23 @@ def test_relative_maps_are_the_difference_of_the_filled_grids(tmp_path):
     relative = heat_map_source(tmp_path, "corrected", "test", "relative", TASKS).load("d", "Edema").map
     np.testing.assert_allclose(relative, logits_to_unit(of_film - of_mean)[0].numpy(), atol=1e-7)
     assert np.ptp(relative) > 1e-4
+
+
+@pytest.mark.parametrize("of_reference", [1, 3])
+def test_a_single_film_is_compared_at_its_own_starts(of_reference):
+    """The reference of the weights may have more starts than the film's evidence."""
+    network, stride = ToyNetwork(PATCH, SIZE), 3
+    means = RunningMeans(Settings("", PATCH, PATCH, SIZE, of_reference), ["Edema"])
+    for seed in (2, 3):
+        means.add("", grid(of_reference, seed)[:1].numpy())
+    of_film = gather_evidence(
+        network, image(), Crop.centred(SIZE, SIZE), methods=["raw"], steps_per_patch=PATCH, batch_size=1, stride=stride
+    )
+    found = relative_maps(of_film, network.labels, network.labels, means.result(""), "")
+    mean = (grid(stride, 2)[:1] + grid(stride, 3)[:1]).double() / 2
+    expected = film_maps(replace(of_film, grid=of_film.grid[:1], reference=mean), ["relative"], "corrected")["relative"]
+    difference = np.abs(found["Edema"] - expected[0].numpy()).max() / np.ptp(found["Edema"])
+    assert list(found) == ["Edema"] and difference < 1e-3
 
 
 def test_a_reference_of_another_stride_is_refused(tmp_path):
