@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", type=cli.path, default=Path("real"), help="manifests, copies, weights and results")
     add("--seeds", type=cli.whole_number(0, 2**32 - 1), nargs="+", default=[0, 1, 2], help="of split and training")
     add("--epochs", type=cli.whole_number(1, 1000), default=4, help="passes over the training films")
-    add("--out", type=cli.path, default=Path("benchmarks/results/real_films.csv"), help="result file")
+    add("--out", type=cli.path, default=Path("benchmarks/results/bench_real_films.csv"), help="result file")
     args = parser.parse_args(argv)
     weights = imagenet_weights()
     for seed in args.seeds:
