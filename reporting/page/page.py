@@ -19,6 +19,7 @@ from reporting.format import Table
 from reporting.page.case_pictures import MapSources
 from reporting.page.case_viewer import read_viewer
 from reporting.page.facts import data_counts, run_facts
+from reporting.page.opening import opening
 from reporting.page.pictures import classification_pictures, curve_pictures
 from reporting.page.private import without_paths
 from reporting.page.tables import beside_paper, localization_tables
@@ -53,6 +54,7 @@ def write_page(
     paper = read_paper()
     content = {
         "dataset": dataset,
+        "opening": opening(results),
         "missing": [without_paths(line, results.folder) for line in (*results.missing, *missing)],
         "runs": [run_facts(model) for model in results.models],
         "counts": data_counts(results),
