@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from cxr.dataset import network_input
 from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
-from cxr.images import open_film, resize, to_unit
+from cxr.images import Crop, open_film, resize, to_unit
 from cxr.labels import positions
 from cxr.names import FILM_STRIDE, METHODS, REFERENCE, RELATIVE
 from cxr.pixels.grey import Grey
@@ -33,7 +34,6 @@ from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import WEIGHTS_NAME
 from reporting.pictures.captions import captioned
-from reporting.pictures.overlays import LOGIT_RANGE, evidence_scale, tint
 from saliency.contributions import Contributions
 from saliency.evidence.dense_grid import is_dense
 from saliency.evidence.fineness import Fineness, fineness
@@ -99,6 +99,8 @@ class Explanation:
 
         method: that of `maps` by default, or `relative`. Raises InputError for a label without such a map.
         """
+        from reporting.pictures.overlays import tint  # here, for matplotlib's import would delay the first prediction
+
         seen, method = self._seen, method or self.method
         picture = np.repeat(np.rint(255 * self.film).astype(np.uint8)[..., None], 3, axis=2)  # (H, W, 3)
         picture[seen] = tint(self.film[seen], self._heat(label, method)[seen], signed=METHODS[method].signed)
@@ -119,6 +121,8 @@ class Explanation:
 
         With `estimated_error_percent`, of the map's range, where evidence between the starts is filled.
         """
+        from reporting.pictures.overlays import LOGIT_RANGE, evidence_scale
+
         method = method or self.method
         if not METHODS[method].signed:
             return {"method": method}
@@ -227,15 +231,13 @@ def explain_grey(
     view: str = "",
     fineness: Fineness,
     batch_size: int,
+    parts: Contributions | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Explanation:
-    """`explain` for a film that `cxr.images.open_film` returned: grey, in [0, 255]."""
+    """`explain` for a film that `cxr.images.open_film` returned: grey, in [0, 255]. parts: the film's, if known."""
     image, crop = network_input(grey, model.image_size)  # (1, S, S)
     model.check_images(image[None])
-    with torch.inference_mode():
-        logits = model(image[None].to(next(model.parameters()).device))[0]  # (C,)
-    if not torch.isfinite(logits).all():
-        raise InputError("the network's logits are not finite numbers; its weights are damaged")
+    parts = parts or _predicted(model, image, crop)
     method = "raw" if model.patch_size < model.image_size else "gradcam"
     evidence = gather_evidence(
         model,
@@ -248,8 +250,7 @@ def explain_grey(
         progress=progress,
     )
     maps = film_maps(evidence, [method], "corrected")[method].numpy()  # (C, h, w)
-    parts, tasks = Contributions.of(model, image, logits, crop), task_names(model)
-    reference = model.reference
+    tasks, reference = task_names(model), model.reference
     return Explanation(
         model.labels,
         parts,
@@ -261,6 +262,15 @@ def explain_grey(
         {} if reference is None else relative_maps(evidence, model.labels, tasks, reference, view),
         _errors(model.labels, evidence),
     )
+
+
+def _predicted(model: MedicalPatchNet, image: Tensor, crop: Crop) -> Contributions:
+    """The prediction of an image (1, S, S) and its parts."""
+    with torch.inference_mode():
+        logits = model(image[None].to(next(model.parameters()).device))[0]  # (C,)
+    if not torch.isfinite(logits).all():
+        raise InputError("the network's logits are not finite numbers; its weights are damaged")
+    return Contributions.of(model, image, logits, crop)
 
 
 def task_names(model: MedicalPatchNet) -> list[str]:

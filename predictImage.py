@@ -304,6 +304,7 @@ def _draw_all(
                     view=prediction.view,
                     fineness=fineness,
                     batch_size=batch_size,
+                    parts=prediction.parts,
                     progress=bar.update,
                 )
             except InputError as error:

@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -97,6 +96,8 @@ def _dense_backbone(name: str, pretrained: bool) -> Backbone:
 
 
 def _timm_backbone(name: str, pretrained: bool) -> Backbone:
+    import timm  # here, for it takes a while, and the default network is torchvision's
+
     _check_outline(name)
     whole: Any = timm.create_model(name, pretrained=pretrained, in_chans=1)
     if not _ends_linearly(whole):
@@ -109,6 +110,8 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
 
 def _check_outline(name: str) -> None:
     """Raises InputError for a network that is too large or has another end, before any of its weights is allocated."""
+    import timm
+
     with torch.device("meta"):
         net: Any = timm.create_model(name, pretrained=False, in_chans=1)
         try:
