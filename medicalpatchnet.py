@@ -33,7 +33,6 @@ from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
 from models.weights_folder import WEIGHTS_NAME
-from reporting.pictures.captions import captioned
 from saliency.contributions import Contributions
 from saliency.evidence.dense_grid import is_dense
 from saliency.evidence.fineness import Fineness, fineness
@@ -108,6 +107,8 @@ class Explanation:
 
     def picture(self, label: str, method: str | None = None) -> Image.Image:
         """The overlay, and below it label, probability and the meaning of the colours."""
+        from reporting.pictures.captions import captioned
+
         facts = self.overlay_facts(label, method)
         meaning = f"{METHODS[facts['method']].title}: the redder, the higher"
         if "full_colour_at_logit" in facts:
