@@ -31,6 +31,7 @@ from cxr.names import (
 from cxr.predictions import Predictions, write_map_predictions
 from cxr.runs.run_record import RunRecord
 from saliency.evidence.evidence_files import SUFFIX, EvidenceFolder, read_facts, read_grids, read_patches
+from saliency.evidence.npz import array_names
 from saliency.map_certificates import MapCertificates
 from saliency.map_predictions import MapNumbers
 from saliency.reference import ALL, Reference, read_reference
@@ -114,11 +115,21 @@ def _without_own_view(folder: Path, split: str, reference: Reference, ids: Seque
     return found
 
 
+def _held(record: RunRecord, split: str, films: Films) -> dict[str, str]:
+    """Label -> task of which all films have evidence, in the order of the labels."""
+    files = (evidence_folder(record.folder, split) / f"{film_id}{SUFFIX}" for film_id in films.ids)
+    held = set.intersection(*(set(array_names(path)) for path in files))
+    tasks = {label: films.label_set.task_of(label) for label in films.label_set.names}
+    return {label: task for label, task in tasks.items() if f"grid {task}" in held}
+
+
 def make_map_predictions(record: RunRecord, split: str, films: Films, tasks: Mapping[str, str]) -> list[str]:
     """`map_predictions_<split>.csv`, and in the record how exactly maps and predictions add up.
 
-    films: of the split, all with evidence; tasks: label -> task of the evidence.
+    films: of the split, all with evidence; tasks: label -> task of the evidence just made. Labels whose evidence was
+    made before, for every film, are kept.
     """
+    tasks = _held(record, split, films) or tasks
     target = predictions_file(record.folder, split, MAPS)
     reference_path = reference_file(record.folder)
     made_from: dict[str, Any] = {

@@ -50,21 +50,20 @@ def patch_lines(model: PatchNetwork, outputs: Sequence[int] | slice = slice(None
 
 
 @torch.inference_mode()
-def fill_logits(model: PatchNetwork, greys: Sequence[float], batch_size: int = 256) -> np.ndarray:
-    """(N, C) float64: the logits of N patches of one grey each, from one forward pass of N patches.
+def fill_logits(model: PatchNetwork, greys: Sequence[float]) -> np.ndarray:
+    """(N, C) float64: the logits of N patches of one grey each.
 
+    One by one: a batch rounds differently with its size, and a run that goes on has fewer films left than a whole one.
     Raises InputError for a grey outside [0, 1].
     """
     if not all(0 <= grey <= 1 for grey in greys):
         raise InputError("a grey value to fill patches with lies outside [0, 1]")
     device = next(model.parameters()).device
-    parts = []
+    size = (1, 1, model.patch_size, model.patch_size)
     with evaluating(model):
-        for start in range(0, len(greys), batch_size):
-            values = torch.tensor(greys[start : start + batch_size], dtype=torch.float32, device=device)
-            patches = values[:, None, None, None].expand(-1, 1, model.patch_size, model.patch_size).contiguous()
-            parts.append(model.head(model.features(patches).mean(dim=(2, 3))))  # (n, C)
-    return torch.cat(parts).double().cpu().numpy()
+        patches = (torch.full(size, grey, dtype=torch.float32, device=device) for grey in greys)
+        logits = [model.head(model.features(patch).mean(dim=(2, 3))) for patch in patches]  # (1, C) each
+    return torch.cat(logits).double().cpu().numpy()
 
 
 def closed_form_drops(
