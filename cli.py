@@ -121,7 +121,9 @@ def add_seed(to: argparse._ActionsContainer) -> argparse.Action:
 def add_fineness(to: argparse._ActionsContainer, default_stride: int) -> None:
     """--stride and --steps-per-patch, of which `saliency.evidence.fineness` makes sense."""
     add = to.add_mutually_exclusive_group().add_argument
-    words = f"evidence at every so many pixels, filled linearly; 1 is exact and slow; {default_stride} by default"
+    words = (
+        f"evidence at every so many pixels, best an odd number, linear in between; 1: exact; default {default_stride}"
+    )
     add("--stride", type=whole_number(1, 2**16), metavar="PIXELS", help=words)
     words = "instead of a stride: shifts of the patch grid per axis, a divisor of the patch size; published: 64"
     add("--steps-per-patch", type=whole_number(1, 2**16), metavar="STEPS", help=words)
