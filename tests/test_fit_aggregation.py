@@ -33,8 +33,9 @@ def weights(tmp_path_factory):
     with torch.no_grad():
         model.head.weight *= 30
     model.details |= {"thresholds": {"Edema": 0.5}, "training_data": {"films": 12}}
-    save_model(model, tmp_path_factory.mktemp("weights") / "MedicalPatchNet")
-    return tmp_path_factory.getbasetemp() / "weights0" / "MedicalPatchNet"
+    folder = tmp_path_factory.mktemp("weights") / "MedicalPatchNet"
+    save_model(model, folder)
+    return folder
 
 
 @pytest.fixture
