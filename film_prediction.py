@@ -39,7 +39,7 @@ class Prediction:
 
     @property
     def note(self) -> str:
-        """What is to be said about the average film that this one is compared with; empty where all is well."""
+        """A remark on the average film that this one is compared with; empty where all is well."""
         return "" if self.compared is None else self.compared.note
 
 

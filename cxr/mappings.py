@@ -22,7 +22,7 @@ _WITH_APPROXIMATE = "+approximate"
 
 @dataclass(frozen=True)
 class Rule:
-    """How one label of the network is made of the labels of a data set."""
+    """The making of one label of the network from the labels of a data set."""
 
     label: str
     any_of: tuple[str, ...]
@@ -84,7 +84,7 @@ class Mapping:
         return {rule.label: tuple(name for name in rule.any_of if name in known) for rule in self.rules}
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """What was made of the labels `names`, for records."""
+        """The mapping as applied to the labels `names`, for records."""
         return {"name": self.name, "labels": {label: list(parts) for label, parts in self.parts(names).items()}}
 
     def apply(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:

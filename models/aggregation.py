@@ -11,6 +11,7 @@ patches (Lundberg and Lee, arXiv 1705.07874). Both properties are measured on fi
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from cxr.files import InputError, quoted
 
 
-class Aggregation(nn.Module):
+class Aggregation(nn.Module, ABC):
     """(B, P, C) patch logits -> (B, C) logits; P = side * side patches in row-major order, C labels.
 
     linear: whether the logit is a fixed affine function of the patch logits, which closed forms need.
@@ -37,9 +38,9 @@ class Aggregation(nn.Module):
         """Reads the sizes; a subclass creates its parameters such that training starts from the mean where it can."""
         super().__init__()
 
+    @abstractmethod
     def contributions(self, patch_logits: Tensor) -> Tensor:
         """(B, P, C) -> (B, P, C): what each patch adds to the (linked) logit."""
-        raise NotImplementedError
 
     def link(self, total: Tensor) -> Tensor:
         """Sum of the contributions (B, C) -> logits (B, C); the identity unless a subclass says otherwise."""

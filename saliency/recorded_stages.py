@@ -99,7 +99,7 @@ def make_relative_pickles(record: RunRecord, split: str, ids: Sequence[str], tas
 
 
 def _content(source: EvidenceFolder, film_id: str, task: str) -> dict[str, Any]:
-    """What `write_heat_map` writes of one map."""
+    """The arguments of `write_heat_map` for one map."""
     made = source.load(film_id, task)
     known = {name: getattr(made, name) for name in ("map", "probability", "task", "ground_truth", "film_size")}
     return known | {"film_pixels": source.film_pixels(film_id)}

@@ -15,14 +15,13 @@ import convertWeights
 import evalClassification
 import evalLocalization
 import medicalpatchnet
-from cxr.files import InputError, sha256, write_json
+from cxr.files import InputError, sha256
 from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
-from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
 from saliency.evidence.evidence_files import EvidenceFolder
 from saliency.reference import RunningMeans, Settings, read_reference, write_reference
-from tests.films import alternating_labels, write_film, write_labels
+from tests.films import write_chexlocalize
 from tests.networks import calibrate
 from tests.predicting import predict, results
 
@@ -34,19 +33,7 @@ FILM = "patient64741_study1_view1_frontal"
 @pytest.fixture(scope="module")
 def chexlocalize(tmp_path_factory):
     """Two frontal films per split, in CheXlocalize's layout."""
-    root = tmp_path_factory.mktemp("chexlocalize")
-    for split, folder, prefix, first in (("val", "val", "CheXpert-v1.0/valid", 64541), ("test", "test", "test", 64741)):
-        masks, paths = {}, []
-        for i in range(FILMS):
-            inside = f"patient{first + i}/study1/view1_frontal"
-            write_film(root / "CheXpert" / folder / f"{inside}.jpg", WIDTH, HEIGHT, seed=first + i)
-            paths.append(f"{prefix}/{inside}.jpg")
-            mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
-            mask[10 * i : 10 * i + 20, 20:50] = True
-            masks[inside.replace("/", "_")] = {task: encode_mask(mask) for task in TASKS}
-        write_labels(root / f"CheXpert/{split}_labels.csv", paths, alternating_labels(FILMS), split == "val")
-        write_json(root / f"CheXlocalize/gt_segmentations_{split}.json", masks)
-    return root
+    return write_chexlocalize(tmp_path_factory.mktemp("chexlocalize"), FILMS, WIDTH, HEIGHT)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,10 @@ import evalClassification
 import evalLocalization
 from cxr.files import write_json
 from cxr.labels import CHEXPERT
-from cxr.masks import encode_mask
 from cxr.runs.folder_lock import locked
 from cxr.runs.run_record import Stage
 from models.checkpoint import build_model, save_model
-from tests.films import alternating_labels, write_film, write_labels
+from tests.films import write_chexlocalize, write_film
 
 FILMS, WIDTH, HEIGHT = 2, 80, 64
 MAPS = "heatmaps/corrected/test"
@@ -26,19 +25,7 @@ MAPS = "heatmaps/corrected/test"
 @pytest.fixture(scope="module")
 def chexlocalize(tmp_path_factory):
     """Two films per split, in CheXlocalize's layout."""
-    root = tmp_path_factory.mktemp("chexlocalize")
-    for split, folder, prefix, first in (("val", "val", "CheXpert-v1.0/valid", 64541), ("test", "test", "test", 64741)):
-        masks, paths = {}, []
-        for i in range(FILMS):
-            inside = f"patient{first + i}/study1/view1_frontal"
-            write_film(root / "CheXpert" / folder / f"{inside}.jpg", WIDTH, HEIGHT, seed=i)
-            paths.append(f"{prefix}/{inside}.jpg")
-            mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
-            mask[10 * i : 10 * i + 20, 20:50] = True
-            masks[inside.replace("/", "_")] = {task: encode_mask(mask) for task in CHEXPERT.tasks.values()}
-        write_labels(root / f"CheXpert/{split}_labels.csv", paths, alternating_labels(FILMS), split == "val")
-        write_json(root / f"CheXlocalize/gt_segmentations_{split}.json", masks)
-    return root
+    return write_chexlocalize(tmp_path_factory.mktemp("chexlocalize"), FILMS, WIDTH, HEIGHT)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ class RunRecord:
         return [name for name in names if self._entry(name).get("done") != self._entry(name).get("expected")]
 
     def inputs(self, stage: str) -> dict[str, Any]:
-        """What a stage was made from; empty where that is not known."""
+        """The recorded inputs of a stage; empty where they are not known."""
         inputs = self._entry(stage).get("inputs")
         return inputs if isinstance(inputs, dict) else {}
 

@@ -114,9 +114,6 @@ def _effects(patches: np.ndarray, drops: np.ndarray, fill: str, linear: bool) ->
 
 
 _CURVES = ("deletion", "insertion")
-OF_EFFECTS = ("correlation", "top1", *_CURVES, "infidelity")
-"""Measures that there is one of for each fill."""
-OF_MAPS = ("energy", "auroc", "auprc", "gridpg", "border", "outside")
 BINARY = ("top1",)
 
 

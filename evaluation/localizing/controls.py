@@ -42,7 +42,7 @@ OF_NO_METHOD = ("chance", "centre_hit", "centre_iou", "prior_hit", "prior_iou")
 
 @dataclass(frozen=True)
 class Controls:
-    """What the controls of one method's maps need. recipients: (donor, task) -> the films that are shown its map."""
+    """The data for controls of one method's maps. recipients: (donor, task) -> the films that are shown its map."""
 
     priors: FilmPriors
     floor: float

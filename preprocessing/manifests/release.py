@@ -124,7 +124,7 @@ def _check_lengths(path: Path, fields: int) -> None:
 
 
 def _unpacked(path: Path) -> IO[bytes]:
-    """What is in a file, or packed in a `.gz` or as the only file of a `.zip`."""
+    """The content of a file, or of the one packed in a `.gz` or as the only file of a `.zip`."""
     if path.suffix == ".gz":
         return cast(IO[bytes], gzip.open(path))
     if path.suffix == ".zip":

@@ -80,7 +80,7 @@ def _sizes(model: Mapping[str, Any]) -> str:
 
 
 def _checks(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was measured of the contributions, one line per check and split."""
+    """Measured properties of the contributions, one line per check and split."""
     checks: list[tuple[str, Callable[[str, Mapping[str, Any]], str]]]
     checks = [("additivity", _additivity), ("certificates", _certificates)]
     checks += [("certificates", partial(_identity, name)) for name in _IDENTITIES]

@@ -24,7 +24,7 @@ _COLUMNS = ("AUROC, prediction", "AUROC, fine maps", "|logit difference|", "SD o
 
 @dataclass(frozen=True)
 class MapPredictions:
-    """What the fine maps of the test films predict.
+    """The predictions of the fine maps of the test films.
 
     scores: label or mean -> AUROC; deviations: (N, C), standard deviation of the logit over the shifts.
     """

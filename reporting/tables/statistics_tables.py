@@ -14,7 +14,7 @@ from reporting.tables.label_tables import p_value, shown
 from reporting.tables.paper_tables import of_dataset
 
 _VERDICTS = ("equivalent", "non-inferior", "different beyond margin")
-"""What is bold: a statement that the data support."""
+"""Verdicts in bold: statements that the data support."""
 
 
 def statistics_tables(results: Results, dataset: str = "") -> list[Table]:

@@ -1,4 +1,4 @@
-"""What the audit reads of a results folder, film by film: maps, their means per patch, and occlusion effects.
+"""The audit's view of a results folder, film by film: maps, their means per patch, and occlusion effects.
 
 Maps are the corrected ones, of the crop, such that positive values speak for a label: neutral is 0 where a method is
 signed. What a folder does not have is left out; no network is needed here.
@@ -75,7 +75,7 @@ class TaskEvidence:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """What turns contributions into effects. lines: task -> factors and offsets (k, k) of `patch_lines`; fills:
+    """The step from contributions to effects. lines: task -> factors and offsets (k, k) of `patch_lines`; fills:
     (film id, fill) -> task -> logit of a filled patch."""
 
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]]

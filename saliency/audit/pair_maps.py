@@ -1,4 +1,4 @@
-"""What a finding changes: logits and maps of films that were drawn with it and without it, all else equal.
+"""The change that a finding makes: logits and maps of films that were drawn with it and without it, all else equal.
 
 The folder is a manifest with `pairs.csv` (`with, without, label, mask`: two film ids, a label, its task in
 `regions.json`), as `makeDemoDataset.py --pairs` writes it.
