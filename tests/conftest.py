@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"
 
 torch.set_num_threads(1)  # threads that wait for each other in every layer of a tiny network cost more than they save
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for scripts in processes of their own
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A benchmark under test sets its own number of threads, and results differ with it in the last digit."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
