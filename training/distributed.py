@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,11 @@ T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
 """Collective timeout; a dead process is detected at once, this bounds a hung one."""
+
+_BROADCAST_OPTION = "forward_sync_buffers"
+"""Option of DistributedDataParallel; `broadcast_buffers` in older releases of torch."""
+if _BROADCAST_OPTION not in signature(DistributedDataParallel).parameters:
+    _BROADCAST_OPTION = "broadcast_buffers"
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -98,11 +104,15 @@ class ProcessGroup:
         return gathered[torch.tensor(order).argsort()]
 
     def wrap_model(self, model: nn.Module, device: str) -> nn.Module:
-        """The model in DistributedDataParallel, which averages gradients; the model itself in a single process."""
+        """The model in DistributedDataParallel, which averages gradients; the model itself in a single process.
+
+        Buffers are broadcast before every step only where `BatchNormStatistics` does not keep all of them equal.
+        """
         if self.world_size == 1:
             return model
         devices = [torch.cuda.current_device()] if device == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+        options: dict[str, Any] = {} if any(map(_has_other_buffers, model.modules())) else {_BROADCAST_OPTION: False}
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **options)
 
 
 SINGLE_PROCESS = ProcessGroup()
@@ -166,12 +176,17 @@ def _is_of_connection(error: RuntimeError) -> bool:
 
 
 class BatchNormStatistics:
-    """Keeps batch normalisation's running statistics equal to those of one process that sees the parts rank by rank."""
+    """Keeps batch normalisation's running statistics equal to those of one process that sees the parts rank by rank.
+
+    The statistics of all layers are flattened into one tensor, so that a part takes a dozen operations and one
+    collective, whatever the number of layers.
+    """
 
     def __init__(self, model: nn.Module, group: ProcessGroup) -> None:
         self.group = group
         layers = model.modules() if group.world_size > 1 else ()
         self.layers: list[Any] = [layer for layer in layers if _keeps_statistics(layer)]
+        self._factors: tuple[Tensor, Tensor, Tensor] | None = None
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -185,25 +200,38 @@ class BatchNormStatistics:
             return
         before = self._values()
         yield
-        keep = torch.cat([torch.full_like(value, 1 - rate).flatten() for value, rate in self._buffers()])
-        world_size = self.group.world_size
-        total = keep ** (world_size - 1 - self.group.rank) * (self._values() - keep * before)
+        keep, keep_after_this_rank, keep_after_all = self._powers_of_keep()
+        total = keep_after_this_rank * (self._values() - keep * before)
         dist.all_reduce(total)
-        self._set(keep**world_size * before + total)
+        self._set(keep_after_all * before + total)
 
-    def _buffers(self) -> list[tuple[Tensor, float]]:
-        return [(buffer, layer.momentum) for layer in self.layers for buffer in (layer.running_mean, layer.running_var)]
+    def _buffers(self) -> list[Tensor]:
+        """Looked up anew each time: `module.to(device)` replaces a module's buffers."""
+        return [buffer for layer in self.layers for buffer in (layer.running_mean, layer.running_var)]
 
     def _values(self) -> Tensor:
-        return torch.cat([buffer.flatten() for buffer, _ in self._buffers()])
+        """(N,): the statistics of all layers, N values in all."""
+        return torch.cat(self._buffers())
+
+    def _powers_of_keep(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(N,) each: k, k^(W - 1 - rank) and k^W for the value at the same place in `_values`; made once per device."""
+        buffers = self._buffers()
+        if self._factors is None or self._factors[0].device != buffers[0].device:
+            rates = [layer.momentum for layer in self.layers for _ in ("mean", "variance")]
+            keep = torch.cat([torch.full_like(value, 1 - rate) for value, rate in zip(buffers, rates, strict=True)])
+            world_size = self.group.world_size
+            self._factors = keep, keep ** (world_size - 1 - self.group.rank), keep**world_size
+        return self._factors
 
     def _set(self, values: Tensor) -> None:
-        buffers = [buffer for buffer, _ in self._buffers()]
-        for buffer, value in zip(buffers, values.split([buffer.numel() for buffer in buffers]), strict=True):
-            buffer.copy_(value)
-        for layer in self.layers:
-            layer.num_batches_tracked += self.group.world_size - 1
+        buffers = self._buffers()
+        torch._foreach_copy_(buffers, values.split([buffer.numel() for buffer in buffers]))
+        torch._foreach_add_([layer.num_batches_tracked for layer in self.layers], self.group.world_size - 1)
 
 
 def _keeps_statistics(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) and layer.track_running_stats and layer.momentum is not None
+
+
+def _has_other_buffers(layer: nn.Module) -> bool:
+    return not _keeps_statistics(layer) and next(layer.buffers(recurse=False), None) is not None

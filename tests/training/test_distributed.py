@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxr.files import InputError
 from tests.training_runs import together
@@ -132,6 +134,110 @@ def test_running_statistics_are_those_of_the_parts_one_after_the_other(tmp_path)
         assert state["1.num_batches_tracked"] == 3
         for name in ("1.running_mean", "1.running_var"):
             torch.testing.assert_close(state[name], net.state_dict()[name], rtol=1e-5, atol=1e-7)
+
+
+def one_by_one(net, group, images):
+    """The formula of `BatchNormStatistics`, statistic by statistic; its running values must be the same bits."""
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    buffers = [(value, layer.momentum) for layer in layers for value in (layer.running_mean, layer.running_var)]
+    before = [value.clone() for value, _ in buffers]
+    net(images)
+    for (value, momentum), old in zip(buffers, before, strict=True):
+        keep = torch.full_like(value, 1 - momentum)
+        total = keep ** (group.world_size - 1 - group.rank) * (value - keep * old)
+        dist.all_reduce(total)
+        value.copy_(keep**group.world_size * old + total)
+    for layer in layers:
+        layer.num_batches_tracked += group.world_size - 1
+
+
+def deep_network(layers):
+    torch.manual_seed(1)
+    convolutions = [nn.Conv2d(1, 5, 3, padding=1)]
+    for number in range(layers):
+        convolutions += [nn.BatchNorm2d(5, momentum=0.1 + number / 100), nn.Conv2d(5, 5, 3, padding=1)]
+    return nn.Sequential(*convolutions)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operations that are run within it, and the collectives among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = self.collectives = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations += 1
+        self.collectives += function.namespace == "c10d"
+        return function(*args, **(kwargs or {}))
+
+
+def counted(layers, group, part):
+    """Operations and collectives that the statistics of a part cost beside its forward pass."""
+    net = deep_network(layers)
+    statistics = BatchNormStatistics(net, group)
+    with Counting() as alone:
+        net(part)
+    with statistics.in_turn():  # the first part makes what all others need
+        net(part)
+    with Counting() as count, statistics.in_turn():
+        net(part)
+    return count.operations - alone.operations, count.collectives
+
+
+def flat_and_one_by_one(group):
+    parts = torch.rand(3, 2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(2))[:, group.rank]
+    flat, plain = deep_network(6), deep_network(6)
+    statistics = BatchNormStatistics(flat, group)
+    for images in parts:
+        with statistics.in_turn():
+            flat(images)
+        one_by_one(plain, group, images)
+    same = all(torch.equal(a, b) for a, b in zip(flat.buffers(), plain.buffers(), strict=True))
+    return {"same": same, "moved": float(flat[1].running_mean.abs().max()), "tracked": int(flat[1].num_batches_tracked),
+            "few": counted(2, group, parts[0]), "many": counted(30, group, parts[0])}  # fmt: skip
+
+
+def test_flat_statistics_are_the_same_bits_in_one_collective_however_many_layers(tmp_path):
+    for result in together(flat_and_one_by_one, 2, tmp_path):
+        assert result["same"] and result["moved"] > 0 and result["tracked"] == 6
+        assert result["few"] == result["many"] and result["many"][0] < 20 and result["many"][1] == 1
+
+
+class WithBuffer(nn.Sequential):
+    """A network with a buffer that is not batch normalisation's and differs between processes."""
+
+    def __init__(self, group):
+        super().__init__(*network())
+        self.register_buffer("drift", torch.zeros(1))
+        self.rank = group.rank
+
+    def forward(self, x):
+        self.drift += self.rank
+        return super().forward(x)
+
+
+def collectives_of_steps(group):
+    """Collectives of three steps, each of one part, after the one that builds the buckets."""
+    counts = {}
+    for name, net in (("plain", network()), ("buffer", WithBuffer(group))):
+        model = group.wrap_model(net, "cpu")
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        statistics = BatchNormStatistics(model, group)
+        for number in range(4):
+            with Counting() as count, statistics.in_turn():
+                model(part(number, group.rank).images / 255).sum().backward()
+            optimizer.step()
+        counts[name] = count.collectives
+        counts[f"{name} buffers"] = torch.cat([buffer.flatten().float() for buffer in net.buffers()])
+    return counts
+
+
+def test_buffers_are_broadcast_only_where_statistics_are_not_all(tmp_path):
+    """One collective for the statistics, one for the gradients of so small a network; one more per dtype of buffers."""
+    first, second = together(collectives_of_steps, 2, tmp_path)
+    assert torch.equal(first["plain buffers"], second["plain buffers"])
+    assert (first["plain"], first["buffer"]) == (2, 4)
 
 
 def test_a_start_without_addresses_is_refused(monkeypatch):
