@@ -125,21 +125,32 @@ def test_dropout_and_stochastic_depth_go_on_too(tiny_chexpert, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "world"),
-    [(signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 1), (signal.SIGUSR1, 0, 1), (signal.SIGTERM, 143, 2)],
-)
-def test_a_signal_finishes_the_step_saves_and_exits(number, code, world, tiny_chexpert, uninterrupted, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 0)])
+def test_a_signal_finishes_the_step_saves_and_exits(number, code, tiny_chexpert, uninterrupted, tmp_path):
     command = arguments(tiny_chexpert, tmp_path / "run", "--workers", "1")
-    death = Death("step", 8, number)  # sent to the last process only; the others stop with it, at the same step
-    job = run(command, tmp_path / "stopped", world=world, death=death, dying_rank=world - 1)
-    assert job.wait() == [code] * world, job.said()
+    job = run(command, tmp_path / "stopped", death=Death("step", 8, number))
+    assert job.wait() == [code], job.said()
     assert f"stopped by {number.name}; the same command goes on from here" in job.said()
     assert state(tmp_path / "run")["step"] == 8
     assert not (tmp_path / "run/training.json").exists()
-    said = finish(command, tmp_path, world=world).said()
+    said = finish(command, tmp_path).said()
     assert "going on after step 8, in epoch 2" in said
-    assert_same_run(tmp_path / "run", uninterrupted("jpeg", world))
+    assert_same_run(tmp_path / "run", uninterrupted("jpeg", 1))
+
+
+@pytest.mark.parametrize("more", [OFTEN, ()], ids=["a look after every step", "about one a second"])
+def test_a_signal_of_one_process_stops_all_at_the_same_step(more, tiny_chexpert, uninterrupted, tmp_path):
+    """Without a look at every step these steps of milliseconds go on to the end of the epoch, step 12, at most."""
+    command = arguments(tiny_chexpert, tmp_path / "run", "--workers", "1", *more)
+    death = Death("step", 8, signal.SIGTERM)
+    job = run(command, tmp_path / "stopped", world=2, death=death, dying_rank=1)
+    assert job.wait() == [143, 143], job.said()
+    assert "stopped by SIGTERM; the same command goes on from here" in job.said()
+    step = state(tmp_path / "run")["step"]
+    assert step == 8 if more else 8 <= step <= 12
+    assert not (tmp_path / "run/training.json").exists()
+    assert f"going on after step {step}, in epoch {1 + step // 6}" in finish(command, tmp_path, world=2).said()
+    assert_same_run(tmp_path / "run", uninterrupted("jpeg", 2))
 
 
 def test_a_signal_in_the_last_validation_leaves_what_follows_to_the_next_start(tiny_chexpert, uninterrupted, tmp_path):

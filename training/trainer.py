@@ -23,6 +23,7 @@ from training.distributed import SINGLE_PROCESS, ProcessGroup
 from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, one_cycle, predict_films
 from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker, open_trackers
 from training.loader import BadFilmPolicy, Batch, PartSampler, TrainingSet, collate
+from training.looks import LOOK_SECONDS, Looks
 from training.progress import Progress, Speeds
 from training.workers import EXIT_CODES, StopSignals, end_workers, ignore_signals, plain_failures
 
@@ -213,9 +214,14 @@ class Trainer:
         return received
 
     def _train_epoch(self, loader: DataLoader, stop: StopSignals, progress: Progress, speeds: Speeds) -> int:
-        """Trains the rest of the epoch, or its part before a signal, which is returned."""
+        """Trains the rest of the epoch, or its part before a signal, which is returned; 0 at the epoch's end.
+
+        A signal that comes after the last look is left to the one at the end of the epoch.
+        """
         self.sampler.epoch, self.sampler.first_step = self.epoch, self.steps_in_epoch
         self.stepper.model.train()
+        between_saves = 60 * self.options.checkpoint_minutes
+        looks = Looks(self.group, READ_EVERY, min(LOOK_SECONDS, between_saves))
         saved = time.monotonic()
         for batches, waited in _steps(iter(loader), len(self.sampler.own_parts)):
             self.stepper.step(batches)
@@ -224,8 +230,9 @@ class Trainer:
                 self._newly_unreadable |= batch.unreadable
             progress.advance()
             speeds.add(batches, waited)
-            late = time.monotonic() - saved >= 60 * self.options.checkpoint_minutes
-            received, due = self.group.all_reduce_max([stop.received, late])
+            received, due = 0, False
+            if looks.due():
+                received, due = looks.look(stop.received, late=time.monotonic() - saved >= between_saves)
             if received or due or speeds.due or self.stepper.unread >= READ_EVERY:
                 self._read(progress)
             if speeds.due:
@@ -234,7 +241,7 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
             if received:
-                return int(received)
+                return received
         self._read(progress)
         return 0
 
