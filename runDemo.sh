@@ -8,12 +8,13 @@ if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is install
   exit 0
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
-: "${PATIENTS:=500}" "${EPOCHS:=12}" "${STEPS_PER_PATCH:=8}"
+: "${PATIENTS:=500}" "${EPOCHS:=12}"
+if [ -z "${STRIDE:-}" ]; then : "${STEPS_PER_PATCH:=8}"; fi
 
 echo "== drawing the demo films"
 python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0 --pairs
 
-export EPOCHS STEPS_PER_PATCH
+export EPOCHS STEPS_PER_PATCH="${STEPS_PER_PATCH:-}"
 export BACKBONE=dense64 BASELINE_BACKBONE=timm/test_efficientnet INIT=random
 export IMAGE_SIZE=256 PATCH_SIZE=64 PREPROCESSED_SIZE=256 LR=3e-3 BATCH_SIZE=8 DEVICE=cpu
 export MODELS=demo/savedModels RESULTS=demo/results DATASET_NAME="synthetic demo films"

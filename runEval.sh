@@ -7,8 +7,13 @@
 # Weights are taken from savedModels/; where it has none, the published ones are downloaded from the Hugging Face hub,
 # once. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
+#   STRIDE=3 WORKERS=8 ./runEval.sh data   (corrected maps alone, nine times faster; settings.sh lists the settings)
 #   MAP=nih ./runEval.sh manifests/nih     (labels of another data set as CheXpert's; into results-nih/)
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is installed or looked for
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit 0
+fi
 data=$(realpath "${1:-data}" 2>/dev/null || echo "${1:-data}")
 chexlocalize=$([ -z "${2:-}" ] || realpath "$2" 2>/dev/null || echo "$2")
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
@@ -29,6 +34,8 @@ weights_of() { # NAME PUBLISHED_FILE...: the trained folder, else a published fi
   echo "hf://patrick-w/MedicalPatchNet/$1"
 }
 
+workers=()
+if [ -n "$WORKERS" ]; then workers=(--workers "$WORKERS"); fi
 maps=()
 if [ -n "$chexlocalize" ]; then maps=(--chexlocalize "$chexlocalize"); fi
 mapping=()
@@ -40,8 +47,8 @@ evaluate() { # NAME PATCH_SIZE PUBLISHED_FILE...
   local pickles=--no-pickles
   if [ "$PICKLES" = yes ]; then pickles=; fi
   python evalClassification.py --weights "$weights" --patch-size "$patch_size" --data "$preprocessed" \
-    "${maps[@]}" "${mapping[@]}" --output "$RESULTS/$name" --steps-per-patch "$STEPS_PER_PATCH" \
-    --resamples "$RESAMPLES" --seed "$SEED" --device "$DEVICE" $pickles
+    "${maps[@]}" "${mapping[@]}" --output "$RESULTS/$name" "${fineness[@]}" --resamples "$RESAMPLES" \
+    --seed "$SEED" --device "$DEVICE" "${workers[@]}" $pickles
 }
 evaluate MedicalPatchNet "$PATCH_SIZE" MedicalPatchNet_weights.pt
 evaluate EfficientNetB0 "$IMAGE_SIZE" EfficientNetB0_weights.pt EfficientNetV2S_weights.pt
@@ -50,7 +57,7 @@ outlines=() # of the test films, for the report
 if [ $manifest = no ] || [ -f "$chexlocalize/regions.json" ]; then
   echo "== localization"
   python evalLocalization.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --chexlocalize "$chexlocalize" \
-    --seed "$SEED"
+    --seed "$SEED" "${workers[@]}"
   outlines=(--gt-path "$chexlocalize/CheXlocalize/gt_segmentations_test.json")
   if [ $manifest = yes ]; then outlines=(--gt-path "$chexlocalize/regions.json"); fi
 fi
@@ -59,7 +66,7 @@ if [ ${#maps[@]} -gt 0 ]; then
   pairs=() # films with and without one finding, which only drawn ones have
   if [ -f "$data/pairs/pairs.csv" ]; then pairs=(--pairs "$data/pairs"); fi
   python evalFaithfulness.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --data "$preprocessed" \
-    "${maps[@]}" "${pairs[@]}" --seed "$SEED" --device "$DEVICE"
+    "${maps[@]}" "${pairs[@]}" --seed "$SEED" --device "$DEVICE" "${workers[@]}"
 fi
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -z "$MAP" ] && [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own

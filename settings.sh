@@ -5,7 +5,13 @@
 : "${AGGREGATION:=mean}" # of the patch network: position, gate, noisy_or, attention or logsumexp
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both
-: "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${STEPS_PER_PATCH:=64}" "${RESAMPLES:=100000}"
+: "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${RESAMPLES:=100000}"
+: "${STRIDE:=}" # evidence every so many pixels (3: corrected maps alone, 9 times faster) instead of STEPS_PER_PATCH
+if [ -n "$STRIDE" ] && [ -n "${STEPS_PER_PATCH:-}" ]; then
+  echo "error: STRIDE=$STRIDE and STEPS_PER_PATCH=$STEPS_PER_PATCH: set only one of the two" >&2
+  exit 2
+fi
+if [ -n "$STRIDE" ]; then fineness=(--stride "$STRIDE"); else fineness=(--steps-per-patch "${STEPS_PER_PATCH:=64}"); fi
 : "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see README
 : "${MODELS:=savedModels}" "${RESULTS:=results${MAP:+-$MAP}}"
 

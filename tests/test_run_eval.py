@@ -140,3 +140,53 @@ def test_pairs_of_drawn_films_are_audited_too(tmp_path):
     audited = next(call for call in run(tmp_path)[1] if call[0] == "evalFaithfulness.py")
     assert option(audited, "--pairs") == str(tmp_path / "data/pairs")
     assert option(audited, "--data") == str(tmp_path / "data/CheXpert-1024")
+
+
+def fineness(calls: list[list[str]]) -> list[tuple[str | None, str | None]]:
+    """--stride and --steps-per-patch of the two evaluations, which evalClassification.py must understand."""
+    evaluated = [call for call in calls if "--weights" in call]
+    return [(option(call, "--stride"), option(call, "--steps-per-patch")) for call in evaluated]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, (None, "64")),
+        ({"STEPS_PER_PATCH": "16"}, (None, "16")),
+        ({"STRIDE": "3"}, ("3", None)),
+        ({"STRIDE": "", "STEPS_PER_PATCH": ""}, (None, "64")),
+    ],
+    ids=str,
+)
+def test_evidence_is_of_steps_or_of_a_stride(variables, expected, tmp_path):
+    done, calls = run(tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert fineness(calls) == [expected, expected]
+
+
+def test_steps_and_a_stride_together_are_refused_before_anything_runs(tmp_path):
+    done, calls = run(tmp_path, STRIDE="3", STEPS_PER_PATCH="16")
+    assert (done.returncode, calls) == (2, [])
+    assert done.stderr.splitlines()[-1] == "error: STRIDE=3 and STEPS_PER_PATCH=16: set only one of the two"
+
+
+@pytest.mark.parametrize("workers", ["", "3"])
+def test_workers_reach_every_script_that_has_them(workers, tmp_path):
+    (tmp_path / "data/CheXlocalize").mkdir(parents=True)
+    done, calls = run(tmp_path, WORKERS=workers)
+    assert done.returncode == 0, done.stderr
+    given = {call[0] for call in calls if option(call, "--workers") == "3"}
+    assert given == ({"evalClassification.py", "evalLocalization.py", "evalFaithfulness.py"} if workers else set())
+    assert workers or not any("--workers" in call for call in calls)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_has_no_side_effects_either(word, tmp_path):
+    """No Python is there to be found, so nothing can be installed."""
+    done = subprocess.run(
+        [SCRIPT, word], env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, cwd=tmp_path, capture_output=True,
+        text=True, timeout=20,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "STRIDE=3" in done.stdout and "settings.sh" in done.stdout and "requirements" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
