@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import aggregated_networks as networks
 from benchmarks import bench_aggregations as bench
 from cxr.images import Crop
 from cxr.manifest import read_films
@@ -26,21 +27,21 @@ def frozen(tiny_chexpert):
     calibrate(model, torch.rand(4, 1, 64, 64))
     with torch.no_grad():
         model.head.weight *= 30
-    return model, [bench.Split(part, bench.frozen_logits(model, part)) for part in films]
+    return model, [networks.Split(part, networks.frozen_logits(model, part)) for part in films]
 
 
 @pytest.mark.parametrize("name", ["position", "gate", "logsumexp"])
 def test_logits_from_the_frozen_ones_are_those_of_the_whole_network(frozen, name, monkeypatch):
-    monkeypatch.setattr(bench, "STEPS", 30)
+    monkeypatch.setattr(networks, "STEPS", 30)
     model, (train, validation) = frozen
-    made = bench.aggregated(model, name, train, validation)
+    made = networks.aggregated(model, name, train, validation)
     images = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():
         logits = bench.own_logits(made, model.patch_logits(images), model)
         torch.testing.assert_close(logits, made.patch_logits(images), rtol=1e-4, atol=1e-4)
-        before = bench.cross_entropy(model.aggregation(validation.logits), validation.labels)
+        before = networks.cross_entropy(model.aggregation(validation.logits), validation.labels)
         own = bench.own_logits(made, validation.logits, model)
-        after = bench.cross_entropy(made.aggregation(own), validation.labels)
+        after = networks.cross_entropy(made.aggregation(own), validation.labels)
     assert after < before or name == "logsumexp" and after < 1.0
 
 
@@ -81,7 +82,7 @@ def test_a_map_hits_where_its_values_are_highest(frozen, place, hit):
     model, _ = frozen
     values = torch.zeros(len(model.labels), 8, 8)
     values[model.labels.index("Edema"), place[0], place[1]] = 5.0
-    maps = bench.Maps(model, {"a": (Crop.centred(64, 64), "frontal", values)}, Truth())
+    maps = bench.Maps(model, {"a": (Crop.centred(64, 64), "frontal", values)}, Truth(), 4)
     assert maps.entries == [("a", "Edema")]
     assert score_maps(maps, Truth(), masks=False).hits()["Edema"].tolist() == [hit]
 
