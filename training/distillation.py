@@ -36,7 +36,8 @@ class Distillation:
         self.teacher = teacher.eval().requires_grad_(False)
         self.patch_size = patch_size
         known: Sequence[str] = teacher.labels  # type: ignore[assignment]
-        self.columns = [list(known).index(label) for label in labels]
+        columns = [list(known).index(label) for label in labels]
+        self.columns = torch.tensor(columns, device=next(teacher.parameters()).device)
 
     def student(self, network: nn.Module) -> nn.Module:
         """Wraps the network that is trained, for `loss`; its parameters stay the network's own."""
@@ -49,7 +50,8 @@ class Distillation:
         """
         shifted = shift_films(images, random_shifts(len(images), self.patch_size))
         with torch.no_grad():
-            wanted = self.teacher.patch_logits(shifted)[..., self.columns]  # type: ignore[operator]  # (B, P, C)
+            known: Tensor = self.teacher.patch_logits(shifted)  # type: ignore[operator]  # (B, P, labels it knows)
+        wanted = known.index_select(2, self.columns)  # (B, P, C)
         film_logits, patch_logits = student(images, shifted)
         error = F.mse_loss(patch_logits.float(), wanted.float())
         return masked_bce(film_logits.float(), labels) + TEACHER_WEIGHT * error
