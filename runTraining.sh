@@ -15,8 +15,8 @@ for word in "$@"; do
     ;;
   --data | --data=* | --output | --output=* | -savePath | --results | --results=* | \
     --patch-size | --patch-size=* | -patchSize | --image-size | --image-size=* | -imgSize | \
-    --aggregation | --aggregation=*)
-    names="MODELS, RESULTS, PATCH_SIZE, IMAGE_SIZE or AGGREGATION"
+    --aggregation | --aggregation=* | --teacher | --teacher=*)
+    names="MODELS, RESULTS, PATCH_SIZE, IMAGE_SIZE, AGGREGATION or TEACHER"
     echo "error: ${word%%=*} differs between the two networks: set $names instead" >&2
     exit 2
     ;;
@@ -28,7 +28,7 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 data=$(realpath "$data" 2>/dev/null || echo "$data")
-for name in FILMS INIT; do # paths, seen from where the user is
+for name in FILMS INIT TEACHER; do # paths, seen from where the user is
   if [ -e "${!name:-}" ]; then printf -v "$name" %s "$(realpath "${!name}")"; fi
 done
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
@@ -39,9 +39,11 @@ options=(--init "$INIT" --image-size "$IMAGE_SIZE" --lr "$LR" --batch-size "$BAT
 if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
 for service in $TRACK; do options+=(--track "$service"); done
 options+=("$@")
+of_patches=(--aggregation "$AGGREGATION")
+if [ -n "$TEACHER" ]; then of_patches+=(--teacher "$TEACHER"); fi
 check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
-python -c "$check" --data "$data" --patch-size "$PATCH_SIZE" --aggregation "$AGGREGATION" \
-  "${options[@]}" # a wrong option is refused before the films are preprocessed
+python -c "$check" --data "$data" --patch-size "$PATCH_SIZE" \
+  "${of_patches[@]}" "${options[@]}" # a wrong option is refused before the films are preprocessed
 
 if [ "$preprocessed" != "$data" ] && [ $manifest = yes ]; then
   echo "== preprocessing into $preprocessed"
@@ -53,10 +55,10 @@ elif [ "$preprocessed" != "$data" ]; then
     --output "$preprocessed" --size "$PREPROCESSED_SIZE"
 fi
 
-train() { # NAME PATCH_SIZE BACKBONE AGGREGATION
+train() { # NAME PATCH_SIZE BACKBONE OPTIONS
   echo "== training $1"
   python trainClassification.py --data "$preprocessed" --output "$MODELS/$1" --results "$RESULTS/$1" \
-    --patch-size "$2" --backbone "$3" --aggregation "$4" "${options[@]}"
+    --patch-size "$2" --backbone "$3" "${@:4}" "${options[@]}"
 }
-train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE" "$AGGREGATION"
-train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE" mean
+train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE" "${of_patches[@]}"
+train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE" --aggregation mean

@@ -3,6 +3,7 @@
 : "${BASELINE_BACKBONE:=$BACKBONE}" # of the whole-film network, where it is another one
 : "${LR:=1e-4}" "${BATCH_SIZE:=16}" "${EPOCHS:=20}" "${SEED:=0}" "${DEVICE:=auto}"
 : "${AGGREGATION:=mean}" # of the patch network: position, gate, noisy_or, attention or logsumexp
+: "${TEACHER:=}" # weights whose patch logits the patch network learns beside the labels
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both
 : "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${RESAMPLES:=100000}"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import InputError, quoted, sha256
+from cxr.files import InputError, place, quoted, sha256
 from training.history import SERVICES
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from torch import Tensor
 
     from training.checkpoints import Checkpoints
+    from training.distillation import Distillation
     from training.trainer import Trainer
 
 SAVED_MODELS = Path("savedModels")
@@ -39,11 +40,16 @@ python trainClassification.py --data CheXpert-1024 --patch-size 512 --output sav
 python trainClassification.py --data demo/data/CheXpert-256 --output savedModels/tiny --init random \\
     --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --device cpu
 python trainClassification.py --data films-512 --init savedModels/MedicalPatchNet --output savedModels/tuned
+python trainClassification.py --data CheXpert-1024 --backbone dense64 --init random --output savedModels/Student \\
+    --teacher savedModels/MedicalPatchNet
 torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --output savedModels/MedicalPatchNet
 """
 
 INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
     hf://owner/repo, or a timm state dict; labels known there by name keep their row of the head"""
+
+TEACHER = """patch network of the same patch and image size whose patch logits are learnt beside the labels, at one
+    random shift per film and step: a folder, a .pt or .safetensors file, or an hf://owner/repo"""
 
 AGGREGATIONS = """how patch logits become the film's: mean, position, gate, noisy_or, attention, logsumexp, or another
     class of models/aggregation.py"""
@@ -79,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
         films, validation = read_splits(args.data, **chosen)
         init, of_init = _initial_weights(args.init)
-        recipe |= of_init
+        of_teacher = {} if args.teacher is None else _origin("teacher", args.teacher)[1]
+        recipe |= of_init | of_teacher
         settings |= {"precision": Precision(device, args.precision).name, "parts_per_step": parts}
-        settings |= of_init | fingerprints(films, validation)
+        settings |= of_init | of_teacher | fingerprints(films, validation)
         group.require_equal(f"--data {args.data}: options and label files", settings)
         if args.resume == "auto" and group.broadcast(is_finished(args.output, settings)):
             group.print(f"{args.output}: training is complete")
@@ -93,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = None if args.no_evaluation else args.results
             state = _saved_state(checkpoints, settings, args.resume, results) if group.is_main else None
             state = group.broadcast(state)
+            taught = None if args.teacher is None else _distillation(args, films.label_set.names, device)
             cli.set_seed(args.seed)
             model = build_model(
                 args.backbone,
@@ -109,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
             trainer = Trainer(
                 model, films, validation, options, checkpoints, settings, image_size=args.image_size,
-                score=_mean_auroc, save_weights=save_model, device=device, group=group,
+                score=_mean_auroc, save_weights=save_model, device=device, group=group, distillation=taught,
             )  # fmt: skip
             code = _train(trainer, state, cli.run_facts(args, device))
             if code is not None:
@@ -139,6 +147,8 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str
         parser.error(
             f"--aggregation {args.aggregation}: a baseline of one patch, the whole film, has nothing to aggregate"
         )
+    if args.teacher is not None and args.image_size == args.patch_size:
+        parser.error("--teacher: a baseline of one patch, the whole film, has no patch logits to learn")
     if args.batch_size % args.accumulate:
         parser.error(f"--batch-size {args.batch_size} is not a multiple of --accumulate {args.accumulate}")
     if args.output.suffix == ".pt":  # as the published script names it: within savedModels/
@@ -146,7 +156,7 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str
         args.output = args.output if args.output.parent.name else SAVED_MODELS / args.output
     args.results = args.results or Path("results") / args.output.name
     chosen = {option.dest: getattr(args, option.dest) for option in (*recipe, *network)}
-    return args, {option.dest: chosen[option.dest] for option in recipe}, chosen
+    return args, {option.dest: chosen[option.dest] for option in recipe if chosen[option.dest] is not None}, chosen
 
 
 def _add_files(add: Callable[..., argparse.Action]) -> None:
@@ -174,6 +184,7 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
         add("--frontal-only", action="store_true", help="leave lateral films out of training"),
         add("--fraction", type=cli.number(0, 1, above=True), default=1.0, help="share of the training patients to use"),
         add("--init", type=_init, default="imagenet", metavar="WEIGHTS", help=INITS),
+        add("--teacher", type=_teacher, metavar="WEIGHTS", help=TEACHER),
         add("--epochs", "-ep", type=cli.whole_number(1, 10**6), default=20, help="passes over the training films"),
         add("--batch-size", "-bs", type=cli.whole_number(1, 10**6), default=16, help="films per step, all processes"),
         add("--lr", "-lr", type=cli.number(0, above=True), default=1e-4, help="highest rate of the OneCycle schedule"),
@@ -183,9 +194,20 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
 
 def _init(text: str) -> str:
     """Type of --init. A file that is not there is found before anything is read."""
-    if text not in ("imagenet", "random") and not text.startswith("hf:") and not os.path.exists(cli.path(text)):
+    if text not in ("imagenet", "random") and not _are_weights(text):
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not imagenet, random, or a file or folder of weights")
     return text
+
+
+def _teacher(text: str) -> str:
+    """Type of --teacher."""
+    if not _are_weights(text):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a file or folder of weights")
+    return text
+
+
+def _are_weights(text: str) -> bool:
+    return text.startswith("hf:") or os.path.exists(cli.path(text))
 
 
 def _aggregation(text: str) -> str:
@@ -233,13 +255,30 @@ def _add_running(to: argparse._ActionsContainer) -> None:
 
 def _initial_weights(init: str) -> tuple[Path | None, dict[str, Any]]:
     """The file or folder that training starts from, if any; and what says in settings and model card which it is."""
+    return (None, {"init": init}) if init in ("imagenet", "random") else _origin("init", init)
+
+
+def _origin(option: str, spec: str) -> tuple[Path, dict[str, Any]]:
+    """The file or folder of weights that an option names; and their name and fingerprint, for settings and card."""
     from models.hub import resolve_weights, weights_name
     from models.weights_folder import weights_file
 
-    if init in ("imagenet", "random"):
-        return None, {"init": init}
-    path = resolve_weights(init)
-    return path, {"init": weights_name(init), "init_sha256": sha256(weights_file(path))}
+    path = resolve_weights(spec)
+    return path, {option: weights_name(spec), f"{option}_sha256": sha256(weights_file(path))}
+
+
+def _distillation(args: argparse.Namespace, labels: Sequence[str], device: str) -> Distillation:
+    """Loads the teacher. Raises InputError in one line where it cannot teach this network."""
+    from models.checkpoint import load_model
+    from models.hub import resolve_weights
+    from training.distillation import Distillation
+
+    path = resolve_weights(args.teacher)
+    teacher = load_model(path, patch_size=None if path.is_dir() else args.patch_size, device=device)
+    try:
+        return Distillation(teacher, labels, patch_size=args.patch_size, image_size=args.image_size)
+    except InputError as error:
+        raise InputError(f"--teacher {place(path)}: {error}") from None
 
 
 def _saved_state(

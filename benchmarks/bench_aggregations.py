@@ -1,11 +1,11 @@
-"""Every aggregation on the frozen patch logits of trained networks: AUROC, hit rates, certificates of contributions.
+"""Every aggregation on trained networks: AUROC, hit rates, certificates of the contributions, over several demos.
 
     python -m benchmarks.bench_aggregations demo             # or several folders of demos, of other data seeds
+    python -m benchmarks.bench_aggregations demo --epochs 3 --networks demo/aggregations    # all weights trained
 
-The convolutions stay as they were trained with the mean. `position` is what fitAggregation.py fits; for the other
-aggregations their own parameters, and a factor and an offset of every label's patch logits (a part of the head), are
-trained on the patch logits of the training films and stopped where the validation films want it. Differences are paired
-with the mean's values on the same test films; AUROC's intervals draw patients, those of the hit rates films.
+`benchmarks.aggregated_networks` says how a network gets another aggregation. Differences are paired with the mean's
+values on the same test films; AUROC's intervals draw patients, those of the hit rates films. Rows of the result file
+that stand for the same weights and settings are kept, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import cli
+from benchmarks.aggregated_networks import Split, aggregated, frozen_logits, trained_further
 from benchmarks.measure import load, machine, report
 from cxr.dataset import FilmDataset, network_input
+from cxr.files import sha256
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film
-from cxr.manifest import Films, read_films
+from cxr.manifest import read_films
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import predictions_file
 from cxr.paths import projection_of
@@ -36,21 +38,35 @@ from evaluation.comparison import compare
 from evaluation.film_statistics import of_films, paired_differences
 from evaluation.localizing.localization import score_maps
 from models.aggregation import AGGREGATIONS
-from models.checkpoint import build_model, load_model
+from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
+from models.weights_folder import weights_file
 from saliency.additivity import some_films
 from saliency.certificates import Certificates, measure_certificates
 from saliency.evidence.evidence_values import evidence_values
 from saliency.film_maps import Evidence, film_maps, methods_that_hold
 from saliency.patch_maps import evidence_grid
-from training.position_fit import fit_label, patch_logits_of
 from training.split_films import read_splits
 
 EXAMPLE = "python -m benchmarks.bench_aggregations demo"
-STEPS = 400
-LEARNING_RATE = 0.02
-STEPS_PER_PATCH = 4
 METHODS = ("raw", "relative")
+BASELINE = "whole film (baseline)"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """epochs: of further training of all weights, into folders below `networks`; 0: on frozen patch logits."""
+
+    resamples: int
+    steps: int
+    epochs: int
+    networks: Path
+
+    def facts(self, demo: Path) -> dict[str, Any]:
+        """The columns by which rows of a result file are known again."""
+        weights = sha256(weights_file(demo / "savedModels/MedicalPatchNet"))[:12]
+        own = {"resamples": self.resamples, "steps_per_patch": self.steps, "further_epochs": self.epochs}
+        return {"demo": demo.name, "weights": weights, **own}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,100 +76,54 @@ def main(argv: Sequence[str] | None = None) -> int:
         "demos", type=cli.existing_folder, nargs="+", help="folders with data/, savedModels/ and results/ of runDemo.sh"
     )
     add("--resamples", type=cli.whole_number(1, 10**6), default=2000, help="of patients, or of films for the hit rates")
+    add("--steps-per-patch", type=cli.whole_number(1, 64), default=8, help="of the maps")
+    add("--epochs", type=cli.whole_number(0, 1000), default=0, help="train all weights further; 0: frozen patch logits")
+    add("--networks", type=cli.path, default=Path("aggregations"), help="where networks that are trained further lie")
     add("--out", type=cli.path, default=Path("benchmarks/results/bench_aggregations.csv"), help="result file")
     args = parser.parse_args(argv)
     facts = {"machine": machine(), "load_before": load()}
-    rows = [row for demo in args.demos for row in demo_rows(demo, args.resamples)]
-    table = pd.DataFrame(rows)
-    means = table.groupby("aggregation", sort=False)["auroc"].mean().round(4).to_dict()
-    report("bench_aggregations", table, args.out, {"mean AUROC over the demos": means}, facts)
+    settings = Settings(args.resamples, args.steps_per_patch, args.epochs, args.networks)
+    rows = pd.read_csv(args.out) if args.out.is_file() else pd.DataFrame()
+    for demo in args.demos:
+        known = settings.facts(demo)
+        if not len(_rows_of(rows, known)):
+            new = pd.DataFrame([known | row for row in demo_rows(demo, settings)])
+            rows = pd.concat([rows, new.assign(**facts)])
+            report("bench_aggregations", rows.drop(columns="command", errors="ignore"), args.out, known, {})
     return 0
 
 
-@dataclass(frozen=True)
-class Split:
-    """Films, their labels (N, C) and the frozen network's patch logits (N, P, C) of them."""
-
-    films: Films
-    logits: Tensor
-
-    @property
-    def labels(self) -> Tensor:
-        return torch.from_numpy(self.films.labels)
+def _rows_of(rows: pd.DataFrame, known: Mapping[str, Any]) -> pd.DataFrame:
+    same = [rows[name] == value for name, value in known.items() if name in rows]
+    return rows[np.logical_and.reduce(same)] if len(same) == len(known) else rows[:0]
 
 
-def demo_rows(demo: Path, resamples: int) -> Iterator[dict[str, Any]]:
-    """One row per aggregation, the mean first, and one of the whole-film baseline's predictions."""
-    model = load_model(demo / "savedModels/MedicalPatchNet")
+def demo_rows(demo: Path, settings: Settings) -> Iterator[dict[str, Any]]:
+    """One row per aggregation, the mean first, and one of the whole-film baseline where it was evaluated."""
+    weights = demo / "savedModels/MedicalPatchNet"
+    model = load_model(weights)
     data = next(path for path in sorted((demo / "data").glob("CheXpert-*")) if (path / "valid.csv").is_file())
-    train, validation = read_splits(data)
-    test = read_films(split_table(data, "test"), data, split="test", label_set=train.label_set)
-    splits = [Split(films, frozen_logits(model, films)) for films in (train, validation, test)]
-    grids = Grids(model, demo / "data/CheXlocalize")
-    baseline = read_predictions(predictions_file(demo / "results/EfficientNetB0", "test"), model.label_set)
-    mean = scored(model, splits, grids)
+    films = [*read_splits(data)]
+    films.append(read_films(split_table(data, "test"), data, split="test", label_set=films[0].label_set))
+    splits = [Split(part, frozen_logits(model, part)) for part in films] if not settings.epochs else []
+    grids = None if settings.epochs else Grids(model, demo / "data/CheXlocalize", settings.steps)
+    results = predictions_file(demo / "results/EfficientNetB0", "test")
+    baseline = read_predictions(results, model.label_set) if results.is_file() else None
+    mean: Scored | None = None
     for name in AGGREGATIONS:
-        made = mean if name == "mean" else scored(aggregated(model, name, *splits[:2]), splits, grids)
-        yield {"demo": demo.name, "aggregation": name} | made.row(mean, baseline, resamples)
-    row = {"demo": demo.name, "aggregation": "whole film (baseline)"}
-    yield row | auroc_facts(baseline, mean.predictions, "mean", resamples)
-
-
-def frozen_logits(model: MedicalPatchNet, films: Films) -> Tensor:
-    reading = {"batch_size": 16, "workers": 0}
-    return torch.from_numpy(patch_logits_of(model, films, "cpu", films.table.name, **reading))
-
-
-# ------------------------------------------------------------------------------------------------------------- fitting
-
-
-def aggregated(model: MedicalPatchNet, name: str, train: Split, validation: Split) -> MedicalPatchNet:
-    """The network with another aggregation, fitted or trained on its own patch logits."""
-    sizes: dict[str, Any] = {"patch_size": model.patch_size, "image_size": model.image_size}
-    made = build_model(model.backbone, **sizes, labels=model.label_set, aggregation=name).eval()
-    made.load_state_dict(made.state_dict() | model.state_dict())
-    if name == "position":
-        fit_positions(made.aggregation, train, validation)
-    else:
-        train_on_logits(made, train, validation)
-    return made
-
-
-@torch.no_grad()
-def fit_positions(aggregation: Any, train: Split, validation: Split) -> None:
-    """As fitAggregation.py does."""
-    for c in range(train.logits.shape[2]):
-        parts = [(part.logits[..., c].numpy(), part.films.labels[:, c]) for part in (train, validation)]
-        fit = fit_label(parts[0], parts[1])
-        deviation = torch.from_numpy(len(fit.weights) * fit.weights - 1)
-        aggregation.deviation[c] = deviation.reshape(aggregation.deviation[c].shape)
-        aggregation.offset[c] = fit.offset
-
-
-def train_on_logits(made: MedicalPatchNet, train: Split, validation: Split) -> None:
-    """Full-batch AdamW over the aggregation's parameters and an affine function per label of the patch logits."""
-    factor, offset = (nn.Parameter(value) for value in (torch.ones(len(made.labels)), torch.zeros(len(made.labels))))
-    parameters = [factor, offset, *made.aggregation.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
-    best, kept = np.inf, [parameter.detach().clone() for parameter in parameters]
-    for _ in range(STEPS):
-        with torch.no_grad():
-            loss = cross_entropy(made.aggregation(validation.logits * factor + offset), validation.labels).item()
-        if loss < best:
-            best, kept = loss, [parameter.detach().clone() for parameter in parameters]
-        optimizer.zero_grad()
-        cross_entropy(made.aggregation(train.logits * factor + offset), train.labels).backward()
-        optimizer.step()
-    with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
-        made.head.weight *= factor[:, None]
-        made.head.bias.copy_(made.head.bias * factor + offset)
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    known = ~labels.isnan()
-    return nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+        if grids is not None:
+            made = model if name == "mean" else aggregated(model, name, *splits[:2])
+            own = scored(made, splits[2], grids)
+        else:
+            folder = settings.networks / demo.name / name
+            made = trained_further(weights, data, name, settings.epochs, folder)
+            test = Split(films[2], frozen_logits(made, films[2]))
+            own = scored(made, test, Grids(made, demo / "data/CheXlocalize", settings.steps))
+        mean = mean or own
+        yield {"backbone": model.backbone, "aggregation": name} | own.row(mean, baseline, settings.resamples)
+    if baseline is not None and mean is not None:
+        row = {"backbone": "", "aggregation": BASELINE}
+        yield row | auroc_facts(baseline, mean.predictions, "mean", settings.resamples)
 
 
 # ------------------------------------------------------------------------------------------------------------- scoring
@@ -167,9 +137,10 @@ class Scored:
     hits: Mapping[str, pd.DataFrame]
     certificates: Certificates
 
-    def row(self, mean: Scored, baseline: Predictions, resamples: int) -> dict[str, Any]:
+    def row(self, mean: Scored, baseline: Predictions | None, resamples: int) -> dict[str, Any]:
         row = auroc_facts(self.predictions, mean.predictions, "mean", resamples)
-        row |= auroc_facts(self.predictions, baseline, "whole_film", resamples)
+        if baseline is not None:
+            row |= auroc_facts(self.predictions, baseline, "whole_film", resamples)
         for method in METHODS:
             if method in self.hits:
                 row |= hit_facts(self.hits[method], mean.hits[method], method, resamples)
@@ -194,8 +165,7 @@ def hit_facts(hits: pd.DataFrame, of_mean: pd.DataFrame, method: str, resamples:
     return {f"hit_{method}{part}": value for part, value in (values | {"_minus_mean_high": row["upper"]}).items()}
 
 
-def scored(made: MedicalPatchNet, splits: Sequence[Split], grids: Grids) -> Scored:
-    test = splits[2]
+def scored(made: MedicalPatchNet, test: Split, grids: Grids) -> Scored:
     logits = own_logits(made, test.logits, grids.model)
     with torch.inference_mode():
         probabilities = torch.sigmoid(made.aggregation(logits).double()).numpy()
@@ -218,8 +188,8 @@ def own_logits(made: MedicalPatchNet, logits: Tensor, frozen: MedicalPatchNet) -
 class Grids:
     """Evidence grids (C, n, n) of the frozen network for all films with masks, and the maps of others made of them."""
 
-    def __init__(self, model: MedicalPatchNet, chexlocalize: Path) -> None:
-        self.model = model
+    def __init__(self, model: MedicalPatchNet, chexlocalize: Path, steps: int) -> None:
+        self.model, self.steps = model, steps
         self.truth: GroundTruth = read_ground_truth(chexlocalize / "CheXlocalize/gt_segmentations_test.json")
         self.films = {
             split: dict(self._computed(chexlocalize / f"CheXpert/{split}_labels.csv")) for split in ("val", "test")
@@ -229,13 +199,13 @@ class Grids:
         films = read_films(table, table.parent, label_set=self.model.label_set)
         for index, file in enumerate(films.files):
             image, crop = network_input(open_film(file, films.grey), self.model.image_size)
-            grid = evidence_grid(self.model, image, steps_per_patch=STEPS_PER_PATCH, batch_size=16)
+            grid = evidence_grid(self.model, image, steps_per_patch=self.steps, batch_size=16)
             yield films.ids[index], (crop, projection_of(films.views[index]), grid)
 
     def values(self, made: MedicalPatchNet, split: str) -> dict[str, tuple[Crop, str, Tensor]]:
         """Film -> crop, view, values (C, n, n) of a network with another aggregation."""
         return {
-            film: (crop, view, evidence_values(made, self._logits(made, grid), STEPS_PER_PATCH))
+            film: (crop, view, evidence_values(made, self._logits(made, grid), self.steps))
             for film, (crop, view, grid) in self.films[split].items()
         }
 
@@ -248,7 +218,7 @@ class Grids:
         if method == "relative":
             known = self.values(made, "val")
             values = {film: (crop, view, own - reference(known, view)) for film, (crop, view, own) in values.items()}
-        return score_maps(Maps(made, values, self.truth), self.truth, masks=False).hits()
+        return score_maps(Maps(made, values, self.truth, self.steps), self.truth, masks=False).hits()
 
 
 def reference(validation: Mapping[str, tuple[Crop, str, Tensor]], view: str) -> Tensor:
@@ -264,6 +234,7 @@ class Maps:
     made: MedicalPatchNet
     films: Mapping[str, tuple[Crop, str, Tensor]]
     truth: GroundTruth
+    steps: int
 
     @property
     def entries(self) -> list[tuple[str, str]]:
@@ -273,7 +244,7 @@ class Maps:
     def load(self, image_id: str, task: str) -> HeatMap:
         crop, _, values = self.films[image_id]
         label = self.made.labels.index(self.made.label_set.label_of(task))
-        sizes = (self.made.patch_size, STEPS_PER_PATCH, self.made.image_size)
+        sizes = (self.made.patch_size, self.steps, self.made.image_size)
         evidence = Evidence(crop, *sizes, values[label : label + 1], {})
         pixels = film_maps(evidence, ["raw"], "corrected")["raw"][0].numpy()
         return HeatMap(image_id, task, pixels, 0.0, -1, (crop.film_width, crop.film_height))

@@ -94,6 +94,16 @@ def test_the_patch_network_alone_aggregates(data, tmp_path):
     assert [parsed(call)["aggregation"] for call in calls] == ["attention", "mean"]
 
 
+def test_the_patch_network_alone_has_a_teacher_given_by_a_variable(data, tmp_path, monkeypatch):
+    (tmp_path / "teacher.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    done, calls = run(tmp_path, str(data), TEACHER="teacher.pt")
+    assert done.returncode == 0, done.stderr
+    assert [parsed(call)["teacher"] for call in calls] == [str(tmp_path / "teacher.pt"), None]
+    done, calls = run(tmp_path, str(data), "--teacher", "teacher.pt")
+    assert done.returncode == 2 and "set MODELS, RESULTS, PATCH_SIZE, IMAGE_SIZE, AGGREGATION or TEACHER" in done.stderr
+
+
 def test_an_unknown_aggregation_is_refused_before_films_are_preprocessed(tmp_path):
     (tmp_path / "data").mkdir()
     done, calls = run(tmp_path, str(tmp_path / "data"), AGGREGATION="median")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
@@ -64,6 +64,11 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
+def film_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The published loss of films (B, 1, S, S) in [0, 1] with labels (B, C)."""
+    return masked_bce(model(images).float(), labels)
+
+
 class StepRow(NamedTuple):
     """One step, counted from 1: loss and gradient norm before its update, learning rate of the update."""
 
@@ -108,7 +113,9 @@ class Stepper:
         precision: Precision,
         seed: int,
         group: ProcessGroup = SINGLE_PROCESS,
+        loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = film_loss,
     ) -> None:
+        self.loss = loss
         self.model, self.optimizer, self.scheduler, self.precision = model, optimizer, scheduler, precision
         self.seed, self.group = seed, group
         self.steps = 0
@@ -178,8 +185,7 @@ class Stepper:
             for tensor in (batch.images, batch.degrees, batch.brightness, batch.labels)
         )
         with self.precision.autocast():
-            logits = self.model(rotate_and_brighten(images, degrees, brightness))
-        loss = masked_bce(logits.float(), labels)
+            loss = self.loss(self.model, rotate_and_brighten(images, degrees, brightness), labels)
         self.precision.scaler.scale(loss * share).backward()
         return loss.detach()
 

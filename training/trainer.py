@@ -19,8 +19,9 @@ from cxr.dataset import FilmDataset
 from cxr.files import InputError, place, write_json
 from cxr.manifest import Films
 from training.checkpoints import FINISHED, START_OVER, Checkpoints, misfit
+from training.distillation import Distillation
 from training.distributed import SINGLE_PROCESS, ProcessGroup
-from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, one_cycle, predict_films
+from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, film_loss, one_cycle, predict_films
 from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker, open_trackers
 from training.loader import BadFilmPolicy, Batch, PartSampler, TrainingSet, collate
 from training.looks import LOOK_SECONDS, Looks
@@ -68,7 +69,7 @@ class Trainer:
 
     model: (B, 1, S, S) -> (B, C), with S = `image_size`. settings: everything that decides about the weights, stored in
     every checkpoint. score: mean AUROC of validation logits (N, C) and labels (N, C). save_weights: writes a network
-    into a folder.
+    into a folder. distillation: of a teacher, if there is one.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class Trainer:
         save_weights: Callable[[nn.Module, Path], None],
         device: str = "cpu",
         group: ProcessGroup = SINGLE_PROCESS,
+        distillation: Distillation | None = None,
     ) -> None:
         if len(films) < options.batch_size:
             raise InputError(f"{place(films.table)}: {len(films)} films are fewer than one batch; lower --batch-size")
         self.films, self.validation, self.image_size = films, validation, image_size
         self.options, self.settings, self.device, self.group = options, dict(settings), device, group
         self.checkpoints, self.folder = checkpoints, checkpoints.folder
-        self.score, self.save_weights = score, save_weights
+        self.score, self.save_weights, self.distillation = score, save_weights, distillation
         with plain_failures():
             self.model = model.to(device).to(memory_format=torch.channels_last)
         self.sampler = PartSampler(
@@ -112,15 +114,17 @@ class Trainer:
 
     def _build_stepper(self) -> Stepper:
         """AdamW and the OneCycle schedule, as published."""
-        options = self.options
+        options, taught = self.options, self.distillation
         torch.backends.cudnn.deterministic = not options.no_deterministic
         torch.backends.cudnn.benchmark = options.no_deterministic
-        compiled: Any = torch.compile(self.model) if options.compile else self.model
+        network = taught.student(self.model) if taught else self.model
+        compiled: Any = torch.compile(network) if options.compile else network
         model = self.group.wrap_model(compiled, self.device)
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=options.lr, fused=True)
         scheduler = one_cycle(optimizer, options.lr, options.epochs * self.sampler.steps)
         precision = Precision(self.device, options.precision)
-        return Stepper(model, optimizer, scheduler, precision, options.seed, self.group)
+        loss = taught.loss if taught else film_loss
+        return Stepper(model, optimizer, scheduler, precision, options.seed, self.group, loss)
 
     def _build_loader(self) -> DataLoader:
         options = self.options

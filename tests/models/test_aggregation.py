@@ -225,6 +225,33 @@ def test_unknown_names_and_a_single_patch_are_refused_in_one_line(tmp_path):
     assert not (tmp_path / "w.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("median", "unknown aggregation 'median'; known are mean, position, gate, noisy_or, attention, logsumexp"),
+        ("Mean", "unknown aggregation 'Mean'; known are mean"),
+        ("", "unknown aggregation ''; known are mean"),
+        ("a\nb", r"unknown aggregation 'a\nb'; known are mean"),
+        (None, "aggregation: None is not a text"),
+        (["mean"], "aggregation: a list is not a text"),
+    ],
+)
+def test_names_in_a_config_that_no_aggregation_has_are_one_line(name, said, tmp_path):
+    save_model(network("mean"), tmp_path)
+    config = json.loads((tmp_path / CONFIG_NAME).read_text())
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config | {"aggregation": name}))
+    message = refused(tmp_path)
+    assert said in message and "\n" not in message
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (5, 3, 3), (0, 3, 3), (4, 4, 4)])
+def test_position_weights_of_another_shape_are_refused(shape, tmp_path):
+    made = network("position")
+    made.aggregation.deviation = nn.Parameter(torch.zeros(shape))
+    save_model(made, tmp_path)
+    assert f"'aggregation.deviation' has shape {shape}, the network needs (4, 3, 3)" in refused(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------------------- a new one
 
 
