@@ -13,7 +13,7 @@ NETWORK = "timm/test_efficientnet"
 
 
 def test_rows_ratios_and_the_last_line(tmp_path, capsys):
-    tiny = ["--image-size", "128", "--steps", "2", "--memory-patches", "64", "--cam-labels", "2"]
+    tiny = ["--image-size", "128", "--steps", "2", "--memory-patches", "64", "--cam-labels", "2", "--repeats", "1"]
     out = ["--out", str(tmp_path / "out.csv")]
     assert bench_saliency.main(["--backbone", NETWORK, "--cam-backbones", NETWORK, *tiny, *out]) == 0
     table = pd.read_csv(tmp_path / "out.csv")
@@ -35,7 +35,7 @@ def test_maps_that_differ_end_the_benchmark(monkeypatch):
     right = published_maps.evidence_map
     monkeypatch.setattr(bench_saliency, "evidence_map", lambda *args, **kind: right(*args, **kind) * 1.01)
     with pytest.raises(RuntimeError, match="the maps differ by 0.0099"):
-        bench_saliency.evidence_rows(NETWORK, 128, steps=2)
+        bench_saliency.evidence_rows(NETWORK, 128, steps=2, repeats=1)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 64])
