@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 import cli
 import evalClassification
 import evalFaithfulness
+import evalLocalization
 from cxr.dataset import network_input
 from cxr.files import write_json
 from cxr.heat_maps import heat_map_name, write_heat_map
@@ -24,6 +25,7 @@ from cxr.images import open_film
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
+from reporting.pictures import curves
 from saliency.audit.curve_passes import random_order
 from saliency.evidence.evidence_files import heat_map_source
 from saliency.patch_maps import patch_maps
@@ -207,6 +209,26 @@ def test_tables_of_both_networks(audited):
         curves = table(audited / name, "curves")
         ends = curves[(curves["label"] == "Mean") & (curves["fill"] == "black") & (curves["patches"] == 4)]["deletion"]
         assert np.ptp(ends) < 1e-6 and len(ends) == curves_of  # whatever the order, all patches are filled in the end
+
+
+def test_hits_are_those_of_localization(audited, chexlocalize, tmp_path, monkeypatch):
+    """Of the methods that both score; the maps of the signed CAM are scored nowhere else."""
+    picture = Image.new("L", (9, 9))  # drawing curves takes most of the time
+    monkeypatch.setattr(curves, "draw_miou_curves", lambda folder: picture.save(folder / "miou_curve.png"))
+    results = copied(audited, tmp_path / "results")
+    command = [*(results / name for name in ("patch", "baseline")), "--chexlocalize", chexlocalize, "--resamples", 5]
+    assert cli.guarded(evalLocalization.main, [*map(str, command), "--workers", "1"]) == 0
+    for name, methods in (("patch", ("raw", "scaled", "relative")), ("baseline", ("gradcam", "eigencam"))):
+        films = table(results / name, "films").set_index(["method", "label", "Film"])["hit"].sort_index()
+        for method in methods:
+            folder = results / name / "localization/corrected" / method
+            hits = pd.read_csv(folder / "hitmiss_results_per_cxr.csv").set_index("img_id")
+            for label, task in zip(LABELS, TASKS, strict=True):
+                own = films[method, label]
+                np.testing.assert_array_equal(own, hits[task].reindex(own.index))
+        assert films.drop(["patches", "patches_relative"], level="method", errors="ignore").notna().any()
+        assert name == "baseline" or films[["patches", "patches_relative"]].isna().all()
+    assert films["cam_relative"].notna().sum() == FILMS  # of 6 films and 2 labels, half have the finding
 
 
 def test_curves_of_the_baseline_are_those_of_explicit_forward_passes(audited, weights, chexlocalize):

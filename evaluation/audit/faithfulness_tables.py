@@ -116,7 +116,7 @@ def _effects(patches: np.ndarray, drops: np.ndarray, fill: str, linear: bool) ->
 
 
 _CURVES = ("deletion", "insertion")
-BINARY = ("top1",)
+BINARY = ("top1", "hit")
 
 
 def _chance(facts: FilmFacts, label: str, drops: Mapping[str, np.ndarray]) -> dict[str, Any]:
