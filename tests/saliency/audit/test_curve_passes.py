@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from cxr.files import InputError
+from cxr.names import CHANCE
+from evaluation.audit.faithfulness import BEST, area_gains, by_map, closed_curves
 from models.patch_net import MedicalPatchNet
 from saliency.audit.curve_files import CurveFacts, FilmCurves, curve_file, read_curves, write_curves
 from saliency.audit.curve_passes import drawn_films, explicit_curves, fill_counts, random_order
-from saliency.audit.occlusion import occlusion_drops
+from saliency.audit.occlusion import closed_form_drops, fill_logits, grey_of
+from saliency.patch_maps import evidence_grid
 from tests.saliency.toy_networks import ToyNetwork
 
 SIDE, SIZE = 4, 32
@@ -45,15 +48,26 @@ def test_curves_are_those_of_one_forward_pass_after_the_other(grey, batch_size):
     assert np.ptp(found["first"][1], axis=0).min() > 0.01, "the changes must be large beside the tolerance"
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_where_effects_add_up_they_are_the_curves_of_the_closed_form(seed):
-    model, film = ToyNetwork(SIZE // SIDE, SIZE, seed=seed), image(seed)
-    order = np.random.default_rng(seed).permutation(16)
-    _, deletion, insertion = explicit_curves(model, film, {0: order}, side=SIDE, grey=0.0, batch_size=16)[0]
-    _, drops = occlusion_drops(model, film, side=SIDE, grey=0.0, batch_size=16)  # (C, 4, 4)
-    gains = drops.reshape(len(drops), -1)[:, order].cumsum(axis=1).T
-    np.testing.assert_allclose(deletion[1:], -gains, atol=3e-5)  # gains sum up to 16 roundings of a logit
-    np.testing.assert_allclose(insertion[1:], gains - gains[-1], atol=3e-5)
+@pytest.mark.parametrize("fill", ["black", "mean"])
+def test_closed_curves_of_stored_logits_are_those_of_forward_passes(fill):
+    """Of a patch network with the mean; the best order besides, which gains more than 200 random ones."""
+    model, film = ToyNetwork(SIZE // SIDE, SIZE, seed=2), image(2)
+    grey = grey_of(fill, float(film.mean()))
+    patch_logits = evidence_grid(model, film, steps_per_patch=1, batch_size=1).numpy()  # (C, 4, 4)
+    drops = closed_form_drops(patch_logits / 16, fill_logits(model, [grey])[0][:, None, None], 1 / 16)
+    rng = np.random.default_rng(0)
+    for label in range(len(drops)):
+        patches = {"own": patch_logits[label], "other": rng.normal(size=(SIDE, SIDE))}
+        closed = closed_curves(patches, {fill: drops[label]})
+        orders = {"own": by_map(patches["own"]), "other": by_map(patches["other"]), BEST: by_map(drops[label])}
+        orders |= {number: rng.permutation(16) for number in range(200 if label == 0 else 0)}
+        found = explicit_curves(model, film, orders, side=SIDE, grey=grey, batch_size=256)
+        curves = {order: found[order][:, :, label] for order in orders}
+        for order in ("own", "other", BEST):
+            np.testing.assert_allclose(closed[order, fill], curves[order], atol=1e-5)
+        gains = {order: np.array(area_gains(curve, closed[CHANCE, fill])) for order, curve in curves.items()}
+        assert all((gains[BEST] >= gain - 1e-6).all() for gain in gains.values())
+        np.testing.assert_allclose(gains["own"], gains[BEST], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["noisy_or", "attention"])
