@@ -2,30 +2,27 @@
 
 Per film and label: what filling each patch does to the logit (in closed form for a patch network), and how well every
 method's map says it; deletion and insertion curves; evidence inside the masks, in the border and outside the body.
-Only a whole-film baseline needs forward passes of films. With --pairs, films drawn with and without one finding.
+Only a whole-film baseline needs forward passes of films; its curves those of --curve-films films, with a finding or
+an outline. With --pairs, films drawn with and without one finding.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import InputError, place, quoted, sha256
-from cxr.names import AUDITED, PATCHES, PATCHES_RELATIVE, faithfulness_folder
+from cxr.files import quoted, sha256
+from cxr.names import AUDITED, faithfulness_folder
 
 if TYPE_CHECKING:  # the functions import what is heavy after the options are parsed
-    from cxr.labels import LabelSet
-    from cxr.manifest import Films
     from cxr.runs.run_record import RunRecord
-    from evaluation.audit.faithfulness_tables import FilmScores
     from evaluation.localizing.outlined_films import OutlinedFilms
-    from models.patch_net import MedicalPatchNet
     from models.recorded_network import RecordedNetwork
     from saliency.audit.audit_maps import AuditSource
-    from saliency.audit.pair_maps import FilmPair
+    from saliency.audit.effects import FilmPasses
 
 EXAMPLES = """
 python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -45,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     outlined = _outlined(args.chexlocalize)
     reading = {"root": args.chexlocalize, "data": args.data, "batch_size": args.batch_size}
     drawing = {"resamples": args.resamples, "seed": args.seed, "unit": args.resample_unit}
+    curves = {"number": args.curve_films, "seed": args.seed}
     for network in networks:
         with locked(network.folder):
-            source = _effects(network, side, args.fills, **reading)
+            source = _effects(network, side, args.fills, outlined, curves, **reading)
             _audit(network, source, outlined, args.fills, drawing, args.workers)
             if args.pairs is not None:
                 _pairs(network, args.pairs, args.data, args.batch_size, drawing)
@@ -72,6 +70,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=cli.existing_folder, metavar="DIR", help="pairs/ of makeDemoDataset.py --pairs")
     parser.add_argument(
         "--fills", type=_fill, nargs="+", default=["black", "mean"], help="black, mean, or grey values from 0 to 1"
+    )
+    parser.add_argument(
+        "--curve-films",
+        type=cli.whole_number(0, 10**6),
+        default=20,
+        metavar="N",
+        help="films whose deletion and insertion curves take forward passes, of networks that need them: some 60 per "
+        "map, finding and fill; drawn by hash of (seed, film)",
     )
     parser.add_argument("--resamples", type=cli.whole_number(1, 10**8), default=1000, help="bootstrap resamples")
     parser.add_argument("--resample-unit", choices=("film", "patient"), default="film", help="what a resample draws")
@@ -106,7 +112,15 @@ def _outlined(root: Path | None) -> OutlinedFilms | None:
 
 
 def _effects(
-    network: RecordedNetwork, side: int, fills: Sequence[str], *, root: Path | None, data: Path | None, batch_size: int
+    network: RecordedNetwork,
+    side: int,
+    fills: Sequence[str],
+    outlined: OutlinedFilms | None,
+    curves: Mapping[str, int],
+    *,
+    root: Path | None,
+    data: Path | None,
+    batch_size: int,
 ) -> AuditSource:
     """The maps of a folder together with occlusion effects: in closed form, by forward passes, or none."""
     from saliency.audit.audit_maps import AuditSource, ClosedForm
@@ -136,53 +150,32 @@ def _effects(
     passes = FilmPasses(plain, network.record, model, network.label_set, root, data, batch_size)
     for split in ("val", "test"):
         passes.make(split, fills if split == "test" else ())
-    return AuditSource(network.folder, **shared, forward=True)
+    return _with_curves(AuditSource(network.folder, **shared, forward=True), passes, fills, outlined, **curves)
+
+
+def _with_curves(
+    source: AuditSource,
+    passes: FilmPasses,
+    fills: Sequence[str],
+    outlined: OutlinedFilms | None,
+    *,
+    number: int,
+    seed: int,
+) -> AuditSource:
+    """The same with deletion and insertion curves by forward passes of `number` films that have or show a finding."""
+    from evaluation.audit.faithfulness import by_map
+    from film_audit import asked_tasks
+    from saliency.audit.curve_passes import CurvePasses, drawn_films
+
+    asked = {film_id: asked_tasks(source, outlined, film_id) for film_id in source.film_ids}
+    drawn = drawn_films([film_id for film_id, tasks in asked.items() if tasks], number, seed)
+    pairs = {film_id: asked[film_id] for film_id in drawn}
+    chosen_by = None if outlined is None else outlined.fingerprint
+    CurvePasses(passes, source, pairs, chosen_by, by_map).make(fills, seed)
+    return source.with_curves(drawn)
 
 
 # --------------------------------------------------------------------------------------------------- the audit's tables
-
-
-class FilmAuditor:
-    """Scores one film after the other, in this process or in a worker."""
-
-    def __init__(self, source: AuditSource, label_set: LabelSet, outlined: OutlinedFilms | None) -> None:
-        self.source, self.label_set, self.outlined = source, label_set, outlined
-
-    def __call__(self, film_id: str) -> tuple[FilmScores, dict[tuple[str, str], tuple[float, int]]]:
-        """Scores, and (label, method) -> positive evidence of the patches, and whether the film has the finding."""
-        from evaluation.audit.body_outline import body_mask
-        from evaluation.audit.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
-
-        film = self.source.film(film_id)
-        facts = FilmFacts(film_id, body_mask(film.crop_pixels), linear=self.source.closed_form is not None)
-        found, evidence = FilmScores(), {}
-        for task in self.source.tasks:
-            label, of_task = self.label_set.label_of(task), self.source.evidence(film, task)
-            scores = score_task(facts, label, of_task.maps, of_task.patches, of_task.drops)
-            size = self.source.image_size
-            mask = CropMask.of(self.outlined.truth, film_id, task, size) if self.outlined is not None else None
-            if mask is not None:
-                score_mask(scores.rows, of_task.maps, mask)
-            found.add(scores)
-            for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys() if facts.linear else ():
-                positive = float(of_task.patches[method].clip(min=0).sum())
-                evidence[label, method] = positive, film.ground_truth.get(task, -1)
-        return found, evidence
-
-
-_auditor: FilmAuditor
-
-
-def _set_up(*arguments: Any) -> None:
-    import torch
-
-    global _auditor
-    torch.set_num_threads(1)
-    _auditor = FilmAuditor(*arguments)
-
-
-def _score(film_id: str) -> Any:
-    return _auditor(film_id)
 
 
 def _audit(
@@ -196,6 +189,7 @@ def _audit(
     """`faithfulness_test.csv`, `curves_test.csv` and `films_test.csv`, unless they are complete."""
     from cxr.tables import write_csv
     from evaluation.audit.faithfulness_tables import CurveMeans, film_resampling, summary_table, with_grid_pointing
+    from film_audit import scored_films
     from saliency.audit.effects import audit_inputs
 
     target = faithfulness_folder(network.folder)
@@ -204,14 +198,14 @@ def _audit(
     made_from: dict[str, Any] = {
         "inputs": audit_inputs(network.record, source)
         | {"effects": effects, "outlines": None if outlined is None else outlined.fingerprint},
-        "options": {"fills": list(fills), "methods": source.methods, **drawing},
+        "options": {"fills": list(fills), "methods": source.methods, **drawing, "curves": sorted(source.curve_films)},
         "outputs": files,
     }
     if network.record.is_complete("faithfulness", **made_from):
         print(f"{target}: complete")
         return
     rows, curves, evidence = [], CurveMeans(), {}
-    for film_id, (found, of_film) in _scored(network, source, outlined, workers):
+    for film_id, (found, of_film) in scored_films(source, network.label_set, outlined, workers):
         rows += found.rows
         curves.add(found.curves)
         for key, value in of_film.items():
@@ -227,20 +221,7 @@ def _audit(
     _print_summary(network, source, table)
 
 
-_EFFECT_STAGES = ("fills", "films val", "films test")
-
-
-def _scored(
-    network: RecordedNetwork, source: AuditSource, outlined: OutlinedFilms | None, workers: int
-) -> Iterator[tuple[str, Any]]:
-    from tqdm import tqdm
-
-    from cxr.runs.pool import in_processes
-
-    arguments = (source, network.label_set, outlined)
-    results = in_processes(_score, source.film_ids, workers, chunk=4, set_up=_set_up, arguments=arguments)
-    films = tqdm(source.film_ids, desc=f"audit {network.folder.name}", unit="film")
-    yield from zip(films, results, strict=True)
+_EFFECT_STAGES = ("fills", "films val", "films test", "curves")
 
 
 def _undefined(network: RecordedNetwork, source: AuditSource) -> dict[str, str]:
@@ -248,8 +229,18 @@ def _undefined(network: RecordedNetwork, source: AuditSource) -> dict[str, str]:
     if source.closed_form is not None:
         return {}
     whose = f"of aggregation {quoted(network.aggregation)}" if network.has_patches else "of a whole-film network"
-    reason = f"needs a logit that is linear in the patches, which that {whose} is not"
-    return dict.fromkeys(("deletion", "insertion", "gridpg"), reason)
+    linear = f"that {whose} is not linear in the patches"
+    reasons = dict.fromkeys(
+        ("deletion", "insertion"),
+        f"needs the best order, which is known only of a logit that is linear in the patches: {linear}; what "
+        "an order gains over chance, in logits, is in deletion_gain and insertion_gain",
+    )
+    reasons["gridpg"] = (
+        f"needs evidence of patches that stays the same in a grid of films: {linear}, and forward passes of grids are "
+        "not made"
+    )
+    missing = "needs curves of forward passes (the films, the weights, and --curve-films above 0)"
+    return reasons | ({} if source.curve_films else dict.fromkeys(("deletion_gain", "insertion_gain"), missing))
 
 
 def _print_summary(network: RecordedNetwork, source: AuditSource, table: Any) -> None:
@@ -273,6 +264,7 @@ def _pairs(
     from cxr.runs.fingerprints import films_fingerprint
     from cxr.tables import write_csv
     from evaluation.audit.causal_pairs import pair_table
+    from film_audit import scored_pairs
     from saliency.audit.pair_maps import TABLE, read_pairs
 
     model = network.model
@@ -297,7 +289,8 @@ def _pairs(
         print(f"{target}: causal test complete")
         return
     with network.record.stage("faithfulness pairs", **made_from) as stage:
-        rows = _pair_rows(model, folder, films, pairs, outlined, steps=steps, data=data, batch_size=batch_size)
+        reading = {"steps_per_patch": steps, "data": data, "batch_size": batch_size}
+        rows = scored_pairs(model, folder, films, pairs, outlined, reading)
         table = pair_table(rows, **options)
         write_csv(files[0], table)
         write_csv(files[1], rows.assign(note=""))
@@ -311,39 +304,6 @@ def _steps(record: RunRecord) -> int:
     stage = record.content.get("stages", {}).get("heat_maps_test", {})
     steps = stage.get("options", {}).get("steps_per_patch", 1)
     return steps if type(steps) is int and steps > 0 else 1
-
-
-def _pair_rows(
-    model: MedicalPatchNet,
-    folder: Path,
-    films: Films,
-    pairs: Sequence[FilmPair],
-    outlined: OutlinedFilms | None,
-    *,
-    steps: int,
-    data: Path | None,
-    batch_size: int,
-) -> Any:
-    import pandas as pd
-    from tqdm import tqdm
-
-    from cxr.names import RELATIVE, methods_of
-    from evaluation.audit.causal_pairs import pair_rows
-    from evaluation.audit.faithfulness_tables import CropMask
-    from saliency.audit.pair_maps import PairMaps
-
-    if outlined is None:
-        raise InputError(f"{place(folder)}: no regions.json with the masks of the findings")
-    chosen = methods_of("patch" if model.patch_size < model.image_size else "baseline")
-    methods = [method for method in chosen if method != RELATIVE]
-    runner = PairMaps(model, methods, steps_per_patch=steps, data=data, batch_size=batch_size)
-    rows = []
-    for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair"):
-        mask = CropMask.of(outlined.truth, change.film_id, change.pair.task, model.image_size)
-        if mask is None:
-            raise InputError(f"{place(folder)}: no mask of {quoted(change.pair.task)} in {quoted(change.film_id)}")
-        rows += pair_rows(change.film_id, change.pair.label, change.logit, change.maps, mask.inside)
-    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,8 @@ class Explanation:
         positions([label], self.labels, "the network")
         maps = {self.method: self.maps, RELATIVE: self.relative}.get(method, {})
         if label not in maps:
-            raise InputError(f"{quoted(label)}: there is no {method} map of it; the weights have no reference of it")
+            reason = "the weights have no reference of it (evalClassification.py --all-labels makes that of all labels)"
+            raise InputError(f"{quoted(label)}: there is no {method} map of it; {reason}")
         return resize(torch.from_numpy(maps[label])[None], self.film.shape)[0].numpy()  # type: ignore[arg-type]
 
 

@@ -23,8 +23,8 @@ from cxr.images import Crop
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.names import evidence_folder, reference_file
-from evalFaithfulness import FilmAuditor
 from evaluation.localizing.outlined_films import OutlinedFilms
+from film_audit import FilmAuditor
 from saliency.audit.audit_maps import AuditSource, ClosedForm
 from saliency.audit.occlusion_files import Occlusion, OcclusionFacts, occlusion_file, write_occlusion
 from saliency.cam import CAMS

@@ -3,8 +3,9 @@
     python -m benchmarks.pool_seeds demo/seed0 demo/seed1 demo/seed2
 
 Every folder holds one run: `data/CheXlocalize` and `results/<model>`, with heat maps. Localization and its controls are
-scored where they are not complete (intervals over patients). Prints Markdown: mean hit rate and mIoU (true positives)
-over the tasks, per seed and pooled, with 95% intervals; then differences, and whether each holds in all seeds.
+scored where they are not complete (intervals over patients); the audit of evalFaithfulness.py is read where it is
+there. Prints Markdown: mean hit rate and mIoU (true positives) over the tasks, per seed and pooled, with 95% intervals;
+then differences, and whether each holds in all seeds; then the same of the audit's measures.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import pandas as pd
 
 import cli
 import evalLocalization
+from benchmarks import pooled_audit
 from benchmarks.measure import machine
 from cxr.names import (
+    AUDITED,
     CONTROLS,
     LOCALIZED,
     POSTERIOR,
@@ -27,9 +30,12 @@ from cxr.names import (
     RELATIVE,
     SHUFFLED,
     SHUFFLED_WITH_PRIOR,
+    SIGNED_CAM,
+    SIGNED_CAM_RELATIVE,
     WITH_PRIOR,
     localization_folder,
 )
+from cxr.paths import patient_of
 from cxr.tables import write_csv
 from evaluation.bootstrap import units_of
 from evaluation.film_statistics import Resampling, mean_rows, paired_differences
@@ -40,7 +46,7 @@ from evaluation.localizing.localized import NO_METHOD_FILE, PER_FILM, read_cells
 EXAMPLE = "python -m benchmarks.pool_seeds demo/seed0 demo/seed1 demo/seed2"
 PROTOCOL = "corrected"
 KINDS = {HIT_RATE: "hit", IOU: "iou"}
-WORDS = {HIT_RATE: "hit rate", IOU: "mIoU (TP only)"}
+WORDS = {HIT_RATE: "hit rate", IOU: "mIoU (TP only)", **pooled_audit.WORDS}
 
 Key = tuple[str, str]
 """(metric, row): the row is a method, a control, or `<method> <control>`."""
@@ -66,20 +72,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for folder in args.seeds:
         score(folder, args.resamples, args.seed, args.workers)
-    seeds = [read_seed(folder) for folder in args.seeds]
-    if len(seeds) > 1:
-        seeds.append(pooled(seeds))
-    values = value_rows(seeds, args.resamples, args.seed)
-    differences = difference_rows(seeds, args.resamples, args.seed)
-    write_csv(args.out, pd.concat([values, differences]).assign(machine=machine()))
-    print("\n".join([*value_lines(values), "", *difference_lines(differences)]))
-    print(f"\nwrote {args.out}")
+    tables = []
+    for read in (read_seed, read_audit):
+        seeds = [read(folder) for folder in args.seeds]
+        if not all(seed.tables for seed in seeds):
+            print("no audit of every seed (evalFaithfulness.py): its measures are left out\n")
+            continue
+        if len(seeds) > 1:
+            seeds.append(pooled(seeds))
+        values = value_rows(seeds, args.resamples, args.seed)
+        differences = difference_rows(seeds, args.resamples, args.seed)
+        tables += [values, differences]
+        print("\n".join([*value_lines(values), "", *difference_lines(differences), ""]))
+    write_csv(args.out, pd.concat(tables).assign(machine=machine()))
+    print(f"wrote {args.out}")
     return 0
+
+
+def models_of(folder: Path) -> list[Path]:
+    """The results folders of a run."""
+    return sorted(path.parent for path in (folder / "results").glob("*/run.json"))
 
 
 def score(folder: Path, resamples: int, seed: int, workers: int) -> None:
     """Every method and its controls of one run; what is complete stays."""
-    models = sorted(path.parent for path in (folder / "results").glob("*/run.json"))
+    models = models_of(folder)
     options = ["--chexlocalize", folder / "data/CheXlocalize", "--resample-unit", "patient"]
     options += ["--resamples", resamples, "--seed", seed, "--workers", workers]
     evalLocalization.main([str(argument) for argument in [*models, *options]])
@@ -89,7 +106,9 @@ def read_seed(folder: Path) -> Seed:
     """Scores per film of all methods and controls of one run."""
     tables: dict[Key, pd.DataFrame] = {}
     patients: dict[str, str] = {}
-    for model in sorted(path.parent for path in (folder / "results").glob("*/run.json")):
+    films: list[str] = []
+    tasks: list[str] = []
+    for model in models_of(folder):
         place = localization_folder(model, PROTOCOL, "")
         cells = read_cells_file(place / NO_METHOD_FILE, OF_NO_METHOD)
         patients |= dict(zip(cells["img_id"], cells["patient"], strict=True))
@@ -100,7 +119,16 @@ def read_seed(folder: Path) -> Seed:
             tables[metric, "chance"] = of_none["chance"]
         for method in (method for method in LOCALIZED if (place / method).is_dir()):
             tables |= _of_method(place / method, method, films, tasks)
+    hits = pooled_audit.audited_hits(models_of(folder), films, tasks)
+    tables |= {(HIT_RATE, method): table for method, table in hits.items()}
     return Seed(folder.name, tables, tuple(patients[film] for film in sorted(patients)))
+
+
+def read_audit(folder: Path) -> Seed:
+    """Measures of the audit per film, of all methods of one run; without tables where it was not audited."""
+    tables = pooled_audit.audit_tables(models_of(folder))
+    films = next(iter(tables.values())).index if tables else []
+    return Seed(folder.name, tables, tuple(patient_of(film) for film in films))
 
 
 def _of_method(
@@ -153,7 +181,10 @@ def compared(tables: Mapping[Key, pd.DataFrame]) -> list[tuple[str, str, str]]:
         pairs.append((HIT_RATE, method, f"{method} {SHUFFLED}"))
         pairs.append((HIT_RATE, f"{method} {WITH_PRIOR}", PRIOR))
         pairs.append((HIT_RATE, f"{method} {WITH_PRIOR}", f"{method} {SHUFFLED_WITH_PRIOR}"))
-    return [pair for pair in pairs if all((pair[0], side) in tables for side in pair[1:])]
+    others = [(RELATIVE, SIGNED_CAM_RELATIVE), *((SIGNED_CAM_RELATIVE, b) for b in (SIGNED_CAM, "gradcam", PRIOR))]
+    pairs += [(HIT_RATE, a, b) for a, b in others]
+    known = [pair for pair in pairs if all((pair[0], side) in tables for side in pair[1:])]
+    return known + pooled_audit.compared(tables)
 
 
 def difference_rows(seeds: Sequence[Seed], resamples: int, random_seed: int) -> pd.DataFrame:
@@ -176,7 +207,7 @@ def title(row: str) -> str:
     method, _, control = row.partition(" ")
     if method in CONTROLS:
         return CONTROLS[method]
-    name = LOCALIZED[method].title
+    name = (LOCALIZED[method] if method in LOCALIZED else AUDITED[method]).title
     return {
         "": name,
         SHUFFLED: f"{name}, another film's",
@@ -199,7 +230,7 @@ def value_lines(values: pd.DataFrame) -> Iterator[str]:
 def _place(row: str) -> tuple[int, int]:
     """The methods, then the controls that belong to none, then those of a method."""
     method, _, control = row.partition(" ")
-    names = [*LOCALIZED, *CONTROLS]
+    names = [*dict.fromkeys([*LOCALIZED, *AUDITED]), *CONTROLS]
     return (0, names.index(method)) if not control else (1 + [*CONTROLS].index(control), names.index(method))
 
 

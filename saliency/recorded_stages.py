@@ -14,8 +14,9 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-from cxr.files import sha256
+from cxr.files import quoted, sha256
 from cxr.heat_maps import heat_map_name, write_heat_map
+from cxr.labels import LabelSet
 from cxr.manifest import Films
 from cxr.names import (
     MAPS,
@@ -50,7 +51,7 @@ def make_recorded_reference(record: RunRecord, ids: Mapping[str, Sequence[str]])
         "outputs": [target],
     }
     if record.is_complete("reference", **made_from):
-        return [f"{target}: complete"]
+        return [f"{target}: complete", *_labels_without(record, read_reference(target))]
     with record.stage("reference", **made_from) as stage:
         reference = make_reference(record.folder, validation=ids["val"], test=ids.get("test", ()))
         stage.wrote(target)
@@ -61,6 +62,7 @@ def make_recorded_reference(record: RunRecord, ids: Mapping[str, Sequence[str]])
     counts = ", ".join(f"{count} {view}" for view, count in reference.counts.items())
     lines = [f"{target}: mean evidence of the validation films ({counts})"]
     lines += [f"warning: {warning}" for warning in reference.warnings]
+    lines += _labels_without(record, reference)
     for split, views in without.items():
         for view, count in views.items():
             lines.append(
@@ -68,6 +70,17 @@ def make_recorded_reference(record: RunRecord, ids: Mapping[str, Sequence[str]])
                 "compare with the mean of all validation films"
             )
     return lines
+
+
+def _labels_without(record: RunRecord, reference: Reference) -> list[str]:
+    """A line about the network's labels that the reference lacks: evidence is kept of labels whose maps are made."""
+    if "label_set" not in record.content:
+        return []
+    label_set = LabelSet.from_json(record.content["label_set"], str(record.folder))
+    without = [label for label in label_set.names if label_set.task_of(label) not in reference.tasks]
+    names = ", ".join(map(quoted, without))
+    reason = "maps are made of outlined labels alone; --all-labels makes them, the reference and relative maps of all"
+    return [f"no reference of {names}: {reason}"] if without else []
 
 
 def make_relative_pickles(record: RunRecord, split: str, ids: Sequence[str], tasks: Sequence[str]) -> list[str]:

@@ -79,7 +79,8 @@ class Reference:
         """(m, m) float32 for a film of this view. Raises InputError for a task without reference."""
         if task not in self.tasks:
             raise InputError(
-                f"{REFERENCE}: no reference of {quoted(task)}; it has {', '.join(map(quoted, self.tasks))}"
+                f"{REFERENCE}: no reference of {quoted(task)}; it has {', '.join(map(quoted, self.tasks))}, "
+                "and that of all labels after evalClassification.py --all-labels"
             )
         return self.grids[self.view_for(view), task]
 

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 import cli
 import evalClassification
 import evalFaithfulness
+import evalLocalization
 from cxr.dataset import network_input
 from cxr.files import write_json
 from cxr.heat_maps import heat_map_name, write_heat_map
@@ -24,6 +25,8 @@ from cxr.images import open_film
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask
 from models.checkpoint import build_model, load_model, save_model
+from reporting.pictures import curves
+from saliency.audit.curve_passes import random_order
 from saliency.evidence.evidence_files import heat_map_source
 from saliency.patch_maps import patch_maps
 from tests.films import alternating_labels, film_pixels, write_labels
@@ -201,11 +204,102 @@ def test_tables_of_both_networks(audited):
         values = summary[["ci_low", "value", "ci_high"]].dropna()
         assert (values["ci_low"] <= values["ci_high"]).all() and len(values) > 50
     reasons = table(audited / "baseline", "faithfulness").query("metric == 'deletion'")["note"].tolist()
-    assert reasons == ["needs a logit that is linear in the patches, which that of a whole-film network is not"]
-    curves = table(audited / "patch", "curves")
-    ends = curves[(curves["label"] == "Mean") & (curves["fill"] == "black") & (curves["patches"] == 4)]["deletion"]
-    assert np.ptp(ends) < 1e-6 and len(ends) == 6  # whatever the order, all patches are filled in the end
-    assert table(audited / "baseline", "curves").empty
+    assert len(reasons) == 1 and reasons[0].startswith("needs the best order, which is known only of a logit that is")
+    for name, curves_of in (("patch", 7), ("baseline", 6)):  # chance besides, and of the patch network the best order
+        curves = table(audited / name, "curves")
+        ends = curves[(curves["label"] == "Mean") & (curves["fill"] == "black") & (curves["patches"] == 4)]["deletion"]
+        assert np.ptp(ends) < 1e-6 and len(ends) == curves_of  # whatever the order, all patches are filled in the end
+
+
+def test_hits_are_those_of_localization(audited, chexlocalize, tmp_path, monkeypatch):
+    """Of the methods that both score; the maps of the signed CAM are scored nowhere else."""
+    picture = Image.new("L", (9, 9))  # drawing curves takes most of the time
+    monkeypatch.setattr(curves, "draw_miou_curves", lambda folder: picture.save(folder / "miou_curve.png"))
+    results = copied(audited, tmp_path / "results")
+    command = [*(results / name for name in ("patch", "baseline")), "--chexlocalize", chexlocalize, "--resamples", 5]
+    assert cli.guarded(evalLocalization.main, [*map(str, command), "--workers", "1"]) == 0
+    for name, methods in (("patch", ("raw", "scaled", "relative")), ("baseline", ("gradcam", "eigencam"))):
+        films = table(results / name, "films").set_index(["method", "label", "Film"])["hit"].sort_index()
+        for method in methods:
+            folder = results / name / "localization/corrected" / method
+            hits = pd.read_csv(folder / "hitmiss_results_per_cxr.csv").set_index("img_id")
+            for label, task in zip(LABELS, TASKS, strict=True):
+                own = films[method, label]
+                np.testing.assert_array_equal(own, hits[task].reindex(own.index))
+        assert films.drop(["patches", "patches_relative"], level="method", errors="ignore").notna().any()
+        assert name == "baseline" or films[["patches", "patches_relative"]].isna().all()
+    assert films["cam_relative"].notna().sum() == FILMS  # of 6 films and 2 labels, half have the finding
+
+
+def test_curves_of_the_baseline_are_those_of_explicit_forward_passes(audited, weights, chexlocalize):
+    """Film by film and patch by patch; only of films with the finding, in the order of the map's means."""
+    model = load_model(weights / "baseline")
+    films = table(audited / "baseline", "films").set_index(["Film", "label", "method"])
+    checked = 0
+    for path in sorted((chexlocalize / "CheXpert/test").rglob("*.png")):
+        image, _ = network_input(open_film(path), 64)
+        film_id = "_".join(path.with_suffix("").parts[-3:])
+        means = _map_of(model, image, "baseline")[1].double().reshape(-1, 2, 32, 2, 32).mean(dim=(2, 4))  # (C, 2, 2)
+        for output, label in enumerate(model.labels):
+            found = films.loc[(film_id, label, "cam")]
+            if not alternating_labels(FILMS)[int(film_id[7:12]) - FIRST["test"]][CHEXPERT.index(label)]:
+                assert np.isnan(found["deletion_gain black"])
+                continue
+            order = np.argsort(-means[output].flatten().numpy(), kind="stable")
+            for fill, grey in (("black", 0.0), ("mean", float(image.mean()))):
+                drawn = random_order(film_id, 4, seed=0)
+                own, *random = (_explicit_areas(model, image, o, grey, output) for o in (order, drawn, drawn[::-1]))
+                gain = own - np.mean(random, axis=0)
+                assert found[f"deletion_gain {fill}"] == pytest.approx(-gain[0], abs=1e-5)
+                assert found[f"insertion_gain {fill}"] == pytest.approx(gain[1], abs=1e-5)
+                checked += 1
+    assert checked >= FILMS
+    assert films["deletion_gain mean"].xs("chance", level="method").notna().sum() * 2 == checked
+
+
+def _explicit_areas(model, image: torch.Tensor, order, grey: float, output: int) -> np.ndarray:
+    """(2,): of deletion and insertion."""
+    areas = []
+    for kept, first in ((image, torch.full_like(image, grey)), (torch.full_like(image, grey), image)):
+        curve = []
+        for count in range(5):  # the first `count` quarters come from `first`, the others from `kept`
+            film = kept.clone()
+            for place in order[:count]:
+                rows, columns = (slice(32 * start, 32 * start + 32) for start in divmod(int(place), 2))
+                film[0, rows, columns] = first[0, rows, columns]
+            with torch.no_grad():
+                curve.append(float(model(film[None])[0, output] - model(image[None])[0, output]))
+        areas.append(np.trapezoid(curve, dx=1 / 4))
+    return np.array(areas)
+
+
+def test_curves_by_forward_passes_are_of_as_many_films_as_are_asked_for(audited, evaluated, chexlocalize, tmp_path):
+    """More films later are added to those that are there, and the tables are then those of the whole at once."""
+    results = copied(evaluated / "baseline", tmp_path / "baseline")
+    folder, side = results / "faithfulness/curves/test", copied(evaluated / "patch", tmp_path / "patch")
+    assert audit(side, results, "--chexlocalize", chexlocalize, "--curve-films", 0) == 0
+    assert not folder.exists()
+    reasons = table(results, "faithfulness").query("metric == 'deletion_gain'")["note"].tolist()
+    assert len(reasons) == 1 and "--curve-films above 0" in reasons[0]
+    assert audit(results, "--chexlocalize", chexlocalize, "--curve-films", 2) == 0
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(times) == 2
+    summary = table(results, "faithfulness").query("metric == 'insertion_gain' and method == 'cam'")
+    assert set(summary[summary["label"] != "Mean"]["films"]) == {2}
+    assert audit(results, "--chexlocalize", chexlocalize) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times and len(list(folder.iterdir())) == FILMS // 2
+    for name in ("faithfulness", "curves", "films"):
+        own, whole = (r / f"faithfulness/{name}_test.csv" for r in (results, audited / "baseline"))
+        assert own.read_bytes() == whole.read_bytes()
+
+
+def test_a_damaged_file_of_curves_is_made_again_or_refused(audited, chexlocalize, tmp_path):
+    results = copied(audited / "baseline", tmp_path / "baseline")
+    damaged = sorted((results / "faithfulness/curves/test").iterdir())[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert audit(results, "--chexlocalize", chexlocalize) == 0
+    assert damaged.read_bytes() == whole
 
 
 def test_what_is_complete_is_not_made_again_and_a_lost_file_is(audited, chexlocalize, tmp_path, capsys):
@@ -215,8 +309,8 @@ def test_what_is_complete_is_not_made_again_and_a_lost_file_is(audited, chexloca
     assert audit(results / "patch", results / "baseline", "--chexlocalize", chexlocalize) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == times
     assert capsys.readouterr().out.count("faithfulness: complete") == 2
-    lost = [path for path in before if path.name in ("faithfulness_test.csv", "patient64742_study1_view1_frontal.npz")]
-    assert len(lost) == 3
+    lost = [path for path in before if path.name in ("faithfulness_test.csv", "patient64743_study1_view1_frontal.npz")]
+    assert len(lost) == 4  # tables of both networks; effects and curves of a film
     for path in lost:
         path.unlink()
     assert audit(results / "patch", results / "baseline", "--chexlocalize", chexlocalize) == 0
@@ -284,7 +378,8 @@ def test_a_baseline_without_films_has_no_effects_and_says_so(evaluated, tmp_path
     assert "no effects of occlusion: they need forward passes of the films; --chexlocalize is not given" in (
         capsys.readouterr().out
     )
-    assert set(table(results, "faithfulness")["metric"]) == {"border", "outside", "deletion", "insertion", "gridpg"}
+    undefined = {"deletion", "insertion", "deletion_gain", "insertion_gain", "gridpg"}
+    assert set(table(results, "faithfulness")["metric"]) == {"border", "outside"} | undefined
 
 
 def refused(capsys, *arguments) -> str:

@@ -227,6 +227,7 @@ def test_seeds_are_pooled_over_films_and_drawn_by_patient(run, tmp_path, capsys)
     files = [folder / "results/MedicalPatchNet/localization/corrected" for folder in (run, tmp_path / "seed1")]
     hits = [pd.read_csv(file / "relative/hitmiss_results_per_cxr.csv")[list(TASKS)] for file in files]
     values = {"seed0": hits[0], "seed1": hits[1], "pooled": pd.concat(hits)}
+    assert "no audit of every seed" in said
     rows = table[(table["metric"] == "hit_rate") & (table["row"] == "relative") & (table["against"] == "")]
     assert dict(zip(rows["seed"], rows["value"].astype(float), strict=True)) == pytest.approx(
         {seed: films.mean().mean() for seed, films in values.items()}
@@ -238,3 +239,33 @@ def test_seeds_are_pooled_over_films_and_drawn_by_patient(run, tmp_path, capsys)
             added.loc[("raw", "with_prior", "prior", "hit_rate", "Mean"), "difference"], abs=1e-8
         )
     assert "| Location prior |" in said and "| hit rate: MedicalPatchNet (Relative) − Location prior |" in said
+
+
+def test_the_audits_of_the_seeds_are_pooled_too(run, tmp_path, capsys):
+    """Means over films, then over labels; hits of the signed CAM stand beside those of the heat maps."""
+    write_run(tmp_path / "seed1", 1)
+    options = ["--resamples", "40", "--workers", "1", "--out", str(tmp_path / "pooled.csv")]
+    rng, audits = np.random.default_rng(0), []
+    for folder in (run, tmp_path / "seed1"):
+        keys = [(film, label, method) for film in film_ids("test") for label in TASKS for method in ("cam", "gradcam")]
+        audit = pd.DataFrame(keys, columns=["Film", "label", "method"])
+        numbers = rng.normal(size=(len(audit), 2))
+        audit = audit.assign(**{"correlation black": numbers[:, 0], "deletion_gain mean": numbers[:, 1]})
+        audit = audit.assign(hit=rng.integers(0, 2, len(audit)), note="")
+        audit.loc[0, "deletion_gain mean"] = np.nan
+        write_csv(folder / "results/EfficientNetB0/faithfulness/films_test.csv", audit)
+        audits.append(audit)
+    assert pool_seeds.main([str(run), str(tmp_path / "seed1"), *options]) == 0
+    table = pd.read_csv(tmp_path / "pooled.csv", keep_default_na=False)
+    both = pd.concat(audits)
+    for metric, column in (("correlation black",) * 2, ("deletion_gain mean",) * 2, ("hit_rate", "hit")):
+        own = both[both["method"] == "cam"].groupby("label")[column].mean().mean()
+        found = table[(table["metric"] == metric) & (table["row"] == "cam") & (table["seed"] == "pooled")]
+        found = found[found["against"] == ""]
+        assert found["value"].astype(float).tolist() == pytest.approx([own])
+        assert (found["ci_low"].astype(float) < own).all() and (own < found["ci_high"].astype(float)).all()
+    wide = both.pivot_table(index="label", columns="method", values="correlation black")
+    row = table[(table["row"] == "cam") & (table["against"] == "gradcam") & (table["metric"] == "correlation black")]
+    assert float(row[row["seed"] == "pooled"]["value"].iloc[0]) == pytest.approx((wide["cam"] - wide["gradcam"]).mean())
+    said = capsys.readouterr().out
+    assert "| rank correlation with the effect of occlusion, black |" in said and "| Signed CAM |" in said

@@ -18,8 +18,10 @@ import medicalpatchnet
 from cxr.files import InputError, sha256
 from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
+from cxr.runs.run_record import RunRecord
 from models.checkpoint import build_model, load_model, save_model
 from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.recorded_stages import make_recorded_reference
 from saliency.reference import RunningMeans, Settings, read_reference, write_reference
 from tests.films import write_chexlocalize
 from tests.networks import calibrate
@@ -100,6 +102,20 @@ def test_a_relative_pickle_that_is_gone_is_noticed_and_made_again(
     assert pickle.read_bytes() == content
     assert run(evalLocalization, *scoring) == 0
     assert (folder / "localization/corrected/relative/iou_summary_results.csv").is_file()
+
+
+def test_labels_without_a_reference_are_named_with_the_way_to_one(evaluated):
+    """Evidence is kept of labels whose maps are made: the outlined ones."""
+    record, path = RunRecord(evaluated), evaluated / "reference.npz"
+    ids = {
+        split: sorted(path.stem for path in (evaluated / f"evidence/{split}").iterdir()) for split in ("val", "test")
+    }
+    complete, line = make_recorded_reference(record, ids)
+    without = [label for label in CHEXPERT.names if CHEXPERT.task_of(label) not in read_reference(path).tasks]
+    assert complete.endswith("reference.npz: complete") and len(without) == 4
+    assert line.startswith("no reference of " + ", ".join(f"'{label}'" for label in without)) and "--all-labels" in line
+    record.content["label_set"] = CHEXPERT.restrict([n for n in CHEXPERT.names if n not in without]).to_json()
+    assert make_recorded_reference(record, ids) == [complete]
 
 
 def test_the_fine_maps_have_predictions_and_tables_of_their_own(evaluated, capsys):

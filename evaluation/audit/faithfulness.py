@@ -6,10 +6,19 @@ logit falls by when a patch is filled. All return NaN where they are undefined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
+
+from cxr.names import CHANCE
+
+BEST = "best order"
+"""Of curves, in the place of a method."""
+
+Curves = dict[tuple[str, str], np.ndarray]
+"""(method, fill) -> (3, T + 1): numbers of patches, and the change of the logit after that many were filled, or came
+back into a film that was filled throughout."""
 
 
 def rank_correlation(patches: np.ndarray, drops: np.ndarray) -> float:
@@ -43,9 +52,39 @@ def insertion_curve(drops: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], gains.cumsum()]) - gains.sum()
 
 
-def area(curve: np.ndarray) -> float:
-    """Area under a curve over the share of patches, [0, 1], by trapezoids (RISE, arXiv 1806.07421)."""
-    return float((curve[1:] + curve[:-1]).mean() / 2)
+def closed_curves(patches: Mapping[str, np.ndarray], drops: Mapping[str, np.ndarray]) -> Curves:
+    """Both curves of every method and fill; those of the best order; and of chance, the mean over all orders.
+
+    patches: method -> (k, k); drops: fill -> (k, k), of a linear aggregation.
+    """
+    found: Curves = {}
+    for fill, of_fill in drops.items():
+        counts = np.arange(of_fill.size + 1)
+        for method, values in (*patches.items(), (BEST, of_fill)):
+            order = by_map(values)
+            found[method, fill] = np.stack([counts, deletion_curve(of_fill, order), insertion_curve(of_fill, order)])
+        straight = of_fill.sum() * counts / of_fill.size
+        found[CHANCE, fill] = np.stack([counts, -straight, straight - of_fill.sum()])
+    return found
+
+
+def area(curve: np.ndarray, counts: np.ndarray | None = None) -> float:
+    """Area under a curve over the share of patches, [0, 1], by trapezoids (RISE, arXiv 1806.07421).
+
+    counts: of patches at the curve's points, from 0 to all; one more at each without.
+    """
+    widths = np.ones(len(curve) - 1) if counts is None else np.diff(counts)
+    return float(np.average((curve[1:] + curve[:-1]) / 2, weights=widths))
+
+
+def area_gains(curve: np.ndarray, chance: np.ndarray) -> tuple[float, float]:
+    """What an order gains over chance by deletion and by insertion, in logits; more is better, 0 is chance.
+
+    curve, chance: (3, T + 1), see `Curves`. Gain: how much lower the logit is on average while patches are filled, and
+    how much higher while they come back.
+    """
+    areas, random = ([area(of[kind], of[0]) for kind in (1, 2)] for of in (curve, chance))
+    return random[0] - areas[0], areas[1] - random[1]
 
 
 def curve_share(drops: np.ndarray, order: np.ndarray, *, deletion: bool) -> float:

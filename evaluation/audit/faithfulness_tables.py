@@ -18,12 +18,12 @@ from cxr.names import CHANCE, predictions_file
 from cxr.paths import patient_of
 from cxr.predictions import read_predictions
 from evaluation.audit.faithfulness import (
+    Curves,
+    area_gains,
     border_ring,
     by_map,
     curve_share,
-    deletion_curve,
     infidelity,
-    insertion_curve,
     pixel_ranking,
     rank_correlation,
     same_top_patch,
@@ -34,12 +34,6 @@ from evaluation.audit.grid_pointing import draw_grids, pointing_shares
 from evaluation.bootstrap import units_of
 from evaluation.film_statistics import Resampling, mean_rows
 from evaluation.localizing.outlined_films import OutlinedFilms
-
-BEST = "best order"
-"""Of curves, in the place of a method."""
-
-Curves = dict[tuple[str, str, str, str], np.ndarray]
-"""(label, method, fill, deletion or insertion) -> (P + 1,)"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +47,10 @@ class FilmFacts:
 
 @dataclass
 class FilmScores:
+    """curves: label -> those of `evaluation.audit.faithfulness`."""
+
     rows: list[dict[str, Any]] = field(default_factory=list)
-    curves: Curves = field(default_factory=dict)
+    curves: dict[str, Curves] = field(default_factory=dict)
 
     def add(self, other: FilmScores) -> None:
         self.rows += other.rows
@@ -67,27 +63,33 @@ def score_task(
     maps: Mapping[str, np.ndarray],
     patches: Mapping[str, np.ndarray],
     drops: Mapping[str, np.ndarray],
+    curves: Curves,
 ) -> FilmScores:
     """The measures of one film and label that need no mask, per method, and of a map that says nothing.
 
-    maps: method -> (S, S), of the crop; patches: method -> (k, k); drops: fill -> (k, k).
+    maps: method -> (S, S), of the crop; patches: method -> (k, k); drops: fill -> (k, k); curves: of the methods and of
+    chance, empty where none are asked for.
     """
-    found = FilmScores()
     ring, outside = border_ring(*facts.body.shape), ~facts.body
+    rows = []
     for method, values in maps.items():
         row: dict[str, Any] = {"Film": facts.film_id, "label": label, "method": method}
         for fill, of_fill in drops.items():
             row |= _effects(patches[method], of_fill, fill, facts.linear)
-            if facts.linear:
-                order = by_map(patches[method])
-                found.curves[label, method, fill, "deletion"] = deletion_curve(of_fill, order)
-                found.curves[label, method, fill, "insertion"] = insertion_curve(of_fill, order)
         shares = shares_inside(values, [ring, outside])
-        found.rows.append(row | dict(zip(("border", "outside"), shares, strict=True)))
-    found.rows.append(_chance(facts, label, drops) | {"border": float(ring.mean()), "outside": float(outside.mean())})
-    for fill, of_fill in drops.items() if facts.linear else ():
-        found.curves[label, BEST, fill, "deletion"] = deletion_curve(of_fill, by_map(of_fill))
-        found.curves[label, BEST, fill, "insertion"] = insertion_curve(of_fill, by_map(of_fill))
+        rows.append(row | dict(zip(("border", "outside"), shares, strict=True)))
+    rows.append(_chance(facts, label, drops) | {"border": float(ring.mean()), "outside": float(outside.mean())})
+    for row in rows:
+        row |= _gains(row["method"], curves)
+    return FilmScores(rows, {label: curves} if curves else {})
+
+
+def _gains(method: str, curves: Curves) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for (of, fill), curve in curves.items():
+        if of == method:
+            gains = area_gains(curve, curves[CHANCE, fill])
+            found |= {f"{kind}_gain {fill}": gain for kind, gain in zip(_CURVES, gains, strict=True)}
     return found
 
 
@@ -114,7 +116,7 @@ def _effects(patches: np.ndarray, drops: np.ndarray, fill: str, linear: bool) ->
 
 
 _CURVES = ("deletion", "insertion")
-BINARY = ("top1",)
+BINARY = ("top1", "hit")
 
 
 def _chance(facts: FilmFacts, label: str, drops: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -238,34 +240,32 @@ def _noted(table: pd.DataFrame, values: pd.DataFrame, eligible: pd.DataFrame) ->
 
 
 class CurveMeans:
-    """Mean curves over films, per label and over all labels, film by film, as changes of the logit.
-
-    Random orders give the straight line between the ends on average.
-    """
+    """Mean curves over films, per label and over all labels, film by film, as changes of the logit."""
 
     def __init__(self) -> None:
-        self._sums: Curves = {}
-        self._counts: dict[tuple[str, str, str, str], int] = {}
+        self._sums: dict[tuple[str, str, str], np.ndarray] = {}
+        self._counts: dict[tuple[str, str, str], int] = {}
 
-    def add(self, curves: Curves) -> None:
-        for key, values in curves.items():
-            self._sums[key] = self._sums.get(key, 0.0) + values
-            self._counts[key] = self._counts.get(key, 0) + 1
+    def add(self, curves: Mapping[str, Curves]) -> None:
+        """curves: label -> those of a film."""
+        for label, of_label in curves.items():
+            for (method, fill), values in of_label.items():
+                key = (label, method, fill)
+                self._sums[key] = self._sums.get(key, 0.0) + values
+                self._counts[key] = self._counts.get(key, 0) + 1
 
     def table(self) -> pd.DataFrame:
         """`label, method, fill, patches, share, deletion, insertion, films, note`; of the labels' mean curves too."""
         means = {key: total / self._counts[key] for key, total in self._sums.items()}
-        for _, *rest in list(means):
-            of_labels = [values for (label, *other), values in means.items() if other == rest and label != "Mean"]
-            means["Mean", *rest] = np.mean(of_labels, axis=0)  # type: ignore[index]
+        for kind in dict.fromkeys((method, fill) for _, method, fill in means):
+            of_labels = [values for (_, *of), values in means.items() if tuple(of) == kind]
+            means["Mean", *kind] = np.mean(of_labels, axis=0)
         rows: list[pd.DataFrame] = []
-        for (label, method, fill, kind), values in means.items():
-            if kind == "deletion":
-                share = np.linspace(0, 1, len(values))
-                columns = {"patches": range(len(values)), "share": share, "deletion": values}
-                columns["insertion"] = means[label, method, fill, "insertion"]
-                films = self._counts.get((label, method, fill, kind), np.nan)
-                rows.append(pd.DataFrame({"label": label, "method": method, "fill": fill, **columns, "films": films}))
+        for (label, method, fill), (patches, deletion, insertion) in means.items():
+            columns = {"patches": patches.round().astype(int), "share": patches / patches[-1]}
+            columns |= {"deletion": deletion, "insertion": insertion}
+            films = self._counts.get((label, method, fill), np.nan)
+            rows.append(pd.DataFrame({"label": label, "method": method, "fill": fill, **columns, "films": films}))
         names = ["label", "method", "fill", "patches", "share", "deletion", "insertion", "films"]
         table = pd.concat(rows) if rows else pd.DataFrame(columns=names)
         return table.assign(note="")

@@ -20,6 +20,9 @@ _EFFECTS = {
     "deletion": "Deletion: area that filling patches in the map's order gains over a random order, as a share of what "
     "the best order gains",
     "insertion": "Insertion: the same when patches come back into a film that was filled throughout",
+    "deletion_gain": "Deletion, in logits: how much lower the logit is on average while patches are filled in the "
+    "map's order instead of a random one, over films with the finding or an outline",
+    "insertion_gain": "Insertion, in logits: how much higher it is on average while patches come back in that order",
     "infidelity": "Infidelity: share of the squared effects that the map does not explain, times its best factor; 0 is "
     "best",
 }
@@ -28,6 +31,7 @@ _FILLS = {"black": "Black", "mean": "Film mean", "none": "Evidence removed", "va
 
 _REGIONS = {
     "energy": ("In mask", "share of the map's positive evidence inside the radiologists' mask"),
+    "hit": ("Hit rate", "share of films whose map has its maximum inside the mask"),
     "auroc": ("AUROC", "probability that a pixel in the mask has a higher value than one outside"),
     "auprc": ("AUPRC", "average precision of finding the mask's pixels by the map's value"),
     "gridpg": ("Grid", "share of the positive evidence in the one film with the finding, of a grid of four films"),
@@ -104,7 +108,8 @@ def _effects_table(found: pd.DataFrame, models: Sequence[Model], dataset: str) -
             "patch's logit changes by. Relative evidence answers another question: what changes when patches of "
             "validation films take the patch's place.",
             "Effects of the whole-film network were computed by forward passes, on the same patches; they do not add "
-            "up, so that there is no best order in closed form.",
+            "up, so that there is no best order in closed form. Its deletion and insertion in logits are of some "
+            "films, drawn by hash (evalFaithfulness.py --curve-films). Logits of two networks have two scales.",
             "† not in the paper.",
             *_notes(models),
         ),

@@ -6,8 +6,9 @@ signed. What a folder does not have is left out; no network is needed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ from cxr.names import (
     heat_map_folder,
 )
 from cxr.runs.fingerprints import films_fingerprint
+from saliency.audit.curve_files import curve_file, read_curves
 from saliency.audit.occlusion import closed_form_drops
 from saliency.audit.occlusion_files import Occlusion, occlusion_file, read_occlusion
 from saliency.cam import CAMS
-from saliency.evidence.evidence_files import SUFFIX, EvidenceFolder, heat_map_source, read_grids
+from saliency.evidence.evidence_files import SUFFIX, EvidenceFolder, heat_map_source, read_facts, read_grids
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.film_maps import crop_maps
@@ -66,11 +68,13 @@ class AuditedFilm:
 @dataclass(frozen=True)
 class TaskEvidence:
     """One film and task. maps: method -> (S, S) float32, of the crop; patches: method -> (k, k), their means over each
-    patch; drops: fill -> (k, k), what the logit falls by when the patch is filled."""
+    patch; drops: fill -> (k, k), what the logit falls by when the patch is filled; curves: as `curve_files` has them,
+    (method, fill) -> (3, T + 1), where they were made by forward passes."""
 
     maps: Mapping[str, np.ndarray]
     patches: Mapping[str, np.ndarray]
     drops: Mapping[str, np.ndarray]
+    curves: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class ClosedForm:
 class AuditSource:
     """Test films of one results folder, with every method of `AUDITED` that the folder has.
 
-    methods, tasks, film_ids: what there is. lines: what is left out, for the user.
+    methods, tasks, film_ids: what there is; curve_films: films with a file of `curve_files`. lines: what is left out,
+    for the user.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class AuditSource:
         """
         self.results, self.side, self.image_size = results, side, image_size
         self.closed_form, self.forward = closed_form, forward
+        self.curve_films: frozenset[str] = frozenset()
         self.lines: list[str] = []
         self._sources = self._open(tasks)
         if not self._sources:
@@ -127,6 +133,12 @@ class AuditSource:
             names = {method for protocol, method in EvidenceFolder.kinds(folder) if protocol == _PROTOCOL}
         chosen = [method for method in METHODS if method in names]
         return {method: heat_map_source(self.results, _PROTOCOL, "test", method, tasks) for method in chosen}
+
+    def with_curves(self, films: Collection[str]) -> AuditSource:
+        """The same source, with the files of `curve_files` of these films."""
+        found = copy.copy(self)
+        found.curve_films = frozenset(films)
+        return found
 
     def fingerprint(self) -> dict[str, Any]:
         """Of the files of the maps, where no record says what they are."""
@@ -184,6 +196,13 @@ class AuditSource:
         self._check_size(found.crop_pixels, f"film of {film_id}")
         return found
 
+    def ground_truth(self, film_id: str) -> dict[str, int]:
+        """Task -> 1, 0, or -1 where the film is not labelled. Raises InputError when its file is missing or damaged."""
+        source = next(iter(self._sources.values()))
+        if isinstance(source, EvidenceFolder):
+            return dict(read_facts(source.folder / f"{film_id}{SUFFIX}").ground_truth)
+        return {task: source.load(film_id, task).ground_truth for film, task in source.entries if film == film_id}
+
     def evidence(self, film: AuditedFilm, task: str) -> TaskEvidence:
         """Raises InputError when a file is missing, damaged, or belongs to another network."""
         maps = self._heat_maps(film, task)
@@ -194,7 +213,9 @@ class AuditSource:
             drops = {fill: occlusion.drops[fill, task] for fill in occlusion.facts.greys}
             maps |= self._signed_cams(occlusion, task)
         patches |= {method: square_means(maps[method], self.side) for method in maps.keys() - patches.keys()}
-        return TaskEvidence({method: maps[method] for method in self.methods}, patches, drops)
+        has_curves = film.film_id in self.curve_films
+        curves = read_curves(curve_file(self.results, film.film_id)).of_task(task) if has_curves else {}
+        return TaskEvidence({method: maps[method] for method in self.methods}, patches, drops, curves)
 
     def _heat_maps(self, film: AuditedFilm, task: str) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}

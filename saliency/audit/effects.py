@@ -159,14 +159,19 @@ class FilmPasses:
         """
         if split == "val" and not has_split(full_size_table(self.root, split), split):
             return
-        films = read_full_size(self.root, split, self.label_set)
+        films = self.films(split)
         index = {film_id: row for row, film_id in enumerate(films.ids)}
         ids = self.source.film_ids if split == "test" else list(films.ids)
         absent = next((film_id for film_id in ids if film_id not in index), None)
         if absent is not None:
             raise InputError(f"{place(films.table)}: no film {quoted(absent)}, which the folder has heat maps of")
         files = {film_id: occlusion_file(self.record.folder, split, film_id) for film_id in ids}
-        name, made_from = f"faithfulness films {split}", self._made_from(films, index, files, fills)
+        name, options = f"faithfulness films {split}", {"fills": list(fills), "side": self.source.side}
+        made_from: dict[str, Any] = {
+            "inputs": self.inputs(films, ids),
+            "options": options | {"tasks": self.source.tasks},
+            "outputs": list(files.values()),
+        }
         if self.record.is_complete(name, **made_from):
             return
         with self.record.stage(name, **made_from) as stage:
@@ -175,28 +180,38 @@ class FilmPasses:
                 write_occlusion(files[film_id], self._occluded(films, index[film_id], fills))
                 stage.wrote(files[film_id])
 
-    def _made_from(
-        self, films: Films, index: Mapping[str, int], files: Mapping[str, Path], fills: Sequence[str]
-    ) -> dict[str, Any]:
+    def films(self, split: str) -> Films:
+        """The full-size films of a split."""
+        return read_full_size(self.root, split, self.label_set)
+
+    def inputs(self, films: Films, ids: Sequence[str]) -> dict[str, Any]:
+        """Fingerprints of the network and of these films, and how they are read."""
         grey = full_size_grey(self.root, self.data, films).to_json()
-        read = films_fingerprint([films.files[index[film_id]] for film_id in files], films.table.parent)
+        index = {film_id: row for row, film_id in enumerate(films.ids)}
+        read = films_fingerprint([films.files[index[film_id]] for film_id in ids], films.table.parent)
         content = self.record.content
         network = {"weights_sha256": content["weights"]["sha256"], "model": content["model"]}
-        options = {"fills": list(fills), "side": self.source.side, "tasks": self.source.tasks}
-        return {"inputs": network | {"films": read, "grey": grey}, "options": options, "outputs": list(files.values())}
+        return network | {"films": read, "grey": grey}
+
+    def image(self, films: Films, row: int) -> Tensor:
+        """(1, S, S) in [0, 1]: the network's input."""
+        grey = full_size_grey(self.root, self.data, films)
+        return network_input(open_film(films.files[row], grey), self.model.image_size)[0]
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Task -> output of the network."""
+        labels = [self.label_set.label_of(task) for task in self.source.tasks]
+        return dict(zip(self.source.tasks, positions(labels, self.model.labels, "the network"), strict=True))
 
     def _occluded(self, films: Films, row: int, fills: Sequence[str]) -> Occlusion:
-        grey = full_size_grey(self.root, self.data, films)
-        image, _ = network_input(open_film(films.files[row], grey), self.model.image_size)
-        labels = [self.label_set.label_of(task) for task in self.source.tasks]
-        outputs = dict(zip(self.source.tasks, positions(labels, self.model.labels, "the network"), strict=True))
         return occlude(
             self.model,
-            image,
+            self.image(films, row),
             weights=self.record.content["weights"]["sha256"],
             side=self.source.side,
             fills=fills,
-            outputs=outputs,
+            outputs=self.outputs,
             view=projection_of(films.views[row]),
             batch_size=self.batch_size,
         )

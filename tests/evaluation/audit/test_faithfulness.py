@@ -8,11 +8,15 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cxr.names import CHANCE
 from evaluation.audit.body_outline import body_mask
 from evaluation.audit.faithfulness import (
+    BEST,
     area,
+    area_gains,
     border_ring,
     by_map,
+    closed_curves,
     curve_share,
     deletion_curve,
     infidelity,
@@ -88,6 +92,27 @@ def test_no_order_is_better_than_the_best():
     assert all(best <= area(deletion_curve(drops, order)) for order in orders)
     best = area(insertion_curve(drops, by_map(drops)))
     assert all(best >= area(insertion_curve(drops, order)) for order in orders)
+
+
+def test_gains_over_chance_are_those_over_the_mean_of_all_orders():
+    """Of four patches: every order, patch by patch; the shares of the best order are the gains over its own."""
+    patches, drops = grids(5, side=2)
+    curves = closed_curves({"own": patches}, {"black": drops})
+    areas = {
+        order: [np.trapezoid(curve, dx=1 / 4) for curve in slow_curves(drops, order)]
+        for order in itertools.permutations(range(4))
+    }
+    mean, own = np.mean(list(areas.values()), axis=0), np.array(areas[tuple(map(int, by_map(patches)))])
+    gains = area_gains(curves["own", "black"], curves[CHANCE, "black"])
+    np.testing.assert_allclose(gains, (own - mean) * [-1, 1], atol=1e-12)
+    best = area_gains(curves[BEST, "black"], curves[CHANCE, "black"])
+    assert gains[0] / best[0] == pytest.approx(curve_share(drops, by_map(patches), deletion=True))
+    assert area_gains(curves[CHANCE, "black"], curves[CHANCE, "black"]) == (0, 0)
+
+
+def test_the_area_of_a_curve_with_wide_steps():
+    curve, counts = np.array([0.0, -1.0, -4.0]), np.array([0, 1, 4])
+    assert area(curve, counts) == pytest.approx(np.trapezoid(curve, counts / 4))
 
 
 @pytest.mark.parametrize("seed", range(5))

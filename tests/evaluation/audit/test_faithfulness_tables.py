@@ -11,9 +11,8 @@ from cxr.labels import LabelSet
 from cxr.masks import GroundTruth, encode_mask
 from cxr.names import CHANCE
 from cxr.predictions import Predictions, write_predictions
-from evaluation.audit.faithfulness import pixel_ranking
+from evaluation.audit.faithfulness import BEST, area_gains, closed_curves, pixel_ranking
 from evaluation.audit.faithfulness_tables import (
-    BEST,
     CropMask,
     CurveMeans,
     FilmFacts,
@@ -39,7 +38,8 @@ def scored(film: str = "film0", seed: int = 0, linear: bool = True):
     drops = {"black": rng.normal(size=(SIDE, SIDE)), "mean": rng.normal(size=(SIDE, SIDE))}
     patches = {"exact": drops["black"], "noise": rng.normal(size=(SIDE, SIDE))}
     maps = {name: np.kron(values, np.ones((8, 8))).astype(np.float32) for name, values in patches.items()}
-    return score_task(facts(film, linear), "Edema", maps, patches, drops), drops, maps
+    curves = closed_curves(patches, drops) if linear else {}
+    return score_task(facts(film, linear), "Edema", maps, patches, drops, curves), drops, maps
 
 
 def test_rows_hold_every_measure_of_every_method():
@@ -59,7 +59,10 @@ def test_rows_hold_every_measure_of_every_method():
     assert rows["noise"]["outside"] == pytest.approx(positive[:, :8].sum() / positive.sum())
     assert rows["noise"]["energy"] == pytest.approx(positive[:12, 8:16].sum() / positive.sum())
     assert (rows["noise"]["auroc"], rows["noise"]["auprc"]) == pixel_ranking(maps["noise"], inside, (32.0, 96.0))
-    np.testing.assert_allclose(found.curves["Edema", BEST, "mean", "deletion"][1], -drops["mean"].max())
+    np.testing.assert_allclose(found.curves["Edema"][BEST, "mean"][1][1], -drops["mean"].max())
+    gains = area_gains(found.curves["Edema"]["noise", "mean"], found.curves["Edema"][CHANCE, "mean"])
+    assert (rows["noise"]["deletion_gain mean"], rows["noise"]["insertion_gain mean"]) == gains
+    assert rows[CHANCE]["deletion_gain black"] == 0
 
 
 def test_without_a_mask_and_without_linearity_what_they_need_is_left_out():
@@ -92,16 +95,14 @@ def test_means_and_notes():
 
 def test_curves_are_means_over_films_and_then_over_labels():
     means = CurveMeans()
-    curves = [
-        {("Edema", "raw", "black", kind): np.array([0.0, v, 2 * v]) for kind in ("deletion", "insertion")}
-        for v in (1.0, 3.0)
-    ]
-    other = {("Pneumonia", "raw", "black", kind): np.array([0.0, 8.0, 9.0]) for kind in ("deletion", "insertion")}
+    curves = [{"Edema": {("raw", "black"): np.array([[0, 8, 16], [0, v, 2 * v], [5, 6, 7]])}} for v in (1.0, 3.0)]
+    other = {"Pneumonia": {("raw", "black"): np.array([[0, 8, 16], [0, 8, 9], [7, 8, 9]])}}
     for of_film in (*curves, other):
         means.add(of_film)
     table = means.table().set_index(["label", "patches"])
     assert table.loc["Edema", "deletion"].tolist() == [0, 2, 4] and table.loc[("Edema", 0), "films"] == 2
     assert table.loc["Mean", "deletion"].tolist() == [0, 5, 6.5] and table.loc["Mean", "share"].tolist() == [0, 0.5, 1]
+    assert table.loc["Mean", "insertion"].tolist() == [6, 7, 8] and table.loc["Mean"].index.tolist() == [0, 8, 16]
     assert CurveMeans().table().empty
 
 
