@@ -42,8 +42,15 @@ def decode_mask(code: Mapping[str, Any]) -> np.ndarray:
     """
     height, width = code["size"]
     runs = _run_lengths(code["counts"], (height, width))
-    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
-    return np.ascontiguousarray(columns.T)
+    mask = np.zeros((height, width), dtype=bool)  # memory is taken only where it is written: within the mask's columns
+    ends = runs.cumsum()
+    inside = np.flatnonzero(runs[1::2]) * 2 + 1
+    if len(inside):
+        first, last = int(ends[inside[0] - 1]) // height, (int(ends[inside[-1]]) - 1) // height
+        kept = np.diff(ends.clip(first * height, (last + 1) * height), prepend=first * height)
+        columns = np.repeat(np.arange(len(runs)) % 2 == 1, kept).reshape(last + 1 - first, height)
+        mask[:, first : last + 1] = columns.T
+    return mask
 
 
 def _run_lengths(counts: Any, size: Sequence[int]) -> np.ndarray:

@@ -23,7 +23,8 @@ from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
 from cxr.tables import line_of, read_csv, write_csv
 from evaluation.localizing.scored_tasks import scored_entries, with_kinds
-from evaluation.localizing.segmentation import check_film_size, resize_to_film, value_range
+from evaluation.localizing.segmentation import check_film_size, value_range
+from evaluation.localizing.stretched import StretchedMap
 from evaluation.map_pool import over_maps
 
 T = TypeVar("T")
@@ -132,15 +133,15 @@ def iou_curves(heat_map: HeatMap, ground_truth: GroundTruth, *, all_cases: bool 
     area = ground_truth.area(image_id, task)
     if not area and not all_cases:
         return IouCurves(np.nan, np.nan)
-    resized = resize_to_film(heat_map)
-    low, span = value_range(resized)
-    if span == 0:  # normalised to NaN: no pixel is above any threshold
+    stretched = StretchedMap(heat_map)
+    if stretched.is_constant:  # normalised to NaN: no pixel is above any threshold
         return IouCurves(np.nan, 0.0 if area else np.nan)
     if not area:
         return IouCurves(np.nan, 0.0)  # the largest pixel, 1, is above every threshold
+    pixels, low, span = stretched.pixels, *value_range(stretched.pixels)
     inside = ground_truth.mask(image_id, task)
-    intersection = _pixels_above(resized[inside], low, span)
-    curve = intersection / (area + _pixels_above(resized.ravel(), low, span) - intersection)
+    intersection = _pixels_above(pixels[inside], low, span)
+    curve = intersection / (area + _pixels_above(pixels.ravel(), low, span) - intersection)
     return IouCurves(curve, curve)  # the largest pixel is above every threshold: the predicted mask is never empty
 
 

@@ -6,7 +6,7 @@ those of its `eval.py`; their means and intervals are in `evaluation.film_statis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,17 @@ from cxr.files import InputError, place, quoted, read_json
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
 from evaluation.localizing.scored_tasks import scored_entries
-from evaluation.localizing.segmentation import above_otsu, above_threshold, check_film_size, normalise, resize_to_film
+from evaluation.localizing.segmentation import check_film_size
+from evaluation.localizing.stretched import StretchedMap
 from evaluation.map_pool import over_maps
 
 
 @dataclass(frozen=True)
 class MapScore:
-    """One map against the radiologists' mask, in pixels. hit: 1, 0, or NaN without a true mask."""
+    """One map against the radiologists' mask, in pixels. hit: 1, 0, or NaN without a true mask.
+
+    Without a true mask nothing depends on how many pixels are predicted: `predicted` is 1 where there are any, else 0.
+    """
 
     image_id: str
     task: str
@@ -135,33 +139,35 @@ def score_map(
 ) -> list[MapScore]:
     """One map, stretched over the film, against its mask, under each of `thresholds`. A film without ground truth has
     an empty true mask."""
-    image_id, task = heat_map.image_id, heat_map.task
-    truth = None
-    if image_id in ground_truth:
+    if heat_map.image_id in ground_truth:
         check_film_size(heat_map, ground_truth)
-        truth = ground_truth.mask(image_id, task) if ground_truth.area(image_id, task) else None
-    masks = masks and heat_map.probability >= (cutoffs[task] if cutoffs else 0)
-    if truth is None and not masks:
-        return [MapScore(image_id, task, 0, 0, np.nan)] * len(thresholds)
-    resized = resize_to_film(heat_map)
-    hit = np.nan if truth is None else float(truth.flat[resized.argmax()])
+    masks = masks and heat_map.probability >= (cutoffs[heat_map.task] if cutoffs else 0)
+    return score_stretched(StretchedMap(heat_map), true_mask(heat_map, ground_truth), thresholds, masks=masks)
+
+
+def true_mask(heat_map: HeatMap, ground_truth: GroundTruth) -> np.ndarray | None:
+    """(H, W) bool, or None where it has no pixel."""
+    image_id, task = heat_map.image_id, heat_map.task
+    return ground_truth.mask(image_id, task) if ground_truth.area(image_id, task) else None
+
+
+def score_stretched(
+    stretched: StretchedMap, truth: np.ndarray | None, thresholds: Sequence[Thresholds], *, masks: bool = True
+) -> list[MapScore]:
+    """A map against the true mask (H, W) bool of the film that it is shown on, under each of `thresholds`."""
+    image_id, task = stretched.heat_map.image_id, stretched.heat_map.task
+    limits = [chosen[task] if chosen else None for chosen in thresholds]
+    if truth is None:
+        counts = [int(masks and stretched.is_any_above(limit)) for limit in limits]
+        return [MapScore(image_id, task, count, 0, np.nan) for count in counts]
     if not masks:
-        return [MapScore(image_id, task, 0, 0, hit)] * len(thresholds)
+        return [MapScore(image_id, task, 0, 0, stretched.hits(truth))] * len(limits)
     scores = []
-    for mask in predicted_masks(resized, [chosen[task] if chosen else None for chosen in thresholds]):
-        intersection = np.count_nonzero(mask & truth) if truth is not None else 0
-        scores.append(MapScore(image_id, task, int(np.count_nonzero(mask)), int(intersection), hit))
+    for limit in limits:
+        mask = stretched.above(limit)
+        both = int(np.count_nonzero(mask[truth]))
+        scores.append(MapScore(image_id, task, int(np.count_nonzero(mask)), both, stretched.hits(truth)))
     return scores
-
-
-def predicted_masks(resized: np.ndarray, thresholds: Sequence[float | None]) -> Iterator[np.ndarray]:
-    """(H, W) bool for each threshold: the normalised map above it, or above Otsu's; empty for a constant map."""
-    normalised = normalise(resized)
-    for threshold in thresholds:
-        if normalised is None:
-            yield np.zeros(resized.shape, dtype=bool)
-        else:
-            yield above_otsu(normalised) if threshold is None else above_threshold(normalised, threshold)
 
 
 def human_hits(points: Mapping[str, Mapping[str, Any]], ground_truth: GroundTruth) -> pd.DataFrame:

@@ -61,9 +61,10 @@ def floor_hits(heat_map: HeatMap, truth: GroundTruth, *, priors: FilmPriors) -> 
     if plane is None:
         return None
     mask, (height, width) = truth.mask(film, task), heat_map.map.shape
+    evidence, habit = heat_map.map - heat_map.map.min(), _over(plane, heat_map.map.shape)
     hits = []
     for floor in FLOORS:
-        y, x = divmod(int(with_prior(heat_map, plane, floor).map.argmax()), width)
+        y, x = divmod(int((evidence * (habit + np.float32(floor))).argmax()), width)
         hits.append(mask[int((y + 0.5) * mask.shape[0] / height), int((x + 0.5) * mask.shape[1] / width)])
     return np.array(hits, dtype=float)
 
