@@ -72,23 +72,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     from models.checkpoint import build_model, save_model
     from models.initial import start_from
     from training.checkpoints import Checkpoints, is_finished
+    from training.compiling import choose_compile
     from training.distributed import process_group
     from training.engine import Precision
     from training.split_films import fingerprints, one_sided_labels, read_splits
     from training.trainer import Trainer, TrainingOptions
 
     device = cli.pick_device(args.device)
-    options = TrainingOptions(**{field.name: getattr(args, field.name) for field in fields(TrainingOptions)})
     checkpoints = Checkpoints(args.output, args.keep_checkpoints)
     with process_group(device) as group, locked(args.output) if group.is_main else nullcontext():
+        args.compile = choose_compile(args.compile, device, group)
+        options = TrainingOptions(**{field.name: getattr(args, field.name) for field in fields(TrainingOptions)})
         parts = options.parts_per_step(group.world_size)
         chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
         films, validation = read_splits(args.data, **chosen)
         init, of_init = _initial_weights(args.init)
         of_teacher = {} if args.teacher is None else _origin("teacher", args.teacher)[1]
         recipe |= of_init | of_teacher
-        settings |= {"precision": Precision(device, args.precision).name, "parts_per_step": parts}
-        settings |= of_init | of_teacher | fingerprints(films, validation)
+        settings |= {"precision": Precision(device, args.precision).name, "compile": args.compile}
+        settings |= {"parts_per_step": parts} | of_init | of_teacher | fingerprints(films, validation)
         group.require_equal(f"--data {args.data}: options and label files", settings)
         if args.resume == "auto" and group.broadcast(is_finished(args.output, settings)):
             group.print(f"{args.output}: training is complete")
@@ -235,7 +237,7 @@ def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
         add("--image-size", "-imgSize", type=side, default=512, help="side of the film that the network sees, pixels"),
         add("--aggregation", type=_aggregation, default="mean", metavar="NAME", help=AGGREGATIONS),
         add("--precision", choices=precisions, default="auto", help="auto: bf16 where the GPU has it"),
-        add("--compile", action="store_true", help="compile the network first: some minutes, then faster on a GPU"),
+        add("--compile", action=argparse.BooleanOptionalAction, help="some minutes, then faster; on CUDA by default"),
         add("--no-deterministic", action="store_true", help="faster cuDNN; a resumed run then differs in its bits"),
         add("--on-bad-image", choices=bad_images, default="stop", help="skip leaves up to 0.1%% of the films out"),
     ]

@@ -19,6 +19,7 @@ from cxr.dataset import FilmDataset
 from cxr.files import InputError, place, write_json
 from cxr.manifest import Films
 from training.checkpoints import FINISHED, START_OVER, Checkpoints, misfit
+from training.compiling import compiled
 from training.distillation import Distillation
 from training.distributed import SINGLE_PROCESS, ProcessGroup
 from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, film_loss, one_cycle, predict_films
@@ -118,8 +119,9 @@ class Trainer:
         torch.backends.cudnn.deterministic = not options.no_deterministic
         torch.backends.cudnn.benchmark = options.no_deterministic
         network = taught.student(self.model) if taught else self.model
-        compiled: Any = torch.compile(network) if options.compile else network
-        model = self.group.wrap_model(compiled, self.device)
+        if options.compile:
+            network = compiled(network, deterministic=not options.no_deterministic)
+        model = self.group.wrap_model(network, self.device)
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=options.lr, fused=True)
         scheduler = one_cycle(optimizer, options.lr, options.epochs * self.sampler.steps)
         precision = Precision(self.device, options.precision)
