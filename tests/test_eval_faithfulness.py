@@ -1,6 +1,7 @@
 """evalFaithfulness.py on results of tiny networks: its numbers against explicit forward passes, resuming, bad input."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,10 +25,12 @@ from cxr.files import write_json
 from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import open_film
 from cxr.labels import CHEXPERT
-from cxr.masks import encode_mask
+from cxr.masks import encode_mask, read_ground_truth
+from evaluation.audit.faithfulness_tables import CropMask
 from models.checkpoint import build_model, load_model, save_model
 from reporting.pictures import curves
 from saliency.audit import curve_passes
+from saliency.audit.audit_maps import AuditSource
 from saliency.audit.curve_files import write_curves
 from saliency.audit.curve_passes import random_order
 from saliency.evidence.evidence_files import heat_map_source
@@ -181,7 +184,6 @@ def test_patch_evidence_says_exactly_what_occlusion_does(audited):
 
 
 def test_the_signed_cam_is_compared_with_the_mean_of_its_view(audited, weights, chexlocalize):
-    from saliency.audit.audit_maps import AuditSource
     from saliency.audit.occlusion import signed_cam
 
     model = load_model(weights / "baseline")
@@ -215,22 +217,25 @@ def test_tables_of_both_networks(audited):
 
 
 def test_hits_are_those_of_localization(audited, chexlocalize, tmp_path, monkeypatch):
-    """Of the methods that both score; the maps of the signed CAM are scored nowhere else."""
+    """Of heat maps, which it scores; the audit gives those of the signed CAM, which it does not know."""
     picture = Image.new("L", (9, 9))  # drawing curves takes most of the time
     monkeypatch.setattr(curves, "draw_miou_curves", lambda folder: picture.save(folder / "miou_curve.png"))
     results = copied(audited / "baseline", tmp_path / "baseline")
     command = [results, "--chexlocalize", chexlocalize, "--resamples", 5, "--workers", 1]
     assert cli.guarded(evalLocalization.main, [*map(str, command)]) == 0
-    films = table(results, "films").set_index(["method", "label", "Film"])["hit"].sort_index()
+    source = AuditSource(results, side=2, image_size=64, tasks=TASKS, forward=True)
+    truth = read_ground_truth(chexlocalize / "CheXlocalize/gt_segmentations_test.json")
+    checked = []
     for method in ("gradcam", "gradcam++", "eigencam"):
-        folder = results / "localization/corrected" / method
-        hits = pd.read_csv(folder / "hitmiss_results_per_cxr.csv").set_index("img_id")
-        for label, task in zip(LABELS, TASKS, strict=True):
-            own = films[method, label]
-            np.testing.assert_array_equal(own, hits[task].reindex(own.index))
-    assert films["cam_relative"].notna().sum() == FILMS  # of 6 films and 2 labels, half have the finding
-    patches = table(audited / "patch", "films").set_index("method")["hit"]
-    assert patches[["patches", "patches_relative"]].isna().all() and patches["raw"].notna().sum() == FILMS
+        hits = pd.read_csv(results / f"localization/corrected/{method}/hitmiss_results_per_cxr.csv").set_index("img_id")
+        for film_id, task in itertools.product(source.film_ids, TASKS):
+            film = source.film(film_id)
+            if truth.area(film_id, task):
+                mask = CropMask.of(truth, film_id, task, 64)
+                checked.append(mask.hit(source.evidence(film, task).maps[method]) == hits.loc[film_id, task])
+    assert all(checked) and len(checked) == 3 * FILMS  # of 6 films and 2 labels, half have the finding
+    hits = table(results, "films").set_index("method")["hit"]
+    assert hits["cam_relative"].notna().sum() == hits["chance"].notna().sum() == FILMS and hits["gradcam"].isna().all()
 
 
 def test_curves_of_the_baseline_are_those_of_explicit_forward_passes(audited, weights, chexlocalize):
