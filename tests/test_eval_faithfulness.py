@@ -377,6 +377,18 @@ def test_without_masks_and_without_weights_the_rest_is_said(evaluated, tmp_path,
     assert exact["value"].tolist() == pytest.approx([1, 1, 1])
 
 
+def test_without_masks_curves_are_those_of_the_films_with_the_finding(audited, chexlocalize, tmp_path, capsys):
+    """Films and labels without outlines: effects and curves stay the same here, where outlined is what is there."""
+    films, results = copied(chexlocalize, tmp_path / "films"), copied(audited / "baseline", tmp_path / "baseline")
+    shutil.rmtree(films / "CheXlocalize")
+    assert audit(results, "--chexlocalize", films) == 0
+    assert "no outlines of findings" in capsys.readouterr().out
+    own, whole = (table(folder, "films") for folder in (results, audited / "baseline"))
+    assert {"energy", "auroc", "auprc", "hit"} <= set(whole) - set(own)
+    pd.testing.assert_frame_equal(own, whole[list(own)])
+    assert own["deletion_gain black"].notna().any()
+
+
 def test_pickles_are_audited_by_forward_passes(audited, evaluated, chexlocalize, tmp_path, capsys):
     """The maps of the evidence files, written as pickles; there are no patch logits then."""
     results = copied(evaluated / "patch", tmp_path / "patch")
