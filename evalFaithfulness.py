@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=cli.whole_number(0, 10**6),
         default=20,
         metavar="N",
-        help="films whose deletion and insertion curves take forward passes, of networks that need them: some 60 per "
+        help="films whose deletion and insertion curves take forward passes, of networks that need them: some 30 per "
         "map, finding and fill; drawn by hash of (seed, film)",
     )
     parser.add_argument("--resamples", type=cli.whole_number(1, 10**8), default=1000, help="bootstrap resamples")

@@ -6,29 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from cxr.files import InputError, place, quoted
-from cxr.heat_maps import HeatMap
-from cxr.images import Crop
 from cxr.labels import LabelSet
 from cxr.manifest import Films
-from cxr.masks import GroundTruth
-from cxr.names import CHANCE, PATCHES, PATCHES_RELATIVE, RELATIVE, methods_of
+from cxr.names import PATCHES, PATCHES_RELATIVE, RELATIVE, methods_of
 from cxr.runs.pool import in_processes
 from evaluation.audit.body_outline import body_mask
 from evaluation.audit.causal_pairs import pair_rows
 from evaluation.audit.faithfulness import closed_curves
 from evaluation.audit.faithfulness_tables import CropMask, FilmFacts, FilmScores, score_mask, score_task
-from evaluation.localizing.localization import score_map
 from evaluation.localizing.outlined_films import OutlinedFilms
 from saliency.audit.audit_maps import AuditSource
 from saliency.audit.pair_maps import FilmPair, PairMaps
 from saliency.evidence.folded_network import PatchNetwork
-from saliency.film_maps import to_film_frame
 
 PositiveEvidence = dict[tuple[str, str], tuple[float, int]]
 """(label, method) -> sum of the positive contributions of a film's patches, and its ground truth."""
@@ -53,36 +47,13 @@ class FilmAuditor:
             scores = score_task(facts, label, of_task.maps, of_task.patches, of_task.drops, curves)
             size = self.source.image_size
             mask = CropMask.of(self.outlined.truth, film_id, task, size) if self.outlined is not None else None
-            if mask is not None and self.outlined is not None:
+            if mask is not None:
                 score_mask(scores.rows, of_task.maps, mask)
-                add_hits(scores.rows, of_task.maps, film.crop, self.outlined.truth, film_id, task)
             found.add(scores)
             for method in {PATCHES, PATCHES_RELATIVE} & of_task.patches.keys() if linear else ():
                 positive = float(of_task.patches[method].clip(min=0).sum())
                 evidence[label, method] = positive, film.ground_truth.get(task, -1)
         return found, evidence
-
-
-def add_hits(
-    rows: Sequence[dict[str, Any]],
-    maps: Mapping[str, np.ndarray],
-    crop: Crop,
-    truth: GroundTruth,
-    film_id: str,
-    task: str,
-) -> None:
-    """`hit` in the rows of `score_task`: whether the map's maximum lies in the mask, as localization scores it.
-
-    maps: method -> (S, S), of the crop. Maps that are constant over patches have no maximum of one pixel and no hit.
-    """
-    size = (crop.film_width, crop.film_height)
-    for row in rows:
-        if row["method"] in maps and row["method"] not in (PATCHES, PATCHES_RELATIVE):
-            placed = to_film_frame(torch.from_numpy(maps[row["method"]])[None], crop, "corrected")[0].numpy()
-            heat_map = HeatMap(film_id, task, placed, 1.0, 1, size)
-            row["hit"] = score_map(heat_map, truth, thresholds=[None], cutoffs=None, masks=False)[0].hit
-        elif row["method"] == CHANCE:
-            row["hit"] = row["auprc"]  # the share of the film that the mask covers
 
 
 def asked_tasks(source: AuditSource, outlined: OutlinedFilms | None, film_id: str) -> list[str]:

@@ -242,7 +242,8 @@ def difference_lines(differences: pd.DataFrame) -> Iterator[str]:
     keys = ["metric", "row", "against"]
     for (metric, a, b), rows in differences.groupby(keys, sort=False):
         cells = " | ".join(_cell(rows, a, b, seed, signed=True) for seed in seeds)
-        said = verdict(rows[rows["seed"] != "pooled"])
+        of_seeds = rows[rows["seed"] != "pooled"]
+        said = verdict(of_seeds) if len(of_seeds) == len([seed for seed in seeds if seed != "pooled"]) else "–"
         yield f"| {WORDS[metric]}: {title(a)} − {title(b)} | {cells} | {said} |"
 
 

@@ -75,8 +75,11 @@ def audited_hits(models: Sequence[Path], films: Sequence[str], tasks: Sequence[s
 
 
 def compared(tables: Mapping[tuple[str, str], pd.DataFrame]) -> list[tuple[str, str, str]]:
-    """(metric, a, b) of the differences that are tabulated: each method's agreement with its own network."""
-    pairs = [(PATCHES, "gradcam"), ("raw", "gradcam"), (SIGNED_CAM, "gradcam"), ("raw", SIGNED_CAM)]
-    pairs += [(SIGNED_CAM, SIGNED_CAM_RELATIVE)]
-    found = [(metric, a, b) for metric in WORDS for a, b in pairs]
+    """(metric, a, b) of the differences that are tabulated: each method's agreement with its own network.
+
+    Gains are compared within a network alone: the logits of two networks have two scales.
+    """
+    within = [(SIGNED_CAM, "gradcam"), (SIGNED_CAM, SIGNED_CAM_RELATIVE), ("raw", "relative")]
+    between = [(PATCHES, "gradcam"), ("raw", "gradcam"), ("raw", SIGNED_CAM)]
+    found = [(metric, a, b) for metric in WORDS for a, b in (*within, *(between if "_gain" not in metric else ()))]
     return [of for of in found if all((of[0], side) in tables for side in of[1:])]

@@ -1,5 +1,7 @@
 """evalFaithfulness.py on results of tiny networks: its numbers against explicit forward passes, resuming, bad input."""
 
+import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -23,9 +25,13 @@ from cxr.files import write_json
 from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import open_film
 from cxr.labels import CHEXPERT
-from cxr.masks import encode_mask
+from cxr.masks import encode_mask, read_ground_truth
+from evaluation.audit.faithfulness_tables import CropMask
 from models.checkpoint import build_model, load_model, save_model
 from reporting.pictures import curves
+from saliency.audit import curve_passes
+from saliency.audit.audit_maps import AuditSource
+from saliency.audit.curve_files import write_curves
 from saliency.audit.curve_passes import random_order
 from saliency.evidence.evidence_files import heat_map_source
 from saliency.patch_maps import patch_maps
@@ -178,7 +184,6 @@ def test_patch_evidence_says_exactly_what_occlusion_does(audited):
 
 
 def test_the_signed_cam_is_compared_with_the_mean_of_its_view(audited, weights, chexlocalize):
-    from saliency.audit.audit_maps import AuditSource
     from saliency.audit.occlusion import signed_cam
 
     model = load_model(weights / "baseline")
@@ -212,23 +217,25 @@ def test_tables_of_both_networks(audited):
 
 
 def test_hits_are_those_of_localization(audited, chexlocalize, tmp_path, monkeypatch):
-    """Of the methods that both score; the maps of the signed CAM are scored nowhere else."""
+    """Of heat maps, which it scores; the audit gives those of the signed CAM, which it does not know."""
     picture = Image.new("L", (9, 9))  # drawing curves takes most of the time
     monkeypatch.setattr(curves, "draw_miou_curves", lambda folder: picture.save(folder / "miou_curve.png"))
-    results = copied(audited, tmp_path / "results")
-    command = [*(results / name for name in ("patch", "baseline")), "--chexlocalize", chexlocalize, "--resamples", 5]
-    assert cli.guarded(evalLocalization.main, [*map(str, command), "--workers", "1"]) == 0
-    for name, methods in (("patch", ("raw", "scaled", "relative")), ("baseline", ("gradcam", "eigencam"))):
-        films = table(results / name, "films").set_index(["method", "label", "Film"])["hit"].sort_index()
-        for method in methods:
-            folder = results / name / "localization/corrected" / method
-            hits = pd.read_csv(folder / "hitmiss_results_per_cxr.csv").set_index("img_id")
-            for label, task in zip(LABELS, TASKS, strict=True):
-                own = films[method, label]
-                np.testing.assert_array_equal(own, hits[task].reindex(own.index))
-        assert films.drop(["patches", "patches_relative"], level="method", errors="ignore").notna().any()
-        assert name == "baseline" or films[["patches", "patches_relative"]].isna().all()
-    assert films["cam_relative"].notna().sum() == FILMS  # of 6 films and 2 labels, half have the finding
+    results = copied(audited / "baseline", tmp_path / "baseline")
+    command = [results, "--chexlocalize", chexlocalize, "--resamples", 5, "--workers", 1]
+    assert cli.guarded(evalLocalization.main, [*map(str, command)]) == 0
+    source = AuditSource(results, side=2, image_size=64, tasks=TASKS, forward=True)
+    truth = read_ground_truth(chexlocalize / "CheXlocalize/gt_segmentations_test.json")
+    checked = []
+    for method in ("gradcam", "gradcam++", "eigencam"):
+        hits = pd.read_csv(results / f"localization/corrected/{method}/hitmiss_results_per_cxr.csv").set_index("img_id")
+        for film_id, task in itertools.product(source.film_ids, TASKS):
+            film = source.film(film_id)
+            if truth.area(film_id, task):
+                mask = CropMask.of(truth, film_id, task, 64)
+                checked.append(mask.hit(source.evidence(film, task).maps[method]) == hits.loc[film_id, task])
+    assert all(checked) and len(checked) == 3 * FILMS  # of 6 films and 2 labels, half have the finding
+    hits = table(results, "films").set_index("method")["hit"]
+    assert hits["cam_relative"].notna().sum() == hits["chance"].notna().sum() == FILMS and hits["gradcam"].isna().all()
 
 
 def test_curves_of_the_baseline_are_those_of_explicit_forward_passes(audited, weights, chexlocalize):
@@ -273,11 +280,12 @@ def _explicit_areas(model, image: torch.Tensor, order, grey: float, output: int)
     return np.array(areas)
 
 
-def test_curves_by_forward_passes_are_of_as_many_films_as_are_asked_for(audited, evaluated, chexlocalize, tmp_path):
+def test_curves_by_forward_passes_are_of_as_many_films_as_are_asked_for(audited, chexlocalize, tmp_path):
     """More films later are added to those that are there, and the tables are then those of the whole at once."""
-    results = copied(evaluated / "baseline", tmp_path / "baseline")
-    folder, side = results / "faithfulness/curves/test", copied(evaluated / "patch", tmp_path / "patch")
-    assert audit(side, results, "--chexlocalize", chexlocalize, "--curve-films", 0) == 0
+    results = copied(audited / "baseline", tmp_path / "baseline")
+    folder = results / "faithfulness/curves/test"
+    shutil.rmtree(folder)
+    assert audit(results, "--chexlocalize", chexlocalize, "--curve-films", 0) == 0
     assert not folder.exists()
     reasons = table(results, "faithfulness").query("metric == 'deletion_gain'")["note"].tolist()
     assert len(reasons) == 1 and "--curve-films above 0" in reasons[0]
@@ -291,6 +299,31 @@ def test_curves_by_forward_passes_are_of_as_many_films_as_are_asked_for(audited,
     for name in ("faithfulness", "curves", "films"):
         own, whole = (r / f"faithfulness/{name}_test.csv" for r in (results, audited / "baseline"))
         assert own.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_that_stops_between_two_films_goes_on_and_ends_with_the_same_bytes(
+    audited, chexlocalize, tmp_path, monkeypatch
+):
+    """No forward pass depends on which films are left."""
+    results, written = copied(audited / "baseline", tmp_path / "baseline"), []
+    shutil.rmtree(results / "faithfulness/curves")
+
+    def interrupted(path: Path, film) -> None:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_curves(path, film)
+
+    monkeypatch.setattr(curve_passes, "write_curves", interrupted)
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        audit(results, "--chexlocalize", chexlocalize)
+    (only,) = (results / "faithfulness/curves/test").iterdir()
+    time_of_first = only.stat().st_mtime_ns
+    monkeypatch.setattr(curve_passes, "write_curves", write_curves)
+    assert audit(results, "--chexlocalize", chexlocalize) == 0
+    assert only.stat().st_mtime_ns == time_of_first
+    for path in (audited / "baseline/faithfulness").rglob("*.*"):
+        assert (results / path.relative_to(audited / "baseline")).read_bytes() == path.read_bytes()
 
 
 def test_a_damaged_file_of_curves_is_made_again_or_refused(audited, chexlocalize, tmp_path):
@@ -342,6 +375,18 @@ def test_without_masks_and_without_weights_the_rest_is_said(evaluated, tmp_path,
         (summary["method"] == "patches") & (summary["metric"] == "correlation") & (summary["fill"] == "none")
     ]
     assert exact["value"].tolist() == pytest.approx([1, 1, 1])
+
+
+def test_without_masks_curves_are_those_of_the_films_with_the_finding(audited, chexlocalize, tmp_path, capsys):
+    """Films and labels without outlines: effects and curves stay the same here, where outlined is what is there."""
+    films, results = copied(chexlocalize, tmp_path / "films"), copied(audited / "baseline", tmp_path / "baseline")
+    shutil.rmtree(films / "CheXlocalize")
+    assert audit(results, "--chexlocalize", films) == 0
+    assert "no outlines of findings" in capsys.readouterr().out
+    own, whole = (table(folder, "films") for folder in (results, audited / "baseline"))
+    assert {"energy", "auroc", "auprc", "hit"} <= set(whole) - set(own)
+    pd.testing.assert_frame_equal(own, whole[list(own)])
+    assert own["deletion_gain black"].notna().any()
 
 
 def test_pickles_are_audited_by_forward_passes(audited, evaluated, chexlocalize, tmp_path, capsys):

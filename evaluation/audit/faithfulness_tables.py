@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cxr.images import Crop
 from cxr.masks import GroundTruth
-from cxr.names import CHANCE, predictions_file
+from cxr.names import CHANCE, SIGNED_CAM, SIGNED_CAM_RELATIVE, predictions_file
 from cxr.paths import patient_of
 from cxr.predictions import read_predictions
 from evaluation.audit.faithfulness import (
@@ -98,10 +98,13 @@ def score_mask(rows: Sequence[dict[str, Any]], maps: Mapping[str, np.ndarray], m
     for row in rows:
         if row["method"] == CHANCE:
             row |= {"energy": float(mask.inside.mean(dtype=np.float64)), "auroc": 0.5, "auprc": mask.share}
+            row |= {"hit": mask.share} if SIGNED_CAM in maps else {}
             continue
         values = maps[row["method"]]
         (row["energy"],) = shares_inside(values, [mask.inside])
         row["auroc"], row["auprc"] = pixel_ranking(values, mask.inside, mask.unseen)
+        if row["method"] in (SIGNED_CAM, SIGNED_CAM_RELATIVE):  # localization scores the others
+            row["hit"] = mask.hit(values)
 
 
 def _effects(patches: np.ndarray, drops: np.ndarray, fill: str, linear: bool) -> dict[str, float]:
@@ -130,16 +133,24 @@ def _chance(facts: FilmFacts, label: str, drops: Mapping[str, np.ndarray]) -> di
 @dataclass(frozen=True)
 class CropMask:
     """A mask of a film on the pixels of its crop's maps. inside: (S, S) float32, each pixel's share in the mask;
-    unseen: pixels, of that size, inside and outside the mask that lie beyond the crop."""
+    unseen: pixels, of that size, inside and outside the mask that lie beyond the crop; in_film: (side, side) bool, the
+    mask on the film's own pixels in the crop."""
 
     inside: np.ndarray
     unseen: tuple[float, float]
+    in_film: np.ndarray
 
     @property
     def share(self) -> float:
         """Of the film, what the mask covers."""
         within = float(self.inside.sum(dtype=np.float64)) + self.unseen[0]
         return within / (self.inside.size + sum(self.unseen))
+
+    def hit(self, values: np.ndarray) -> float:
+        """1 where the film's pixel under the centre of the highest pixel of a map (S, S) lies in the mask, else 0."""
+        place = np.unravel_index(values.argmax(), values.shape)
+        row, column = ((start + 0.5) * len(self.in_film) / len(values) for start in place)
+        return float(self.in_film[int(row), int(column)])
 
     @classmethod
     def of(cls, truth: GroundTruth, film_id: str, task: str, size: int) -> CropMask | None:
@@ -153,7 +164,7 @@ class CropMask:
         inside = adaptive_avg_pool2d(torch.from_numpy(seen.astype(np.float32))[None], size)[0].numpy()
         scale = (size / crop.side) ** 2
         beyond = np.count_nonzero(mask) - np.count_nonzero(seen)
-        return cls(inside, (beyond * scale, (mask.size - seen.size - beyond) * scale))
+        return cls(inside, (beyond * scale, (mask.size - seen.size - beyond) * scale), seen)
 
 
 # --------------------------------------------------------------------------------------------------- all films together

@@ -35,6 +35,18 @@ def fill_counts(patches: int, steps: int = STEPS) -> np.ndarray:
     return np.linspace(0, patches, min(patches, steps) + 1).round().astype(int)
 
 
+def filled_sets(orders: Mapping[Key, np.ndarray], side: int) -> dict[Key, list[bytes]]:
+    """Key of an order -> the filled squares at every point of its deletion curve, then of its insertion curve.
+
+    Sets that are equal need one forward pass.
+    """
+    counts = fill_counts(side**2)
+    return {
+        key: [*(_filled(order[:count], side) for count in counts), *(_filled(order[count:], side) for count in counts)]
+        for key, order in orders.items()
+    }
+
+
 @torch.inference_mode()
 def explicit_curves(
     model: PatchNetwork, image: Tensor, orders: Mapping[Key, np.ndarray], *, side: int, grey: float, batch_size: int
@@ -46,9 +58,7 @@ def explicit_curves(
     """
     if not 0 <= grey <= 1:
         raise InputError(f"fill {grey:g} is not a grey value from 0 to 1")
-    counts = fill_counts(side**2)
-    sets = {key: [_filled(order[:c], side) for c in counts] + [_filled(order[c:], side) for c in counts]
-            for key, order in orders.items()}  # fmt: skip
+    counts, sets = fill_counts(side**2), filled_sets(orders, side)
     none = _filled([], side)
     distinct = list(dict.fromkeys([none, *(filled for of_order in sets.values() for filled in of_order)]))
     logits = dict(zip(distinct, _logits(model, image, distinct, side, grey, batch_size), strict=True))  # (C,) each

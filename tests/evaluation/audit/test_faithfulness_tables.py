@@ -46,7 +46,7 @@ def test_rows_hold_every_measure_of_every_method():
     found, drops, maps = scored()
     inside = np.zeros((SIZE, SIZE), np.float32)
     inside[:12, 8:16] = 1
-    score_mask(found.rows, maps, CropMask(inside, (32.0, 96.0)))
+    score_mask(found.rows, maps, CropMask(inside, (32.0, 96.0), inside > 0))
     rows = {row["method"]: row for row in found.rows}
     assert list(rows) == ["exact", "noise", CHANCE]
     assert rows["exact"]["correlation black"] == rows["exact"]["deletion black"] == rows["exact"]["top1 black"] == 1
@@ -125,6 +125,10 @@ def test_a_mask_is_averaged_over_the_pixels_of_the_crop():
     beyond = np.concatenate([mask[:, :15], mask[:, 75:]], axis=1)
     assert found.unseen == pytest.approx((beyond.sum() / 9, (~beyond).sum() / 9))
     assert found.share == pytest.approx(mask.mean())
+    for row, column in np.random.default_rng(1).integers(0, 20, (30, 2)):
+        highest = np.zeros((20, 20))
+        highest[row, column] = 1
+        assert found.hit(highest) == mask[3 * row + 1, 15 + 3 * column + 1]  # the centre of 3 x 3 film pixels
     assert CropMask.of(truth, "film", "Pneumonia", 20) is None
     assert CropMask.of(truth, "another", "Edema", 20) is None
     assert CropMask.of(truth, "film", "Lung Lesion", 20) is None
