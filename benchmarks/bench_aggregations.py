@@ -5,7 +5,7 @@
 
 `benchmarks.aggregated_networks` says how a network gets another aggregation. Differences are paired with the mean's
 values on the same test films; AUROC's intervals draw patients, those of the hit rates films. Rows of the result file
-that stand for the same weights and settings are kept, so that a run that was stopped goes on.
+of a demo with the same weights and settings are kept where they are complete, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -86,9 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = pd.read_csv(args.out) if args.out.is_file() else pd.DataFrame()
     for demo in args.demos:
         known = settings.facts(demo)
-        if not len(_rows_of(rows, known)):
+        there = _rows_of(rows, known)
+        if not len(there) or not set(AGGREGATIONS) <= set(there["aggregation"]):
+            rows = rows.drop(there.index)
             new = pd.DataFrame([known | row for row in demo_rows(demo, settings)])
-            rows = pd.concat([rows, new.assign(**facts)])
+            rows = pd.concat([rows, new.assign(**facts)], ignore_index=True)
             report("bench_aggregations", rows.drop(columns="command", errors="ignore"), args.out, known, {})
     return 0
 

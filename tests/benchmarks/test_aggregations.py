@@ -122,7 +122,8 @@ def test_rows_of_the_same_weights_and_settings_are_kept_and_others_are_made(froz
 
     def rows(demo, settings):
         asked.append((demo.name, settings.epochs))
-        yield {"aggregation": "mean", "auroc": 0.5 + len(asked) / 100}
+        for name in bench.AGGREGATIONS:
+            yield {"aggregation": name, "auroc": 0.5 + len(asked) / 100}
 
     monkeypatch.setattr(bench, "demo_rows", rows)
     for name in ("a", "b"):
@@ -130,7 +131,8 @@ def test_rows_of_the_same_weights_and_settings_are_kept_and_others_are_made(froz
 
     def table(*words):
         assert bench.main([*words, "--out", str(tmp_path / "out.csv")]) == 0
-        return pd.read_csv(tmp_path / "out.csv")
+        rows = pd.read_csv(tmp_path / "out.csv")
+        return rows[rows["aggregation"] == "mean"]
 
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     table(a)
@@ -144,3 +146,7 @@ def test_rows_of_the_same_weights_and_settings_are_kept_and_others_are_made(froz
         save_model(model, tmp_path / "a/savedModels/MedicalPatchNet")
         model.head.bias[0] -= 1
     assert len(table(a)) == 4 and asked[3:] == [("a", 0)]
+    rows = pd.read_csv(tmp_path / "out.csv")
+    rows[~((rows["demo"] == "b") & (rows["aggregation"] == "gate"))].to_csv(tmp_path / "out.csv", index=False)
+    assert table(a, b)["auroc"].tolist() == [0.51, 0.53, 0.54, 0.55] and asked[4:] == [("b", 0)], "it was incomplete"
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 4 * len(bench.AGGREGATIONS)
