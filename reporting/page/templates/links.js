@@ -9,7 +9,7 @@ function linkTables() {
     const of = { ...(protocol ? { protocol } : {}), ...(table === "comparison" ? { disagree: "1" } : {}) };
     for (const head of region.querySelectorAll('th[scope="row"], thead th')) {
       const text = head.textContent.trim();
-      const label = content.rows[text] ?? content.rows[text.replace(/(?: \([\d, ]+ films\)|, positive)$/, "")];
+      const label = content.rows[text] ?? content.rows[text.replace(/(?: \([\d, ]+ films\)| \(\*\)|, positive)$/, "")];
       const method = methods.get(text.replace(/ †$/, ""));
       if (label) linkTo(head, { label, ...of });
       else if (method && protocol) linkTo(head, { method, ...of });
