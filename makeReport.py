@@ -133,7 +133,7 @@ def _case_figures(results: Results, sources: MapSources, folder: Path, dataset: 
     for protocol in PROTOCOLS:
         maps = {method: source for (of, method), source in sources.maps.items() if of == protocol}
         with style():
-            figure, missing = case_figure(results, protocol, maps, sources.ground_truth, dataset)
+            figure, missing = case_figure(results, protocol, maps, sources.ground_truth, dataset, sources.outline)
             if figure is None:
                 _print_missing([missing])
             else:
@@ -147,6 +147,7 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
     A method that the paper does not have may be absent: nothing is missing then.
     """
     from cxr.masks import read_ground_truth
+    from reporting.outlines import TRUE_OUTLINE, outline_name
     from reporting.page.case_pictures import MapSources
     from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
 
@@ -169,7 +170,10 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
     if gt_path is None:
         missing.append("outlines of the masks: give CheXlocalize's gt_segmentations_test.json as --gt-path")
     ground_truth = read_ground_truth(gt_path) if gt_path else None
-    return MapSources(maps, patches, ground_truth, tuple(dict.fromkeys(missing)))
+    evidence = (source for source in (patches, *maps.values()) if isinstance(source, EvidenceFolder))
+    of_whole_films = next((source for source in evidence if source.protocol == "corrected"), None)
+    outline = outline_name(gt_path) if gt_path else TRUE_OUTLINE
+    return MapSources(maps, patches, ground_truth, tuple(dict.fromkeys(missing)), of_whole_films, outline)
 
 
 if __name__ == "__main__":

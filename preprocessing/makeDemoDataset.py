@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from cxr.files import InputError, place, quoted, read_json, replacing, write_json
 from cxr.labels import CHEXPERT
-from cxr.manifest import REGIONS
+from cxr.manifest import DATASET, REGIONS
 from cxr.masks import encode_mask
 from cxr.runs.folder_lock import NAME as LOCK
 from cxr.runs.folder_lock import locked
@@ -198,6 +198,9 @@ def _write_tables(output: Path, films: Sequence[Film], seed: int) -> None:
     for path, table in tables.items():
         if not path.exists():
             write_csv(path, table)
+    record = masks_file(output, "test").with_name(DATASET)
+    if not record.exists():
+        write_json(record, {"outlines": "drawn"})
 
 
 def _summary(output: Path, films: Sequence[Film]) -> str:

@@ -19,6 +19,7 @@ from cxr.labels import LabelSet, positions
 from cxr.names import RELATIVE, Protocol, evidence_folder, heat_map_folder, methods_of
 from saliency.evidence.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
 from saliency.evidence.folded_network import PatchNetwork, evaluating
+from saliency.evidence.page_film import encoded_film
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
 
 
@@ -139,7 +140,8 @@ def export_film(
     pixels = to_unit(film)  # (1, H, W)
     if export.keeps_evidence:
         in_frame = film_in_frame(pixels, crop, model.image_size, "corrected")[0]
-        write_evidence(export.evidence_path(film_id), evidence, labels, in_frame, export.weights)
+        path, page_film = export.evidence_path(film_id), encoded_film(pixels, model.image_size)
+        write_evidence(path, evidence, labels, in_frame, export.weights, page_film)
     for protocol in export.protocols if export.pickles else ():
         _write_pickles(export, protocol, pixels, evidence, labels)
     return True

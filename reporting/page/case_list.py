@@ -15,6 +15,7 @@ from cxr.labels import LabelSet
 from cxr.names import METHODS, PROTOCOLS, THRESHOLDS, localization_folder
 from cxr.predictions import Predictions
 from cxr.thresholds import read_thresholds
+from reporting.label_words import task_heading
 from reporting.localization_results import read_per_film
 from reporting.page.private import shown_path
 from reporting.results import Model, Results
@@ -52,12 +53,19 @@ class CaseList:
         called = probability >= threshold
         return f"{'T' if called == truth else 'F'}{'P' if called else 'N'}"
 
+    def _row_names(self) -> dict[str, str]:
+        """A label as rows of tables call it -> its name."""
+        of_tasks = {task: self.labels.label_of(task) for task in self.tasks}
+        headings = {task_heading(task, self.labels): label for task, label in of_tasks.items()}
+        return of_tasks | headings | {name: name for name in self.labels.names}
+
     def content(self) -> dict[str, Any]:
         """The list for json, undefined numbers as null. Probabilities are the file's own, so that outcomes are too."""
         return {
             "films": self.films,
             "paths": self.paths,
             "labels": self.labels.names,
+            "rows": self._row_names(),
             "tasks": [self.labels.label_of(task) for task in self.tasks],
             "truth": ["".join(map(_truth, row)) for row in self.truth.tolist()],
             "models": [

@@ -18,13 +18,12 @@ from cxr.images import Crop
 from cxr.labels import LabelSet
 from cxr.masks import GroundTruth
 from cxr.names import METHODS, PROTOCOLS
+from reporting.outlines import TRUE_OUTLINE
 from reporting.page.case_list import OUTCOMES, CaseList
+from reporting.page.film_sizes import FILM_SIDE, STEPS, FilmSize, film_uri
 from reporting.page.pictures import data_uri
 from reporting.pictures.case_grid import in_crop, mask_of, resized, square
 from reporting.pictures.overlays import LOGIT_RANGE, NEUTRAL, evidence_scale
-
-FILM_SIDE = 768
-"""Pixels of the short side of a film as it is shown; a smaller film is stored as it is."""
 
 MAP_SIDE = 48
 """Pixels of a map: six per patch width of the published 8 x 8 patches; the browser interpolates."""
@@ -48,15 +47,28 @@ class PatchSource(Protocol):
         """(k, k), rows from the top. Raises InputError when they cannot be had."""
 
 
+class PageFilms(Protocol):
+    """Where films are held larger than their maps."""
+
+    @property
+    def entries(self) -> Sequence[tuple[str, str]]:
+        """(image id, task) of every film and task."""
+
+    def page_film(self, image_id: str) -> np.ndarray:
+        """(h, w) float32 in [0, 1]: the whole film. Raises InputError when it cannot be had."""
+
+
 @dataclass(frozen=True)
 class MapSources:
-    """maps: (protocol, method) -> the test films' maps; patches, ground_truth: None where there are none; missing: a
-    line on every part that is not there."""
+    """maps: (protocol, method) -> the test films' maps; patches, ground_truth, films_large: None where there are none;
+    missing: a line on every part that is not there; outline: the name of an outline of `ground_truth`."""
 
     maps: Mapping[tuple[str, str], HeatMapSource]
     patches: PatchSource | None = None
     ground_truth: GroundTruth | None = None
     missing: tuple[str, ...] = ()
+    films_large: PageFilms | None = None
+    outline: str = TRUE_OUTLINE
 
     @cached_property
     def entries(self) -> dict[tuple[str, str], frozenset[tuple[str, str]]]:
@@ -66,6 +78,11 @@ class MapSources:
     @cached_property
     def patch_entries(self) -> frozenset[tuple[str, str]]:
         return frozenset(self.patches.entries) if self.patches is not None else frozenset()
+
+    @cached_property
+    def large(self) -> frozenset[str]:
+        """Films that are held larger than their maps."""
+        return frozenset(name for name, _ in self.films_large.entries) if self.films_large is not None else frozenset()
 
     @property
     def films(self) -> set[str]:
@@ -101,31 +118,30 @@ def by_priority(cases: CaseList, films: set[str]) -> Iterator[int]:
                 yield row
 
 
-def film_pictures(name: str, sources: MapSources, labels: LabelSet) -> dict[str, Any]:
+def film_pictures(name: str, sources: MapSources, labels: LabelSet, size: FilmSize = STEPS[0]) -> dict[str, Any]:
     """Everything that the viewer shows of a film, ready for json.
 
-    film: a JPEG; crop: left, top, width, height of the networks' square in shares of the film; sheet: a PNG with all
-    maps; maps: "protocol method" -> label -> place in the sheet, x and y of the maximum in thousandths of the map, and,
-    of an evidence map, the logit of full colour;
+    film: a JPEG of this size; crop: left, top, width, height of the networks' square in shares of the film; sheet: a
+    lossless WebP with all maps; maps: "protocol method" -> label -> place in the sheet, x and y of the maximum in
+    thousandths of the map, and, of an evidence map, the logit of full colour;
     masks: label -> outlines in thousandths of the picture; patches: label -> rows of patch logits.
     Raises InputError when a file is damaged.
     """
-    protocol, film, size = _film(name, sources)
+    protocol, film, (width, height) = _film(name, sources)
     sheet: list[np.ndarray] = []
     maps: dict[str, dict[str, list[float]]] = {}
     for method in METHODS:
         _add_maps(name, method, sources, labels, sheet, maps)
-    width, height = size
     crop = Crop.centred(width, height)
     whole = protocol == "corrected"
     return {
-        "film": data_uri(_jpeg(film), "image/jpeg"),
+        "film": film_uri(film, size),
         "shape": [round(side * FILM_SIDE / min(film.shape)) for side in (film.shape[1], film.shape[0])],
         "whole": whole,
         "crop": [crop.left / width, crop.top / height, crop.side / width, crop.side / height]
         if whole
         else [0, 0, 1, 1],
-        "sheet": data_uri(_png(_tiled(sheet)), "image/png"),
+        "sheet": data_uri(_webp(_tiled(sheet)), "image/webp"),
         "maps": maps,
         "masks": _masks(name, whole, sources.ground_truth, labels),
         "patches": _patches(name, sources, labels),
@@ -138,8 +154,20 @@ def _film(name: str, sources: MapSources) -> tuple[str, np.ndarray, tuple[int, i
         for key, source in sources.maps.items():
             task = next((task for film, task in sources.entries[key] if film == name), None)
             if key[0] == protocol and task is not None:
-                return protocol, source.film_pixels(name), source.load(name, task).film_size
+                return protocol, _pixels(name, protocol, source, sources), source.load(name, task).film_size
     raise InputError(f"{name}: no heat map of this film")
+
+
+def larger_film(name: str, sources: MapSources, size: FilmSize) -> str:
+    """The `film` of `film_pictures` in another size."""
+    return film_uri(_film(name, sources)[1], size)
+
+
+def _pixels(name: str, protocol: str, source: HeatMapSource, sources: MapSources) -> np.ndarray:
+    """(h, w) in [0, 1], as large as it is held."""
+    if protocol == "corrected" and sources.films_large is not None and name in sources.large:
+        return sources.films_large.page_film(name)
+    return source.film_pixels(name)
 
 
 def _add_maps(
@@ -225,18 +253,8 @@ def _patches(name: str, sources: MapSources, labels: LabelSet) -> dict[str, list
     return {label: [[float(f"{v:.5g}") for v in row] for row in grid] for label, grid in logits.items()}
 
 
-def _jpeg(film: np.ndarray) -> bytes:
-    """(h, w) in [0, 1] -> a grey JPEG, at most `FILM_SIDE` on its short side."""
-    scale = min(1.0, FILM_SIDE / min(film.shape))
-    small = resized(film, tuple(round(side * scale) for side in film.shape))
-    return _encoded(np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8), format="JPEG", quality=80)
-
-
-def _png(plane: np.ndarray) -> bytes:
-    return _encoded(plane, format="PNG")
-
-
-def _encoded(plane: np.ndarray, **options: Any) -> bytes:
+def _webp(plane: np.ndarray) -> bytes:
+    """Losslessly: a quarter smaller than as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, **options)
+    Image.fromarray(plane).save(buffer, format="WEBP", lossless=True, method=2)
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from markupsafe import Markup
 from cxr.names import METHODS, PROTOCOLS, localization_folder, methods_of
 from reporting.numbers import read_numbers
 from reporting.page.case_list import CaseList, read_case_list
-from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures, larger_film
 from reporting.page.facts import certificates_of
+from reporting.page.film_sizes import STEPS, FilmSize
 from reporting.pictures.overlays import OUTLINE, SIGNED, UNSIGNED
 from reporting.results import Results
 
@@ -28,12 +29,13 @@ _SCALES = 20_000
 @dataclass(frozen=True)
 class Viewer:
     """content: the list and everything about it, json. films: (row, json) of those with pictures. note: which these
-    are. methods: number of methods to choose from."""
+    are. methods: number of methods to choose from. outline: the name of a mask's outline."""
 
     content: Markup
     films: Sequence[tuple[int, Markup]]
     note: str
     methods: int
+    outline: str
 
 
 def read_viewer(results: Results, sources: MapSources, budget: int, missing: list[str]) -> Viewer | None:
@@ -52,6 +54,7 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
         "certificates": certificates_of(results.patch),
         "methods": methods,
         "protocols": PROTOCOLS,
+        "outline": sources.outline,
         "cuts": _cuts(results),
         "sheet": {"side": MAP_SIDE, "across": ACROSS},
         "colours": {
@@ -60,17 +63,17 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
             "outline": OUTLINE,
         },
     }
-    films: list[tuple[int, Markup]] = []
+    shown, size = shown_films(cases, sources, budget - len(_json(content)) - _SCALES)
     full: dict[str, dict[str, list[float]]] = {}
-    for row, pictures in _films(cases, sources, budget - len(_json(content)) - _SCALES):
-        films.append((row, pictures[0]))
-        _note_scales(pictures[1], full)
+    for pictures in shown.values():
+        _note_scales(pictures, full)
+    films = [(row, _json(pictures)) for row, pictures in shown.items()]
     content["fullColour"] = {
         key: {label: float(f"{np.quantile(found, FULL_COLOUR):.3g}") for label, found in of.items()}
         for key, of in full.items()
     }
     missing += (*cases.missing, *sources.missing)
-    return Viewer(_json(content), films, _note(cases, sources, len(films)), len(methods))
+    return Viewer(_json(content), films, _note(cases, sources, len(films), size), len(methods), sources.outline)
 
 
 def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -91,15 +94,37 @@ def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dic
     }
 
 
-def _films(cases: CaseList, sources: MapSources, budget: int) -> Iterator[tuple[int, tuple[Markup, Mapping[str, Any]]]]:
-    """(row, its pictures as json and as they are), in the order of priority until the next one does not fit."""
+def shown_films(cases: CaseList, sources: MapSources, budget: int) -> tuple[dict[int, dict[str, Any]], FilmSize]:
+    """Row -> its pictures, in the order of priority, and the size of their films.
+
+    As many films as there is room for at the smallest size; then all of them at the largest size that fits. budget:
+    characters of the pictures together.
+    """
+    shown: dict[int, dict[str, Any]] = {}
     for row in by_priority(cases, sources.films):
-        pictures = film_pictures(cases.films[row], sources, cases.labels)
-        film = _json(pictures)
-        budget -= len(film)
+        pictures = film_pictures(cases.films[row], sources, cases.labels, STEPS[-1])
+        if len(_json(pictures)) > budget:
+            return shown, STEPS[-1]
+        budget -= len(_json(pictures))
+        shown[row] = pictures
+    for size in STEPS[:-1]:
+        larger = _larger_films(shown, cases, sources, size, budget)
+        if larger is not None:
+            return {row: pictures | {"film": larger[row]} for row, pictures in shown.items()}, size
+    return shown, STEPS[-1]
+
+
+def _larger_films(
+    shown: Mapping[int, Mapping[str, Any]], cases: CaseList, sources: MapSources, size: FilmSize, budget: int
+) -> dict[int, str] | None:
+    """Row -> its film in this size; None as soon as they take more than `budget` characters in addition."""
+    larger: dict[int, str] = {}
+    for row, pictures in shown.items():
+        larger[row] = larger_film(cases.films[row], sources, size)
+        budget -= len(larger[row]) - len(pictures["film"])
         if budget < 0:
-            return
-        yield row, (film, pictures)
+            return None
+    return larger
 
 
 def _note_scales(pictures: Mapping[str, Any], full: dict[str, dict[str, list[float]]]) -> None:
@@ -126,17 +151,20 @@ def _cuts(results: Results) -> dict[str, dict[str, float]]:
     return cuts
 
 
-def _note(cases: CaseList, sources: MapSources, shown: int) -> str:
-    """Which films have pictures, and by what rule."""
+def _note(cases: CaseList, sources: MapSources, shown: int, size: FilmSize) -> str:
+    """Which films have pictures, by what rule, and how large they are stored where there is no room for more."""
     with_maps = len(sources.films & set(cases.films))
     if not with_maps:
         return "There are no heat maps of these films, so there are no pictures of them."
+    smaller = f" To keep the page under 30 MB, films are stored at most {size.side} pixels on the short side"
+    smaller += f", JPEG quality {size.quality}."
     if shown == with_maps:
-        return f"{shown} of {len(cases.films)} films have heat maps; all of them are shown."
+        note = f"{shown} of {len(cases.films)} films have heat maps; all of them are shown."
+        return note if size == STEPS[0] else note + smaller
     return (
         f"{shown} of the {with_maps} films with heat maps have their pictures in this page, which is kept under 30 MB. "
         "They are chosen by rule: in turn over the pathologies and over true and false positives and negatives, the "
-        "film of which the first model is surest. The list holds all films."
+        f"film of which the first model is surest. The list holds all films.{smaller}"
     )
 
 

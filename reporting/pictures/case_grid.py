@@ -17,6 +17,7 @@ from cxr.names import METHODS
 from cxr.predictions import Predictions
 from reporting.format import number
 from reporting.label_words import shortened
+from reporting.outlines import TRUE_OUTLINE
 from reporting.paper import CaseRule, read_paper
 from reporting.pictures.overlays import CasePictures, case_grid
 from reporting.results import Results
@@ -83,11 +84,12 @@ def case_figure(
     sources: Mapping[str, HeatMapSource],
     ground_truth: GroundTruth | None,
     dataset: str = "",
+    outline: str = TRUE_OUTLINE,
 ) -> tuple[Figure | None, str]:
     """The grid of cases of one protocol, or None and what is missing.
 
-    sources: method -> its heat maps of the test films. The films are chosen by the probabilities of the patch model, or
-    of the baseline where it stands alone.
+    sources: method -> its heat maps of the test films. outline: the name of a mask's outline. The films are chosen by
+    the probabilities of the patch model, or of the baseline where it stands alone.
     """
     order = columns(sources)
     shown = {method: sources[method] for method in order if method in sources}
@@ -107,13 +109,13 @@ def case_figure(
     headings = {key: _heading(key, results) for key in order}
     signed = [key for key in order if METHODS[key].signed]
     title = f"Evidence and class activation maps, {protocol} protocol"
-    caption = f"Test films{of_dataset(dataset)}. {_CAPTION[protocol]}"
+    caption = f"Test films{of_dataset(dataset)}. {_CAPTION[protocol].format(outline=outline)}"
     return case_grid(rows, headings, signed=signed, title=title, caption=caption), ""
 
 
 _SQUARE = "Pictures show the central square of the film, which is what the networks see"
 _CHOICE = (
-    "Yellow: the radiologists' mask. Numbers at the left: predicted probability p. Films are chosen by rule, not by "
+    "Yellow: the {outline}. Numbers at the left: predicted probability p. Films are chosen by rule, not by "
     "eye: the one with the highest or lowest p of the first model among the positive or negative films."
 )
 _CAPTION = {

@@ -76,8 +76,8 @@ def _mixed(film: np.ndarray, colours: np.ndarray, share: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class CasePictures:
-    """One row of the grid. film: (h, w) in [0, 1]; outline: bool, the radiologists' mask of the same area at its own
-    resolution, or None; maps: column -> (h, w); lines: what is written beside, the first one bold."""
+    """One row of the grid. film: (h, w) in [0, 1]; outline: bool, the mask of the same area at its own resolution,
+    or None; maps: column -> (h, w); lines: what is written beside, the first one bold."""
 
     film: np.ndarray
     outline: np.ndarray | None
@@ -120,10 +120,7 @@ def _case_row(row: CasePictures, places: Sequence[Axes], columns: Mapping[str, s
         axes.set_axis_off()
         axes.set_anchor("N")
     places[0].imshow(row.film, cmap="gray", vmin=0, vmax=1)
-    if row.outline is not None and row.outline.any():
-        sides = zip(row.outline.shape, row.film.shape, strict=True)
-        y, x = ((np.arange(mask) + 0.5) * film / mask - 0.5 for mask, film in sides)  # in the film's pixels
-        places[0].contour(x, y, row.outline, levels=[0.5], colors=[OUTLINE], linewidths=0.9)
+    _draw_outline(places[0], row, width=0.9)
     for axes, key in zip(places[1:], columns, strict=True):
         heat = row.maps.get(key)
         if heat is None:
@@ -131,12 +128,22 @@ def _case_row(row: CasePictures, places: Sequence[Axes], columns: Mapping[str, s
             axes.text(0.5, 0.5, "no map", transform=axes.transAxes, ha="center", va="center", color=GREY)
             continue
         axes.imshow(overlay(row.film, heat, signed=key in signed))
+        _draw_outline(axes, row, width=0.5)
         if key in signed:
             logit = LOGIT_RANGE * evidence_scale(heat)
             axes.text(0.5, -0.02, f"±{logit:.2g}", transform=axes.transAxes, ha="center", va="top", size=6, color=GREY)
     for line, text in enumerate(row.lines):
         written = places[0].text(-0.06, 0.98 - 0.14 * line, text, transform=places[0].transAxes, size=6.5)
         written.set(ha="right", va="top", weight="bold" if line == 0 else "normal")
+
+
+def _draw_outline(axes: Axes, row: CasePictures, *, width: float) -> None:
+    """The mask's outline over a picture of the film. width: of the line, in points."""
+    if row.outline is None or not row.outline.any():
+        return
+    sides = zip(row.outline.shape, row.film.shape, strict=True)
+    y, x = ((np.arange(mask) + 0.5) * film / mask - 0.5 for mask, film in sides)  # in the film's pixels
+    axes.contour(x, y, row.outline, levels=[0.5], colors=[OUTLINE], linewidths=width)
 
 
 def _colour_bars(figure: Figure, height: float) -> None:

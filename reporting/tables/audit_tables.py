@@ -30,7 +30,7 @@ _FILLS = {"black": "Black", "mean": "Film mean", "none": "Evidence removed", "va
 """In the order of the columns; other fills are grey values."""
 
 _REGIONS = {
-    "energy": ("In mask", "share of the map's positive evidence inside the radiologists' mask"),
+    "energy": ("In mask", "share of the map's positive evidence inside the mask"),
     "hit": ("Hit rate", "share of films whose map has its maximum inside the mask, of maps that Table 3 does not have"),
     "auroc": ("AUROC", "probability that a pixel in the mask has a higher value than one outside"),
     "auprc": ("AUPRC", "average precision of finding the mask's pixels by the map's value"),

@@ -3,7 +3,7 @@
 `<film id>.npz` holds `facts` (json text: crop, settings, and per task probability and ground truth) and float32 arrays,
 one per task so that reading one map reads little: `grid <task>` (m, m), with a stride also `patches <task>` (k, k), the
 logits of the unshifted patches, and `<CAM method> <task>` (h, w). `film` is the whole film, uint8, at the size of the
-corrected maps. Nothing in it is pickled.
+corrected maps; `page film`, where the original has more pixels, is a JPEG for reports. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from cxr.files import InputError, place, printable, read_json, replacing
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
@@ -33,6 +34,8 @@ from cxr.names import (
 from saliency.cam import CAMS
 from saliency.evidence.evidence_facts import WAY_OUT, Facts, FilmLabels, require_same
 from saliency.evidence.npz import array_names, read_arrays
+from saliency.evidence.page_film import NAME as _PAGE_FILM
+from saliency.evidence.page_film import decoded_film
 from saliency.film_maps import NEEDS_LINEAR, Evidence, check_methods, film_maps
 from saliency.patch_maps import check_stride
 from saliency.reference import Reference, read_reference
@@ -42,10 +45,18 @@ _MAKE_REFERENCE = "evalClassification.py --heatmaps relative makes it of the val
 _FACTS, _FILM, _GRID, _PATCHES = "facts", "film", "grid", "patches"
 
 
-def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: torch.Tensor, weights: str = "") -> None:
+def write_evidence(
+    path: Path,
+    evidence: Evidence,
+    labels: FilmLabels,
+    film: torch.Tensor,
+    weights: str = "",
+    page_film: np.ndarray | None = None,
+) -> None:
     """Writes one film's evidence, atomically; the maps made of the file are those of `film_maps`, to the last bit.
 
     film: (h, w) in [0, 1], the whole film at the size of the corrected maps. weights: sha256 of the network's weights.
+    page_film: as `saliency.evidence.page_film.encoded_film` makes it.
     Evidence of other methods or tasks in an existing file is kept. Raises InputError when the file is damaged, or
     belongs to another film, network or setting: nothing is written then.
     """
@@ -68,11 +79,13 @@ def write_evidence(path: Path, evidence: Evidence, labels: FilmLabels, film: tor
         for task, plane in zip(labels.tasks, values, strict=True)
     }
     pixels = (film * 255).round().to(torch.uint8).numpy()
+    shown = {} if page_film is None else {_PAGE_FILM: page_film}
     if path.exists():
         facts, arrays = _merged(path, facts, arrays, pixels)
+        shown = {name: arrays[name] for name in (_PAGE_FILM,) if name in arrays} | shown
     kinds = (*CAMS, _GRID, _PATCHES)
     ordered = [name for kind in kinds for task in facts.probability if (name := f"{kind} {task}") in arrays]
-    content = {_FACTS: np.array(facts.to_json()), _FILM: pixels} | {name: arrays[name] for name in ordered}
+    content = {_FACTS: np.array(facts.to_json()), _FILM: pixels} | shown | {name: arrays[name] for name in ordered}
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **content)
 
@@ -197,6 +210,19 @@ class EvidenceFolder:
             left, top, right, bottom = crop.box
             pixels = resize(pixels[:, top:bottom, left:right], facts.image_size)
         return pixels[0].numpy()
+
+    def page_film(self, film_id: str) -> np.ndarray:
+        """(h, w) float32 in [0, 1]: the whole film as large as the file holds it.
+
+        Raises InputError when the file is missing or damaged.
+        """
+        path = self._path(film_id)
+        if _PAGE_FILM not in array_names(path):
+            return _read(path, _FILM, np.uint8)[1][0].numpy().astype(np.float32) / 255
+        try:
+            return decoded_film(read_arrays(path, [_PAGE_FILM])[_PAGE_FILM])
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise _unusable(path, error) from None
 
     def patch_logits(self, film_id: str, task: str) -> np.ndarray:
         """(k, k) float32: the logits of the unshifted patches, whose mean is the film's logit.

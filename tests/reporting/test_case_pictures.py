@@ -3,22 +3,29 @@
 import base64
 import io
 import itertools
+import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import makeReport
+from cxr.files import InputError, write_json
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.images import Crop
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from cxr.paths import film_id
 from cxr.predictions import read_predictions
+from reporting.outlines import outline_name
 from reporting.page.case_list import CaseList, read_case_list
-from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures
+from reporting.page.case_pictures import ACROSS, LEVELS, MAP_SIDE, MapSources, by_priority, film_pictures, larger_film
+from reporting.page.case_viewer import shown_films
+from reporting.page.film_sizes import STEPS
 from reporting.reading import read_results
-from tests.reporting.case_files import write_case_files
+from saliency.evidence.page_film import encoded_film
+from tests.reporting.case_files import film_of, write_case_files
 from tests.reporting.result_files import write_results
 
 
@@ -48,7 +55,7 @@ def decoded(uri, kind):
 
 
 def tile(pictures, place):
-    sheet = decoded(pictures["sheet"], "png")
+    sheet = decoded(pictures["sheet"], "webp")[..., 0]
     row, column = divmod(place, ACROSS)
     return sheet[row * MAP_SIDE : (row + 1) * MAP_SIDE, column * MAP_SIDE : (column + 1) * MAP_SIDE]
 
@@ -88,6 +95,72 @@ def test_film_and_crop(sources, name):
     np.testing.assert_allclose(film / 255, stored, atol=0.03)
     crop = Crop.centred(160, 128)
     assert pictures["crop"] == [crop.left / 160, 0, 128 / 160, 1]
+
+
+def test_a_film_is_shown_as_large_as_its_evidence_file_holds_it(sources, name, folder):
+    """And in smaller steps; a file without a larger film shows that under the maps."""
+    large = torch.from_numpy(film_of(np.random.default_rng(5), 900, 1125))[None]
+    path = folder / "MedicalPatchNet" / "evidence" / "test" / f"{name}.npz"
+    before, stored = path.read_bytes(), sources.films_large.page_film(name)
+    np.testing.assert_array_equal(stored, sources.maps["corrected", "raw"].film_pixels(name))
+    with np.load(path) as content:
+        arrays = dict(content)
+    np.savez(path, **arrays, **{"page film": encoded_film(large, 64)})
+    try:
+        expected = np.asarray(Image.fromarray(large[0].numpy()).resize((960, 768), Image.Resampling.BILINEAR))
+        pictures = film_pictures(name, sources, CHEXPERT)
+        film = decoded(pictures["film"], "jpeg")
+        assert film.shape == (768, 960) and pictures["shape"] == [960, 768]
+        np.testing.assert_allclose(film / 255, expected, atol=0.02)
+        sizes = [decoded(larger_film(name, sources, size), "jpeg").shape for size in STEPS]
+        assert sizes == [(768, 960), (768, 960), (640, 800), (512, 640)]
+    finally:
+        path.write_bytes(before)
+
+
+def test_films_step_down_until_the_same_films_fit(sources, folder):
+    """Noise, which compresses badly: half a page of the best size holds all films in a smaller one."""
+    names = [f"{path.stem}" for path in sorted((folder / "MedicalPatchNet" / "evidence" / "test").glob("*.npz"))][:3]
+    noise = np.random.default_rng(0).random((800, 800), np.float32)
+
+    class Noise:
+        entries = [(name, "Edema") for name in names]
+
+        @staticmethod
+        def page_film(_):
+            return noise
+
+    kept = {key: Few(source, names) for key, source in sources.maps.items() if key == ("corrected", "raw")}
+    few = MapSources(kept, films_large=Noise())
+    listed = read_case_list(read_results(folder))
+    best, size = shown_films(listed, few, 10**9)
+    assert len(best) == 3 and size == STEPS[0]
+    budget = sum(len(json.dumps(pictures)) for pictures in best.values())
+    shown, size = shown_films(listed, few, budget * 5 // 6)
+    assert list(shown) == list(best) and size == STEPS[1]
+    shown, size = shown_films(listed, few, budget // 6)
+    assert size == STEPS[-1] and 0 < len(shown) < 3
+
+
+class Few:
+    """The maps of some films of a source."""
+
+    def __init__(self, source, names):
+        self.entries = [entry for entry in source.entries if entry[0] in names]
+        self.load, self.film_pixels = source.load, source.film_pixels
+
+
+def test_outlines_are_called_what_is_recorded_beside_them(tmp_path):
+    """And plain outlines where nothing is, or nothing that is known."""
+    masks, record = tmp_path / "gt_segmentations_test.json", tmp_path / "dataset.json"
+    assert outline_name(masks) == "true outline"
+    names = {"drawn": "drawn outline", "radiologists": "radiologist’s outline", "me": "true outline"}
+    for recorded, name in (*names.items(), (None, "true outline"), ([1], "true outline")):
+        write_json(record, {"outlines": recorded})
+        assert outline_name(masks) == name
+    record.write_text("{")
+    with pytest.raises(InputError, match="dataset.json"):
+        outline_name(masks)
 
 
 def test_patch_logits_average_to_the_logit_of_the_unshifted_grid(sources, name, folder):

@@ -10,7 +10,7 @@ const list = {
 };
 
 const COLUMNS = {
-  film: { name: "Film", value: (f) => content.films[f], text: (f) => content.films[f].replace(/^patient/, "") },
+  film: { name: "Film", value: (f) => content.films[f], text: (f) => shortName(content.films[f]) },
   label: { name: "Label", value: (f, l) => content.labels[l], text: (f, l) => content.labels[l] },
   probability: {
     name: "p", value: (f, l) => content.models[state.model].probability[f][l],
@@ -29,6 +29,11 @@ const COLUMNS = {
   },
   iou: { name: "IoU", value: (f, l) => listedScore("iou", f, l), text: (f, l) => number(COLUMNS.iou.value(f, l), 2) },
 };
+
+function shortName(film) {
+  // CheXpert's names without their words: "64797 s1 v2 frontal"; others as they are.
+  return film.replace(/^patient(\d+)_study(\d+)_view(\d+)_/, "$1 s$2 v$3 ");
+}
 
 function listedScore(kind, film, label) {
   // Of a map of the model whose p and outcome stand in the row: a row is about one network.

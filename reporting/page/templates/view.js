@@ -35,7 +35,8 @@ function setUpView() {
   }
   window.addEventListener("hashchange", () => {
     const found = addressed();
-    if (found && (found[0] !== state.film || found[1] !== state.label)) chooseCase(...found);
+    if (!found) openList();
+    else if (found[0] !== state.film || found[1] !== state.label) chooseCase(...found);
   });
 }
 

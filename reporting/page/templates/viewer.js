@@ -69,8 +69,8 @@ async function showCase() {
 function describe(drawn, outlined) {
   const name = content.methods[state.method].name;
   const map = drawn ? `, overlaid with the ${name} map of the ${state.protocol} protocol` : ", without a map";
-  const mask = outlined ? "; the radiologist’s mask is outlined" : "";
-  const hit = { 1: "; the map’s maximum lies in the mask", 0: "; the map’s maximum lies outside the mask" };
+  const mask = outlined ? `; the ${content.outline} is drawn in` : "";
+  const hit = { 1: "; the map’s maximum lies in the outline", 0: "; the map’s maximum lies outside the outline" };
   return `Chest film ${content.films[state.film]}${map} for ${content.labels[state.label]}${mask}` +
     (hit[scoreOf("hit", state.film, state.label)] ?? "");
 }
@@ -83,7 +83,8 @@ function showLegend(map, drawn, pictures) {
   at("ticks").replaceChildren(...ticks.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   const name = content.methods[state.method].name;
   at("scale-text").textContent = !drawn
-    ? `No ${name} map of this film and label.`
+    ? `No ${name} map of this film and label.${hasMaps(state.label) ? "" :
+      " Evaluation makes maps of the labels with outlines; evalClassification.py --all-labels makes them of all."}`
     : isSigned
       ? `Blue speaks against the finding, red for it; the bare film is neutral. Full colour at a logit of ±${full}` +
         (state.fixed ? " on every film." : ", the largest of this map.")
@@ -93,6 +94,13 @@ function showLegend(map, drawn, pictures) {
     : state.protocol === "published"
       ? "As published, the square map is stretched over the whole film when it is scored."
       : "The networks see the central square of the film; the map lies where it was cut out.";
+}
+
+function hasMaps(label) {
+  // Whether the page holds any map of the label, by the films on show.
+  const name = content.labels[label];
+  const maps = Object.values(picturesOf([...pictured][0])?.maps ?? {});
+  return maps.some((of) => name in of);
 }
 
 function fullLogit(map) {
@@ -227,5 +235,6 @@ refreshList();
   const shown = kinds.find(({ protocol, method }) => mapOf(picturesOf(film), protocol, method, label));
   Object.assign(state, shown); // one of which there is a map
   refreshList();
-  chooseCase(film, label);
+  if (!openList()) chooseCase(film, label);
 }
+linkTables();
