@@ -102,7 +102,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.margin is not None and args.compare is None:
         parser.error("--margin needs --compare: the models that it is to hold for")
     if args.weights is not None and args.output is None:
-        from models.hub import weights_name
+        from models.weight_names import weights_name
 
         args.output = Path("results") / "-".join([weights_name(args.weights), *filter(None, [args.map])])
     return args

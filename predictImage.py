@@ -201,7 +201,7 @@ def _predict_all(
     )
     predictions: list[Prediction] = []
     unreadable: dict[str, str] = {}
-    with tqdm(total=len(films), desc="predict", unit="film") as bar:
+    with tqdm(total=len(films), desc="predict", unit="film", disable=None) as bar:
         for batch in loader:
             for prediction in predict_batch([film for film in batch if not film.error], model, view):
                 bar.write(_text(prediction, rule, full=len(films) <= FULL_TEXTS))
@@ -294,7 +294,7 @@ def _draw_all(
     undrawn: dict[str, str] = {}
     has_patches = model.patch_size < model.image_size  # a baseline has one Grad-CAM
     patches = fineness.patches(model.patch_size, model.image_size) if has_patches else 1  # per film
-    with tqdm(total=patches * len(predictions), desc="overlays", unit="patch") as bar:
+    with tqdm(total=patches * len(predictions), desc="overlays", unit="patch", disable=None) as bar:
         for prediction, pictures in zip(predictions, planned, strict=True):
             try:
                 film = films.read_again(prediction.film)

@@ -38,3 +38,15 @@ elif [ -z "${chexlocalize:-}" ]; then
     if [ -d "$chexlocalize" ]; then break; fi # an && that fails last would end the script without a word
   done
 fi
+
+preprocess() { # the films of DATA_DIR into square copies, unless it holds such; what is done already is not done again
+  if [ "$preprocessed" = "$data" ]; then return; fi
+  echo "== preprocessing into $preprocessed"
+  if [ $manifest = yes ]; then
+    python preprocessing/preProcFilms.py --manifest "$data" --films "$FILMS" --output "$preprocessed" \
+      --size "$PREPROCESSED_SIZE"
+  else
+    python preprocessing/preProcCheXpert.py --chexpert "$data/CheXpert-v1.0" --chexlocalize "$chexlocalize" \
+      --output "$preprocessed" --size "$PREPROCESSED_SIZE"
+  fi
+}

@@ -260,7 +260,8 @@ def _initial_weights(init: str) -> tuple[Path | None, dict[str, Any]]:
 
 def _origin(option: str, spec: str) -> tuple[Path, dict[str, Any]]:
     """The file or folder of weights that an option names; and their name and fingerprint, for settings and card."""
-    from models.hub import resolve_weights, weights_name
+    from models.hub import resolve_weights
+    from models.weight_names import weights_name
     from models.weights_folder import weights_file
 
     path = resolve_weights(spec)

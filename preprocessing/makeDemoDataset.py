@@ -119,9 +119,8 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
     todo = [film for film in films if film.split in unmasked or not _complete(output, film)]
     masks: dict[str, dict[str, Codes]] = {split: {} for split in unmasked}
     draw = partial(write_film, output, seed)
-    for film, encoded in zip(
-        todo, tqdm(in_processes(draw, todo, workers, chunk=4), "films", len(todo), disable=not todo), strict=True
-    ):
+    drawn = in_processes(draw, todo, workers, chunk=4)
+    for film, encoded in zip(todo, tqdm(drawn, "films", len(todo), disable=not todo or None), strict=True):
         if film.split in unmasked and encoded:
             masks[film.split][film.image_id] = encoded
     for split, segmentations in masks.items():
@@ -159,8 +158,9 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], seed: int, workers: int) ->
         if read_csv(listed)[list(table.columns)].equals(table):
             return
     regions.unlink(missing_ok=True)
-    draw = in_processes(partial(write_pair, folder, seed), pairs, workers, chunk=2)
-    masks = dict(zip([next(iter(pair.films)) for pair in pairs], tqdm(draw, "pairs", len(pairs)), strict=True))
+    drawn = in_processes(partial(write_pair, folder, seed), pairs, workers, chunk=2)
+    shown = tqdm(drawn, "pairs", len(pairs), disable=None)
+    masks = dict(zip([next(iter(pair.films)) for pair in pairs], shown, strict=True))
     write_csv(folder / FILMS, film_table(pairs))
     write_csv(listed, table)
     write_json(regions, masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -197,10 +198,18 @@ def test_a_baseline_is_drawn_by_grad_cam(baseline, tmp_path):
         assert (tmp_path / "out" / overlay["file"]).is_file()
 
 
-def test_both_passes_have_a_progress_bar(weights, tmp_path, capsys):
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_both_passes_have_a_progress_bar_on_a_terminal_and_none_in_a_log(weights, tmp_path, monkeypatch, capsys):
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     predict(weights, tmp_path / "out", tmp_path / "a.png")
-    bars = capsys.readouterr().err
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    predict(weights, tmp_path / "out", tmp_path / "a.png")
+    bars = sys.stderr.getvalue()
     assert "predict: 100%" in bars and "1/1" in bars
     assert "overlays: 100%" in bars and "64/64" in bars  # (64 / 16 * 2)^2 patches
 
