@@ -90,16 +90,6 @@ def test_weights_of_a_run_that_is_not_over_are_refused(tmp_path):
     assert run(tmp_path)[0].returncode == 0
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"]], ids=" ".join)
-def test_help_has_no_side_effects(words, tmp_path):
-    """No Python is there to be found, so nothing can be installed or downloaded, and nothing is written."""
-    own = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": "/nowhere"}
-    done = subprocess.run([SCRIPT, *words], env=own, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]" in done.stdout and "\n#" not in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(("word", "said"), [("--data", "takes no options"), ("nowhere", "no such folder")])
 def test_a_wrong_word_is_refused_before_anything_is_downloaded(word, said, tmp_path):
     done = subprocess.run([SCRIPT, word], env=os.environ | {"VIRTUAL_ENV": sys.prefix}, capture_output=True, text=True)
