@@ -72,7 +72,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("films", nargs="+", type=cli.path, metavar="FILE|FOLDER", help="images, DICOM; folders with subfolders")
-    add("--weights", required=True, help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]")
+    add(
+        "--weights",
+        type=cli.weights,
+        required=True,
+        help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]",
+    )
     add("--output", type=cli.path, required=True, help="folder of the results; those of an earlier run are replaced")
     add(
         "--patch-size",
@@ -93,10 +98,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     cli.add_workers(parser, most=8)
     cli.add_device(parser)
-    args = parser.parse_args(argv)
-    if not args.weights.strip():
-        parser.error("--weights is empty")
-    return args
+    return parser.parse_args(argv)
 
 
 def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str] | None) -> tuple[Any, dict, Any]:

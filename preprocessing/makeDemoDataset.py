@@ -1,6 +1,6 @@
 """A synthetic CheXpert-v1.0 and CheXlocalize in the real formats, every finding with its mask, for demos and tests.
 
-    python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
+    python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0
 
 About two films per patient. Killed at any moment it can be started again and goes on with what is missing.
 With --pairs also films that are drawn twice, with one finding and without it, in the folder pairs/: a manifest.
@@ -39,8 +39,8 @@ from preprocessing.phantom.film import render
 from preprocessing.phantom.pairs import Pair, draw_pairs, film_table, pair_path, pair_table
 
 EXAMPLES = """
-python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
-python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0 --pairs
+python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0
+python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0 --pairs
 python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --workers 1
 """
 
