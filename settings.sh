@@ -13,7 +13,7 @@ if [ -n "$STRIDE" ] && [ -n "${STEPS_PER_PATCH:-}" ]; then
   exit 2
 fi
 if [ -n "$STRIDE" ]; then fineness=(--stride "$STRIDE"); else fineness=(--steps-per-patch "${STEPS_PER_PATCH:=64}"); fi
-: "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see README
+: "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see docs/data.md
 : "${MODELS:=savedModels}" "${RESULTS:=results${MAP:+-$MAP}}"
 
 # Where the preprocessed films are, or will be: DATA_DIR itself when preProcCheXpert.py or preProcFilms.py made it.
