@@ -21,25 +21,47 @@ from typing import Any
 from cxr import __version__
 from cxr.files import InputError, printable, quoted
 from cxr.runs.memory import is_lack_of_memory
+from models.weight_names import is_hub_spec, local_weights
 
 EXIT_BAD_INPUT = 2
+
+EXAMPLES = "examples:"
+"""Heading of the commands that end every `--help`."""
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose `--help` ends with commands to copy, and which reports a mistake in one line."""
     return _Parser(
         description=description,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
+        epilog=f"{EXAMPLES}\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+class _HelpFormatter(argparse.HelpFormatter):
+    """Paragraphs filled to the terminal's width, examples as they are, each option with its default."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(EXAMPLES):
+            return text
+        paragraphs = (super(_HelpFormatter, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+        return "\n\n".join(paragraphs)
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        """Shows a default where there is one; that of a switch is obvious."""
-        hidden = isinstance(action.default, bool) or action.default is None or action.default == []
-        return action.help if hidden else super()._get_help_string(action)
+        """Adds a default where there is one and the words do not name it; that of a switch is obvious."""
+        words, default = action.help or "", action.default
+        hidden = isinstance(default, bool) or default in (None, [], "", argparse.SUPPRESS) or "default" in words
+        if hidden or not (action.option_strings or action.nargs in (argparse.OPTIONAL, argparse.ZERO_OR_MORE)):
+            return action.help
+        shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else f"{default}"
+        return f"{words} (default: {shown.replace('%', '%%')})"  # argparse formats it with %
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """`NAME ...` instead of `NAME [NAME ...]`, for names can be lists of choices."""
+        if action.nargs == argparse.ONE_OR_MORE:
+            return f"{self._metavar_formatter(action, default_metavar)(1)[0]} ..."
+        return super()._format_args(action, default_metavar)
 
 
 _to_lower: list[str] = []
@@ -87,6 +109,17 @@ def path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a path")
     return Path(text)
+
+
+def weights(text: str) -> str:
+    """Type of an option: weights, a file or folder that is there or a name on the hub."""
+    if not is_hub_spec(text):
+        path(text)
+        try:
+            local_weights(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def existing_folder(text: str) -> Path:

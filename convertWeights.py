@@ -45,7 +45,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True)
     to_form = commands.add_parser("convert", help="a published .pt to a folder, or a folder to a published .pt")
-    to_form.add_argument("weights", metavar="IN", help="folder, .pt or .safetensors file, or hf://owner/repo[/file]")
+    to_form.add_argument(
+        "weights", type=cli.weights, metavar="IN", help="folder, .pt or .safetensors file, or hf://owner/repo[/file]"
+    )
     to_form.add_argument("target", metavar="OUT", type=cli.path, help="NAME.pt for the published layout, else a folder")
     to_form.add_argument("--patch-size", type=cli.whole_number(1, 4096), help="of a .pt: 64, or 512 for the baseline")
     facts = commands.add_parser("describe", help="add thresholds and measured tables to config.json and the model card")

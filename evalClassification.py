@@ -34,6 +34,18 @@ python evalClassification.py --predictions results/MedicalPatchNet --predict-fro
 _PREDICT_FROM = {"unshifted": "", "grid": MAPS}
 """Choice of --predict-from -> how the names of its files begin."""
 
+GONE = {
+    "-wb": "trainClassification.py --track wandb",
+    "-wb_name": "trainClassification.py --track wandb; the run is named after its --output folder",
+    "-evalOnly": "nothing is needed, this script only evaluates",
+    "-lrFactor": "nothing, it had no effect",
+    "-model": "--weights, which say their network; --patch-size for published .pt files",
+    "-imgSize": "--weights, which say their image size",
+    "-savePath": "--weights of the network, --output of the results",
+    "-hpc": "nothing is needed; torchrun shares the films between GPUs",
+}
+"""Options of the published script, which also evaluated -> what replaces them here."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
@@ -77,7 +89,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--weights", "-loadPath", help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]"
+        "--weights",
+        "-loadPath",
+        type=cli.weights,
+        help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]",
     )
     source.add_argument("--predictions", type=cli.path, metavar="DIR", help="work from DIR/predictions_*.csv alone")
     parser.add_argument("--predict-from", choices=tuple(_PREDICT_FROM),
@@ -88,9 +103,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_workers(parser)
     cli.add_device(parser)
     cli.add_seed(parser)
+    cli.add_gone(parser, GONE)
     args = parser.parse_args(argv)
-    if args.weights is not None and not args.weights.strip():
-        parser.error("--weights is empty")
     if args.weights is not None and args.data is None:
         parser.error("--weights needs --data")
     if args.map is not None and args.weights is None:
@@ -102,7 +116,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.margin is not None and args.compare is None:
         parser.error("--margin needs --compare: the models that it is to hold for")
     if args.weights is not None and args.output is None:
-        from models.hub import weights_name
+        from models.weight_names import weights_name
 
         args.output = Path("results") / "-".join([weights_name(args.weights), *filter(None, [args.map])])
     return args
@@ -127,8 +141,9 @@ def _add_network(to: argparse._ActionsContainer) -> None:
         type=cli.whole_number(1, 2**16),
         help="needed for published .pt files: 64, or 512 for the baseline",
     )
-    add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"],
-        help="auto: raw, scaled and relative of a patch network, the CAMs of a baseline")  # fmt: skip
+    add("--heatmaps", nargs="+", choices=(*METHODS, "auto", "none"), default=["auto"], metavar="METHOD",
+        help=f"{', '.join(METHODS)}, none, or auto: raw, scaled and relative of a patch network, "
+        "the CAMs of a baseline")  # fmt: skip
     add("--protocols", nargs="+", choices=PROTOCOLS,
         help="published: bug for bug, needs steps; both with --steps-per-patch, else corrected")  # fmt: skip
     cli.add_fineness(to, DEFAULT_STRIDE)

@@ -57,6 +57,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("results", type=cli.path, nargs="+", help="as evalClassification.py makes them, with heat maps")
     parser.add_argument(
         "--weights",
+        type=cli.weights,
         nargs="+",
         default=[],
         help="of the folders' networks, told apart by their content; else where the folders say they were",
@@ -86,8 +87,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_device(parser)
     cli.add_seed(parser)
     args = parser.parse_args(argv)
-    if not all(spec.strip() for spec in args.weights):
-        parser.error("--weights is empty")
     args.fills = list(dict.fromkeys(args.fills))
     return args
 

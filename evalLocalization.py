@@ -206,16 +206,21 @@ def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], settin
     """Every method, then the controls of every protocol, with a line on what the maps say beyond them."""
     from cxr.runs.run_record import RunRecord
     from evaluation.localizing.localized import localize, write_controls
-    from reporting.control_results import read_added_value, verdicts
+    from reporting.control_results import read_added_value, short_verdicts
 
     record = RunRecord(folder)
+    unscored: dict[str, None] = {}
     for protocol, method in found:
-        localize(record, protocol, method, setting, _sources(folder, protocol, setting.tasks))
+        unscored |= dict.fromkeys(
+            localize(record, protocol, method, setting, _sources(folder, protocol, setting.tasks))
+        )
+    for line in unscored:
+        print(f"{folder}: {line}")
     for protocol in dict.fromkeys(protocol for protocol, _ in found):
         methods = [method for of, method in found if of == protocol and method != POSTERIOR]
         write_controls(record, protocol, methods, setting)
-        for line in verdicts(read_added_value(controls_file(folder, protocol, ADDED_VALUE))):
-            print(line)
+        for line in short_verdicts(read_added_value(controls_file(folder, protocol, ADDED_VALUE))):
+            print(f"{folder}, {protocol}: {line}")
 
 
 def _sources(folder: Path, protocol: Protocol, tasks: Sequence[str]) -> Callable[[str, str], HeatMapSource]:

@@ -82,7 +82,7 @@ def scored_films(
     """(film id, what `FilmAuditor` finds) of every film, in order, from worker processes."""
     arguments = (source, label_set, outlined)
     results = in_processes(_score, source.film_ids, workers, chunk=4, set_up=_set_up, arguments=arguments)
-    films = tqdm(source.film_ids, desc=f"audit {source.results.name}", unit="film")
+    films = tqdm(source.film_ids, desc=f"audit {source.results.name}", unit="film", disable=None)
     yield from zip(films, results, strict=True)
 
 
@@ -103,7 +103,7 @@ def scored_pairs(
     chosen = methods_of("patch" if model.patch_size < model.image_size else "baseline")
     runner = PairMaps(model, [method for method in chosen if method != RELATIVE], **reading)
     rows = []
-    for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair"):
+    for change in tqdm(runner.changes(folder, films, pairs), desc="pairs", total=len(pairs), unit="pair", disable=None):
         mask = CropMask.of(outlined.truth, change.film_id, change.pair.task, model.image_size)
         if mask is None:
             raise InputError(f"{place(folder)}: no mask of {quoted(change.pair.task)} in {quoted(change.film_id)}")

@@ -76,7 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
     add = parser.add_argument
-    add("--weights", required=True, help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]")
+    add(
+        "--weights",
+        type=cli.weights,
+        required=True,
+        help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]",
+    )
     add("--data", type=cli.existing_folder, required=True, help="what the network was trained on: train.csv, valid.csv")
     add("--output", type=cli.path, required=True, help="folder of the new weights")
     add("--patch-size", type=cli.whole_number(1, 4096), help="needed for published .pt files: 64")
@@ -87,10 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch-size", "-bs", type=cli.whole_number(1, 2**16), default=16, help="films that are computed at once")
     cli.add_workers(parser)
     cli.add_device(parser)
-    args = parser.parse_args(argv)
-    if not args.weights.strip():
-        parser.error("--weights is empty")
-    return args
+    return parser.parse_args(argv)
 
 
 def _refuse_other_weights(source: Path, output: Path, record: Any) -> None:

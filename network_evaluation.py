@@ -283,7 +283,7 @@ def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey
         left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
         own = left[of.group.rank :: of.group.world_size]
         films_ahead = read_ahead(lambda index: open_film(films.files[index], grey), own)
-        progress = {"desc": f"heat maps {split}", "unit": "film", "disable": not of.group.is_main}
+        progress = {"desc": f"heat maps {split}", "unit": "film", "disable": None if of.group.is_main else True}
         for index, film in tqdm(films_ahead, total=len(own), **progress):
             lost = [path for path in files[index] if not stage.holds(path)]  # other films, damaged, or not noted yet
             of_film = widened_by_lost(export, films.ids[index], lost, films.label_set)

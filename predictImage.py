@@ -72,7 +72,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("films", nargs="+", type=cli.path, metavar="FILE|FOLDER", help="images, DICOM; folders with subfolders")
-    add("--weights", required=True, help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]")
+    add(
+        "--weights",
+        type=cli.weights,
+        required=True,
+        help="folder, .pt or .safetensors file, or hf://owner/repo[@revision][/file]",
+    )
     add("--output", type=cli.path, required=True, help="folder of the results; those of an earlier run are replaced")
     add(
         "--patch-size",
@@ -93,10 +98,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     cli.add_workers(parser, most=8)
     cli.add_device(parser)
-    args = parser.parse_args(argv)
-    if not args.weights.strip():
-        parser.error("--weights is empty")
-    return args
+    return parser.parse_args(argv)
 
 
 def _load(weights: str, patch_size: int | None, device: str, grey: Sequence[str] | None) -> tuple[Any, dict, Any]:
@@ -201,7 +203,7 @@ def _predict_all(
     )
     predictions: list[Prediction] = []
     unreadable: dict[str, str] = {}
-    with tqdm(total=len(films), desc="predict", unit="film") as bar:
+    with tqdm(total=len(films), desc="predict", unit="film", disable=None) as bar:
         for batch in loader:
             for prediction in predict_batch([film for film in batch if not film.error], model, view):
                 bar.write(_text(prediction, rule, full=len(films) <= FULL_TEXTS))
@@ -294,7 +296,7 @@ def _draw_all(
     undrawn: dict[str, str] = {}
     has_patches = model.patch_size < model.image_size  # a baseline has one Grad-CAM
     patches = fineness.patches(model.patch_size, model.image_size) if has_patches else 1  # per film
-    with tqdm(total=patches * len(predictions), desc="overlays", unit="patch") as bar:
+    with tqdm(total=patches * len(predictions), desc="overlays", unit="patch", disable=None) as bar:
         for prediction, pictures in zip(predictions, planned, strict=True):
             try:
                 film = films.read_again(prediction.film)

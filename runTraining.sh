@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Preprocesses (when needed), trains MedicalPatchNet, then its EfficientNet-B0 baseline, with the published settings.
+# Preprocesses (when needed), trains MedicalPatchNet, then its whole-film baseline, with the published settings.
 #   ./runTraining.sh [DATA_DIR] [OPTIONS...]
 #   ./runTraining.sh data --uncertain ignore --frontal-only --track tensorboard
 # DATA_DIR (default: data) holds CheXpert-v1.0/ and CheXlocalize/, or is a folder that is preprocessed already, or one
@@ -45,20 +45,13 @@ check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassificat
 python -c "$check" --data "$data" --patch-size "$PATCH_SIZE" \
   "${of_patches[@]}" "${options[@]}" # a wrong option is refused before the films are preprocessed
 
-if [ "$preprocessed" != "$data" ] && [ $manifest = yes ]; then
-  echo "== preprocessing into $preprocessed"
-  python preprocessing/preProcFilms.py --manifest "$data" --films "$FILMS" --output "$preprocessed" \
-    --size "$PREPROCESSED_SIZE"
-elif [ "$preprocessed" != "$data" ]; then
-  echo "== preprocessing into $preprocessed"
-  python preprocessing/preProcCheXpert.py --chexpert "$data/CheXpert-v1.0" --chexlocalize "$chexlocalize" \
-    --output "$preprocessed" --size "$PREPROCESSED_SIZE"
-fi
+preprocess
 
-train() { # NAME PATCH_SIZE BACKBONE OPTIONS
-  echo "== training $1"
+train() { # NAME TITLE PATCH_SIZE BACKBONE OPTIONS
+  echo "== training $2"
   python trainClassification.py --data "$preprocessed" --output "$MODELS/$1" --results "$RESULTS/$1" \
-    --patch-size "$2" --backbone "$3" "${@:4}" "${options[@]}"
+    --patch-size "$3" --backbone "$4" "${@:5}" "${options[@]}"
 }
-train MedicalPatchNet "$PATCH_SIZE" "$BACKBONE" "${of_patches[@]}"
-train EfficientNetB0 "$IMAGE_SIZE" "$BASELINE_BACKBONE" --aggregation mean
+train MedicalPatchNet "MedicalPatchNet, $BACKBONE" "$PATCH_SIZE" "$BACKBONE" "${of_patches[@]}"
+train EfficientNetB0 "the baseline, $BASELINE_BACKBONE on whole films" "$IMAGE_SIZE" "$BASELINE_BACKBONE" \
+  --aggregation mean

@@ -13,7 +13,7 @@ if [ -n "$STRIDE" ] && [ -n "${STEPS_PER_PATCH:-}" ]; then
   exit 2
 fi
 if [ -n "$STRIDE" ]; then fineness=(--stride "$STRIDE"); else fineness=(--steps-per-patch "${STEPS_PER_PATCH:=64}"); fi
-: "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see README
+: "${MAP:=}" # nih, padchest, ...: test a CheXpert network on another set's labels; nih+approximate: see docs/data.md
 : "${MODELS:=savedModels}" "${RESULTS:=results${MAP:+-$MAP}}"
 
 # Where the preprocessed films are, or will be: DATA_DIR itself when preProcCheXpert.py or preProcFilms.py made it.
@@ -38,3 +38,15 @@ elif [ -z "${chexlocalize:-}" ]; then
     if [ -d "$chexlocalize" ]; then break; fi # an && that fails last would end the script without a word
   done
 fi
+
+preprocess() { # the films of DATA_DIR into square copies, unless it holds such; what is done already is not done again
+  if [ "$preprocessed" = "$data" ]; then return; fi
+  echo "== preprocessing into $preprocessed"
+  if [ $manifest = yes ]; then
+    python preprocessing/preProcFilms.py --manifest "$data" --films "$FILMS" --output "$preprocessed" \
+      --size "$PREPROCESSED_SIZE"
+  else
+    python preprocessing/preProcCheXpert.py --chexpert "$data/CheXpert-v1.0" --chexlocalize "$chexlocalize" \
+      --output "$preprocessed" --size "$PREPROCESSED_SIZE"
+  fi
+}

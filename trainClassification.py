@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli
-from cxr.files import InputError, place, quoted, sha256
+from cxr.files import InputError, place, sha256
 from training.history import SERVICES
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
@@ -186,7 +185,7 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
         add("--frontal-only", action="store_true", help="leave lateral films out of training"),
         add("--fraction", type=cli.number(0, 1, above=True), default=1.0, help="share of the training patients to use"),
         add("--init", type=_init, default="imagenet", metavar="WEIGHTS", help=INITS),
-        add("--teacher", type=_teacher, metavar="WEIGHTS", help=TEACHER),
+        add("--teacher", type=cli.weights, metavar="WEIGHTS", help=TEACHER),
         add("--epochs", "-ep", type=cli.whole_number(1, 10**6), default=20, help="passes over the training films"),
         add("--batch-size", "-bs", type=cli.whole_number(1, 10**6), default=16, help="films per step, all processes"),
         add("--lr", "-lr", type=cli.number(0, above=True), default=1e-4, help="highest rate of the OneCycle schedule"),
@@ -196,20 +195,12 @@ def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
 
 def _init(text: str) -> str:
     """Type of --init. A file that is not there is found before anything is read."""
-    if text not in ("imagenet", "random") and not _are_weights(text):
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not imagenet, random, or a file or folder of weights")
-    return text
-
-
-def _teacher(text: str) -> str:
-    """Type of --teacher."""
-    if not _are_weights(text):
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a file or folder of weights")
-    return text
-
-
-def _are_weights(text: str) -> bool:
-    return text.startswith("hf:") or os.path.exists(cli.path(text))
+    if text in ("imagenet", "random"):
+        return text
+    try:
+        return cli.weights(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"neither imagenet nor random, and {error}") from None
 
 
 def _aggregation(text: str) -> str:
@@ -262,7 +253,8 @@ def _initial_weights(init: str) -> tuple[Path | None, dict[str, Any]]:
 
 def _origin(option: str, spec: str) -> tuple[Path, dict[str, Any]]:
     """The file or folder of weights that an option names; and their name and fingerprint, for settings and card."""
-    from models.hub import resolve_weights, weights_name
+    from models.hub import resolve_weights
+    from models.weight_names import weights_name
     from models.weights_folder import weights_file
 
     path = resolve_weights(spec)

@@ -71,7 +71,7 @@ def resampled_sums(
     """The sums of several panels (models) on the same N films, all under the same B = `resamples` resamples."""
     results = [PanelSums(np.empty((len(SUMS), len(panel), resamples))) for panel in panels]
     start = 0
-    with tqdm(total=resamples, desc="resamples", delay=2, leave=False) as progress:
+    with tqdm(total=resamples, desc="resamples", delay=2, leave=False, disable=None) as progress:
         for weights in resample_weights(units, resamples, seed, chunk):
             stop = start + weights.shape[1]
             for panel, result in zip(panels, results, strict=True):
@@ -86,7 +86,7 @@ def resampled_values(
 ) -> np.ndarray:
     """Values (..., B) of a statistic that takes weights (N, b) to (..., b), under B = `resamples` resamples."""
     parts = [statistic(np.empty((len(units), 0)))]
-    with tqdm(total=resamples, desc="resamples", delay=2, leave=False) as progress:
+    with tqdm(total=resamples, desc="resamples", delay=2, leave=False, disable=None) as progress:
         for weights in resample_weights(units, resamples, seed):
             parts.append(statistic(weights))
             progress.update(weights.shape[1])

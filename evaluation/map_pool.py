@@ -36,7 +36,7 @@ def over_maps(
     Every process computes in one thread. Raises InputError as the source does, OSError when a process dies.
     """
     workers = min(workers, -(-len(entries) // _CHUNK))
-    with tqdm(total=len(entries), desc=label, unit="map", delay=2, leave=False) as progress:
+    with tqdm(total=len(entries), desc=label, unit="map", delay=2, leave=False, disable=None) as progress:
         for result in _results(work, source, ground_truth, entries, workers):
             progress.update()
             yield result

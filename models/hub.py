@@ -8,11 +8,13 @@ on to newer ones, name their tag or commit after the `@`.
 
 from __future__ import annotations
 
-import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -26,18 +28,13 @@ from huggingface_hub.errors import (
 
 from cxr.files import InputError, printable, sha256
 from cxr.names import REFERENCE
+from models.weight_names import HUB_SPEC, TENSORS, file_names, is_hub_spec, local_weights
 
-PUBLISHED_REPO = "hf://patrick-w/MedicalPatchNet"
-
-SAME_FILE = {
-    "EfficientNetB0_weights.pt": "EfficientNetV2S_weights.pt",
-    "EfficientNetV2S_weights.pt": "EfficientNetB0_weights.pt",
-}
-"""The published baseline is found under either name, whichever the repository or folder holds."""
-
-_FOLDER_FILES = ("config.json", "model.safetensors")
-_SPEC = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>[^@]+))?/?")
+_FOLDER_FILES = ("config.json", TENSORS)
 _TRANSPORT_ERRORS: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # its HTTP library's own error, and OSError
+
+CONNECT_SECONDS = 5.0
+"""After which a server that does not answer counts as unreachable; the library itself would try for half a minute."""
 
 
 def resolve_weights(spec: str | Path) -> Path:
@@ -49,35 +46,13 @@ def resolve_weights(spec: str | Path) -> Path:
 
     Raises InputError when nothing is there, the download fails, or the content is not what was recorded.
     """
-    if str(spec).startswith("hf:"):
+    if is_hub_spec(str(spec)):
         return _from_hub(str(spec))
-    path = Path(os.path.expanduser(spec))  # not Path.expanduser, which raises for the home of an unknown user
-    found = next((candidate for name in _names(path.name) if (candidate := path.parent / name).exists()), None)
-    if not str(spec) or found is None:
-        raise InputError(
-            f"{printable(str(spec)) or 'an empty name'}: no such file or folder of weights; "
-            f"{PUBLISHED_REPO}/FILE takes one from the hub"
-        )
-    return found
-
-
-def weights_name(spec: str) -> str:
-    """The name of the results of these weights: the last part of `spec`, without ending and revision."""
-    repo = _SPEC.fullmatch(spec) if spec.startswith("hf:") else None
-    path = Path(repo["file"] or repo["repo"]) if repo else Path(os.path.expanduser(spec))
-    if path.name in ("", ".."):
-        path = path.resolve()
-    if path.name == _FOLDER_FILES[-1] and path.parent.name:
-        path = path.parent
-    return path.stem if path.suffix in (".pt", ".safetensors") else path.name
-
-
-def _names(file: str) -> list[str]:
-    return [file, SAME_FILE[file]] if file in SAME_FILE else [file]
+    return local_weights(spec)
 
 
 def _from_hub(spec: str) -> Path:
-    match = _SPEC.fullmatch(spec)
+    match = HUB_SPEC.fullmatch(spec)
     if match is None:
         raise InputError(f"{printable(spec)}: expected hf://owner/repo[@revision][/file]")
     repo, revision, file = match["repo"], match["revision"], match["file"]
@@ -92,17 +67,17 @@ def _from_hub(spec: str) -> Path:
 
 def _file(repo: str, revision: str | None, file: str) -> Path:
     """The first of the file's names that is cached, else the first that the hub has."""
-    names = _names(file)
+    names = file_names(file)
     for name in names:
         cached = try_to_load_from_cache(repo, name, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
     for name in names[:-1]:
         try:
-            return Path(hf_hub_download(repo, name, revision=revision))
+            return _download(repo, name, revision)
         except RemoteEntryNotFoundError:
             pass
-    return Path(hf_hub_download(repo, names[-1], revision=revision))
+    return _download(repo, names[-1], revision)
 
 
 def _folder(repo: str, revision: str | None) -> Path:
@@ -110,13 +85,32 @@ def _folder(repo: str, revision: str | None) -> Path:
     cached = [try_to_load_from_cache(repo, name, revision=revision) for name in _FOLDER_FILES]
     if all(isinstance(path, str) for path in cached):
         return Path(str(cached[0])).parent
-    config = Path(hf_hub_download(repo, _FOLDER_FILES[0], revision=revision))  # .../snapshots/<commit>/config.json
+    config = _download(repo, _FOLDER_FILES[0], revision)  # .../snapshots/<commit>/config.json
     commit = config.parent.name
     try:  # before the weights: with them the folder counts as complete
-        hf_hub_download(repo, REFERENCE, revision=commit)
+        _download(repo, REFERENCE, commit)
     except RemoteEntryNotFoundError:
         pass
-    return Path(hf_hub_download(repo, _FOLDER_FILES[1], revision=commit)).parent
+    return _download(repo, _FOLDER_FILES[1], commit).parent
+
+
+def _download(repo: str, name: str, revision: str | None) -> Path:
+    if not constants.HF_HUB_OFFLINE and not _is_reachable(constants.ENDPOINT):
+        raise LocalEntryNotFoundError(f"{constants.ENDPOINT} cannot be reached")
+    return Path(hf_hub_download(repo, name, revision=revision))
+
+
+def _is_reachable(address: str) -> bool:
+    """Whether the server takes connections; one behind a proxy counts as reachable, for the proxy's errors say more."""
+    url = urlsplit(address)
+    host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+    if url.scheme in getproxies() and not proxy_bypass(host):
+        return True
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

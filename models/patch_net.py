@@ -5,6 +5,7 @@ Wienholt et al., Scientific Reports 2026, doi 10.1038/s41598-026-40358-0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from cxr.files import InputError, place, quoted
+from cxr.files import InputError, quoted
 from cxr.labels import LabelSet
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
+from models.hub import resolve_weights
+from models.weight_names import check_repository
 from models.weights_folder import read_config, save_model, weights_file
 
 MAX_IMAGE_SIZE = 4096
@@ -144,17 +147,22 @@ class MedicalPatchNet(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:
-        """A network from a local folder or a repository of the hub, in evaluation mode.
+        """A network from a local folder or a repository of the hub, `owner/repo`, in evaluation mode.
 
-        Raises InputError at once for a folder that is missing beside others, for the hub is then not meant, and for
-        one whose config.json is not that of a network.
+        arguments: those of `PyTorchModelHubMixin.from_pretrained`; without any, a repository is taken as
+        `models.hub.resolve_weights` takes it: out of the cache, or downloaded and checked.
+        Raises InputError for a folder whose config.json is not that of a network; without asking the hub for a name
+        that is not a repository's, or that is like a folder's; and for a repository that cannot be had.
         """
-        path = Path(pretrained_model_name_or_path)
-        if path.is_dir():
-            read_config(path)
-        elif path.is_absolute() or (path.parent != Path() and path.parent.is_dir()):
-            raise InputError(f"{place(path)}: no such folder of weights")
-        return super().from_pretrained(pretrained_model_name_or_path, **arguments)
+        found: str | Path = pretrained_model_name_or_path
+        name = str(found)
+        if os.path.isdir(name):
+            read_config(Path(name))
+        else:
+            check_repository(name)
+            if not arguments:
+                found = resolve_weights(f"hf://{name}")
+        return super().from_pretrained(found, **arguments)
 
     @classmethod
     def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:

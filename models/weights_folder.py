@@ -16,9 +16,10 @@ from cxr.files import InputError, place, quoted, read_json, replacing, write_jso
 from cxr.labels import LabelSet
 from cxr.names import REFERENCE
 from models.card import check_details, model_card
+from models.weight_names import TENSORS
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+WEIGHTS_NAME = TENSORS
 CARD_NAME = "README.md"
 
 MAX_LABELS = 1000

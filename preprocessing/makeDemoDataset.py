@@ -1,6 +1,6 @@
 """A synthetic CheXpert-v1.0 and CheXlocalize in the real formats, every finding with its mask, for demos and tests.
 
-    python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
+    python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0
 
 About two films per patient. Killed at any moment it can be started again and goes on with what is missing.
 With --pairs also films that are drawn twice, with one finding and without it, in the folder pairs/: a manifest.
@@ -39,8 +39,8 @@ from preprocessing.phantom.film import render
 from preprocessing.phantom.pairs import Pair, draw_pairs, film_table, pair_path, pair_table
 
 EXAMPLES = """
-python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0
-python preprocessing/makeDemoDataset.py --output demo --patients 600 --seed 0 --pairs
+python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0
+python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0 --pairs
 python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --workers 1
 """
 
@@ -119,9 +119,8 @@ def _write_films(output: Path, films: Sequence[Film], seed: int, workers: int) -
     todo = [film for film in films if film.split in unmasked or not _complete(output, film)]
     masks: dict[str, dict[str, Codes]] = {split: {} for split in unmasked}
     draw = partial(write_film, output, seed)
-    for film, encoded in zip(
-        todo, tqdm(in_processes(draw, todo, workers, chunk=4), "films", len(todo), disable=not todo), strict=True
-    ):
+    drawn = in_processes(draw, todo, workers, chunk=4)
+    for film, encoded in zip(todo, tqdm(drawn, "films", len(todo), disable=not todo or None), strict=True):
         if film.split in unmasked and encoded:
             masks[film.split][film.image_id] = encoded
     for split, segmentations in masks.items():
@@ -159,8 +158,9 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], seed: int, workers: int) ->
         if read_csv(listed)[list(table.columns)].equals(table):
             return
     regions.unlink(missing_ok=True)
-    draw = in_processes(partial(write_pair, folder, seed), pairs, workers, chunk=2)
-    masks = dict(zip([next(iter(pair.films)) for pair in pairs], tqdm(draw, "pairs", len(pairs)), strict=True))
+    drawn = in_processes(partial(write_pair, folder, seed), pairs, workers, chunk=2)
+    shown = tqdm(drawn, "pairs", len(pairs), disable=None)
+    masks = dict(zip([next(iter(pair.films)) for pair in pairs], shown, strict=True))
     write_csv(folder / FILMS, film_table(pairs))
     write_csv(listed, table)
     write_json(regions, masks)

@@ -37,7 +37,7 @@ from preprocessing.sources.registry import SOURCES
 EXAMPLES = """
 python preprocessing/makeManifest.py --source nih ChestX-ray14 --output manifests/nih
 python preprocessing/makeManifest.py --source vindr vindr-cxr/1.0.0 --votes 2 --output manifests/vindr
-python preprocessing/makeManifest.py --source chexlocalize demo/CheXlocalize --output demo/manifest
+python preprocessing/makeManifest.py --source chexlocalize demo/data/CheXlocalize --output demo/manifest
 """
 
 

@@ -198,7 +198,7 @@ def _pack_all(jobs: Sequence[_Job], output: Path, size: int, workers: int, mend:
 
 def _in_parallel(function: Callable[[T], R], work: Sequence[T], workers: int, title: str) -> Iterator[tuple[T, R]]:
     results = in_processes(function, work, workers, chunk=8)
-    yield from zip(work, tqdm(results, total=len(work), unit="film", desc=title, disable=not work), strict=True)
+    yield from zip(work, tqdm(results, total=len(work), unit="film", desc=title, disable=not work or None), strict=True)
 
 
 def _square(job: _Job, size: int) -> Image.Image:

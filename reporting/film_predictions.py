@@ -75,7 +75,8 @@ def one_line(entry: Entry) -> str:
     positive = [f"{row['label']} {row['probability']:.2f}" for row in ordered if row["positive"]]
     best = f"none positive, highest {ordered[0]['label']} {ordered[0]['probability']:.2f}"
     warnings = "".join(f"; warning: {warning}" for warning in entry["warnings"])
-    return f"{entry['film']}: {', '.join(positive) or best}{warnings}"
+    decided = f"positive: {', '.join(positive)}" if positive else best
+    return f"{entry['film']}: {decided}{warnings}"
 
 
 def write_predictions(

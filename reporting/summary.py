@@ -67,11 +67,15 @@ def _methods(results: Results, protocol: str) -> Iterator[str]:
             rows.append([f"Control: {control}", *(number((estimate or Estimate()).value) for estimate in of_control)])
     yield from _columns(head, rows)
     if covered := _covered(results, protocol):
-        yield from wrap(f"Means over the tasks that every method defines: {covered}.", WIDTH)
+        yield from _wrapped(f"Means over the tasks that every method defines: {covered}.")
     if protocol in results.controls:
         for metric, name in CONTROL_MEASURES.items():
             below = ", ".join(map(title, below_prior(results.controls[protocol].added_value, metric)))
-            yield from wrap(f"Do not beat the location prior in {name}: {below or 'none'}.", WIDTH)
+            yield from _wrapped(f"Do not beat the location prior in {name}: {below or 'none'}.")
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return wrap(sentence, WIDTH, break_on_hyphens=False)
 
 
 def _covered(results: Results, protocol: str) -> str:

@@ -69,9 +69,9 @@ class Certificates:
         return asdict(self) | {name: getattr(self, name) for name in ("complete", "local", "linear")}
 
     def __str__(self) -> str:
-        complete = "complete" if self.complete else "not complete (they do not sum to the logit)"
-        local = "local" if self.local else "not local (they depend on neighbours)"
-        return f"contributions ({self.aggregation}): {complete}, {local}"
+        complete = "sum to the logit" if self.complete else "do not sum to the logit"
+        local = "each depends on its patch alone" if self.local else "each depends on the other patches too"
+        return f"contributions ({self.aggregation}) {complete}, {local}"
 
 
 def measure_certificates(model: ContributingNetwork, images: Tensor) -> Certificates:

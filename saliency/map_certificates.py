@@ -92,9 +92,9 @@ class MapCertificates:
         return measured
 
     def __str__(self) -> str:
-        shapley = f", relative ones to the difference from the reference within {self.shapley.max_error:.1e}"
+        shapley = f", relative ones to the difference from the average film within {self.shapley.max_error:.1e}"
         return (
             f"unshifted patches add up to the logit within {self.unshifted.max_error:.1e}"
             f"{shapley if self.shapley.films else ''}; fine maps to their own mean within {self.fine.max_error:.1e}, "
-            f"which the border moves away from the mean over shifts by {self.border.max_error:.2f} at most"
+            f"which the border moves by {self.border.max_error:.2f} at most away from the mean of all shifts"
         )

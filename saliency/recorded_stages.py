@@ -104,7 +104,7 @@ def make_relative_pickles(record: RunRecord, split: str, ids: Sequence[str], tas
         reference=read_reference(reference_file(record.folder)),
     )
     with record.stage(name, **made_from) as stage:
-        for (film_id, task), path in tqdm(files.items(), desc=f"relative maps {split}", unit="map"):
+        for (film_id, task), path in tqdm(files.items(), desc=f"relative maps {split}", unit="map", disable=None):
             if not stage.holds(path):
                 write_heat_map(path, **_content(source, film_id, task))
                 stage.wrote(path)
@@ -180,7 +180,7 @@ def _read_maps(
     certificates = MapCertificates(reference, logits)
     spread = set(np.linspace(0, len(films) - 1, FINE_FILMS).astype(int).tolist())
     numbers = []
-    for index, film_id in enumerate(tqdm(films.ids, desc=f"numbers of maps {split}", unit="film")):
+    for index, film_id in enumerate(tqdm(films.ids, desc=f"numbers of maps {split}", unit="film", disable=None)):
         path = evidence_folder(folder, split) / f"{film_id}{SUFFIX}"
         facts, sampled = read_grids(path, tasks)
         grids = {task: facts.grid.fill(torch.from_numpy(grid)).numpy() for task, grid in sampled.items()}

@@ -49,7 +49,7 @@ def test_patches_alone_give_the_logits_by_the_network_s_own_rule(tiny_chexpert, 
         assert certificates["complete"] == (name not in ("noisy_or", "logsumexp"))
         assert certificates["local"] == (name != "attention")
         assert certificates["linear"] or name not in ("mean", "position")
-    assert ("they depend on neighbours" in said) == (name == "attention")
+    assert ("each depends on the other patches too" in said) == (name == "attention")
 
 
 @pytest.fixture(scope="module")

@@ -178,6 +178,15 @@ def test_a_lack_of_memory_is_one_line_that_names_the_options_of_the_script(error
     assert capsys.readouterr().err == f"error: out of memory; {way_out}\n"
 
 
+@pytest.mark.parametrize("option", ["-wb", "-evalOnly", "-model=ScalePatchNet", "-hpc", "-imgSize=512", "-lrFactor=2"])
+def test_options_of_the_published_script_are_explained_by_the_evaluation_too(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module("evalClassification").main(["--weights", "hf://a/b", "--data", "x", option])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.count("\n") == 1
+    assert f"{option.partition('=')[0]} of the published script is gone: " in said
+
+
 def test_real_lacks_of_memory(capsys):
     for allocate in (lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**50), lambda: bytearray(2**62)):
         assert cli.guarded(lambda _, allocate=allocate: allocate()) == 2

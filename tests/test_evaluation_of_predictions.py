@@ -94,7 +94,7 @@ def test_comparison_of_two_folders(folder, capsys):
     [
         (["--predictions", "nowhere"], "--predictions nowhere: no such folder"),
         ([], "one of the arguments"),
-        (["--weights", "w.pt"], "--weights needs --data"),
+        (["--weights", "hf://a/b"], "--weights needs --data"),
         (["--weights", "w.pt", "--data", "nowhere"], "no such file"),
     ],
 )

@@ -113,7 +113,7 @@ def test_wrong_initial_weights_are_one_line(wrong, data, trained, tmp_path, caps
     shutil.copytree(trained, tmp_path / "other network")
     write_json(tmp_path / "other network/config.json", config)
     init, said = {
-        "absent": (str(tmp_path / "absent"), "is not imagenet, random, or a file or folder of weights"),
+        "absent": (str(tmp_path / "absent"), "no such file or folder of weights"),
         "text": (str(tmp_path / "text"), "damaged"),
         "other network": (str(tmp_path / "other network"), "weights of 'efficientnet_b0', not of 'timm/test_effi"),
         "hub": ("hf://one", "expected hf://owner/repo"),

@@ -125,7 +125,7 @@ def test_what_is_complete_stays(run, capsys):
     said = capsys.readouterr().out
     assert contents(run) == before and "tuning" not in said and "never saw the film\n" not in said
     assert said.count(": complete") == 7  # four methods, two tables of controls, the differences
-    assert "does not beat the location prior" in said or "× prior: hit rate" in said
+    assert "corrected: hit rate, not above the location prior: " in said and "hit rate of maps × prior: " in said
 
 
 @pytest.mark.parametrize("change", ["a view", "a mask", "a map", "the seed", "a table of controls", "the floor"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -197,10 +198,18 @@ def test_a_baseline_is_drawn_by_grad_cam(baseline, tmp_path):
         assert (tmp_path / "out" / overlay["file"]).is_file()
 
 
-def test_both_passes_have_a_progress_bar(weights, tmp_path, capsys):
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_both_passes_have_a_progress_bar_on_a_terminal_and_none_in_a_log(weights, tmp_path, monkeypatch, capsys):
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     predict(weights, tmp_path / "out", tmp_path / "a.png")
-    bars = capsys.readouterr().err
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    predict(weights, tmp_path / "out", tmp_path / "a.png")
+    bars = sys.stderr.getvalue()
     assert "predict: 100%" in bars and "1/1" in bars
     assert "overlays: 100%" in bars and "64/64" in bars  # (64 / 16 * 2)^2 patches
 
@@ -259,8 +268,6 @@ def test_an_unreadable_film_is_told_and_the_others_are_predicted(weights, tmp_pa
             ["a.png", "--steps-per-patch", "3"],
             "error: --steps-per-patch: 3 steps per patch of 16 pixels; possible are 1",
         ),
-        (["a.png", "--weights", "gone\x1b[31m"], "error: gone\\x1b[31m: no such file or folder of weights"),
-        (["a.png", "--weights", "gone"], "error: gone: no such file or folder of weights"),
         (["nothing.png", "--anonymous"], "error: argument 1: no such file or folder"),
     ],
 )
@@ -273,6 +280,17 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys, monkeypatch, arguments
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "shown"), [("gone\x1b[31m", "gone\\x1b[31m"), ("gone", "gone"), (" ", " "), ("", "")])
+def test_weights_that_are_not_there_are_refused_with_the_options(name, shown, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        predictImage.main(["a.png", "--output", "out", "--weights", name])
+    error = capsys.readouterr().err
+    words = f"argument --weights: {shown}: no such file or folder of weights; " if name.strip() else "is not a path"
+    assert caught.value.code == 2 and words in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("output", ["a.png/out", "sealed"])
@@ -340,7 +358,7 @@ def test_more_than_three_films_are_a_line_each_and_errors_come_last_once_more(we
     for line, film in zip(lines, "0123", strict=False):
         rows = table[table["film"] == film].sort_values("probability", ascending=False)
         positive = [f"{row.label} {row.probability:.2f}" for row in rows[rows["positive"]].itertuples()]
-        assert line == f"{film}: {', '.join(positive)}" and positive
+        assert line == f"{film}: positive: {', '.join(positive)}" and positive
     assert len(lines) == 5 and lines[-1].endswith("predictions.json; 4 of 5 films predicted")
     repeated = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert repeated == ["error: 1bad%1B[31m: not a readable image (of no format that is known)"] * 2

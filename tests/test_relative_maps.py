@@ -136,7 +136,7 @@ def test_the_fine_maps_have_predictions_and_tables_of_their_own(evaluated, capsy
     assert "test, fine maps, mean of the 10 labels: auroc" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("more", [("--weights", "w", "--data", "d"), ("--predictions", "p", "--compare", "q")])
+@pytest.mark.parametrize("more", [("--weights", "hf://a/b", "--data", "d"), ("--predictions", "p", "--compare", "q")])
 def test_tables_of_the_fine_maps_are_asked_for_alone(more, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(evalClassification, *more, "--predict-from", "grid")

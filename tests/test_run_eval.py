@@ -27,6 +27,7 @@ def run(folder: Path, **settings: str) -> tuple[subprocess.CompletedProcess[str]
     recorder.parent.mkdir(exist_ok=True)
     recorder.write_text(RECORDER.format(calls=calls, python=sys.executable))
     recorder.chmod(0o755)
+    (folder / "data").mkdir(exist_ok=True)
     own = {"PATH": f"{recorder.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix}
     own |= {"MODELS": str(folder / "models"), "RESULTS": str(folder / "results")} | settings
     done = subprocess.run([SCRIPT, folder / "data"], env=os.environ | own, capture_output=True, text=True)
@@ -87,6 +88,21 @@ def test_weights_of_a_run_that_is_not_over_are_refused(tmp_path):
     assert done.stderr.splitlines()[-1] == expected
     lay(where, "MedicalPatchNet/training.json")
     assert run(tmp_path)[0].returncode == 0
+
+
+@pytest.mark.parametrize(("word", "said"), [("--data", "takes no options"), ("nowhere", "no such folder")])
+def test_a_wrong_word_is_refused_before_anything_is_downloaded(word, said, tmp_path):
+    done = subprocess.run([SCRIPT, word], env=os.environ | {"VIRTUAL_ENV": sys.prefix}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and said in done.stderr
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_films_are_preprocessed_first_where_they_are_not(there, tmp_path):
+    if there:
+        lay(tmp_path / "data", "CheXpert-1024/preprocessing.json")
+    done, calls = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (scripts(calls)[0] == "preprocessing/preProcCheXpert.py") != there
 
 
 def scripts(calls: list[list[str]]) -> list[str]:

@@ -83,5 +83,5 @@ def test_another_stride_is_refused(results, tiny_chexpert, chexlocalize, weights
 
 def test_stride_and_steps_exclude_each_other(capsys):
     with pytest.raises(SystemExit):
-        run(evalClassification, "--weights", "w", "--data", "d", "--stride", 3, "--steps-per-patch", 8)
+        run(evalClassification, "--weights", "hf://a/b", "--data", "d", "--stride", 3, "--steps-per-patch", 8)
     assert "not allowed with argument" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_unusable_weights_are_one_line(wrong, teacher, tiny_chexpert, tmp_path, 
         model.head.bias[3] = torch.nan
     save_model(model, tmp_path / "nan")
     words, said = {
-        "absent": (str(tmp_path / "absent"), "is not a file or folder of weights"),
+        "absent": (str(tmp_path / "absent"), "no such file or folder of weights"),
         "empty": ("", "--teacher: '' is not a path"),
         "text": (str(tmp_path / "text"), "damaged"),
         "nan": (str(tmp_path / "nan"), "tensor 'head.bias' holds NaN"),

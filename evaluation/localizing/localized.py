@@ -118,8 +118,11 @@ def stage_of(protocol: Protocol, method: str) -> str:
     return f"localization {protocol} {method}"
 
 
-def localize(record: RunRecord, protocol: Protocol, method: str, setting: Setting, sources: Sources) -> None:
-    """Thresholds, IoU under both countings, hits, sizes and controls of one method, unless they are complete."""
+def localize(record: RunRecord, protocol: Protocol, method: str, setting: Setting, sources: Sources) -> list[str]:
+    """Thresholds, IoU under both countings, hits, sizes and controls of one method, unless they are complete.
+
+    Returns lines on the tasks that are not scored; they say the same for most methods of a folder.
+    """
     target = localization_folder(record.folder, protocol, method)
     made_from: dict[str, Any] = {
         "inputs": setting.inputs
@@ -130,11 +133,12 @@ def localize(record: RunRecord, protocol: Protocol, method: str, setting: Settin
     stage = stage_of(protocol, method)
     if record.is_complete(stage, **made_from):
         print(f"{target}: complete")
-        return
+        return []
     print(f"{target}: tuning on validation, scoring on test")
     with record.stage(stage, **made_from) as scoring:
-        _tune_and_score(target, method, setting, sources)
+        unscored = _tune_and_score(target, method, setting, sources)
         scoring.wrote(*made_from["outputs"])
+    return unscored
 
 
 def _result_files(target: Path, method: str) -> list[Path]:
@@ -165,12 +169,12 @@ def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -
     return {"evidence": maps, "reference": sha256(reference_file(record.folder))}
 
 
-def _tune_and_score(target: Path, method: str, setting: Setting, sources: Sources) -> None:
+def _tune_and_score(target: Path, method: str, setting: Setting, sources: Sources) -> list[str]:
     """Reads each map once: those of validation for the curves of both countings and the floor, those of test for all
-    scores and controls."""
+    scores and controls. Returns lines on the tasks that are not scored."""
     if method == POSTERIOR:
         _tune_and_score_posterior(target, setting, sources)
-        return
+        return []
     validation, test = sources("val", method), sources("test", method)
     look = partial(floor_hits, priors=FilmPriors(setting.prior, setting.validation))
     *curves, hits = miou_curves_and_more(validation, setting.validation.truth, look, workers=setting.workers)
@@ -186,8 +190,7 @@ def _tune_and_score(target: Path, method: str, setting: Setting, sources: Source
     )
     write_csv(target / CELLS_FILE, cells)
     _write_scores(target, of_both, setting)
-    for line in unscored_lines(test, setting.test.truth):
-        print(line)
+    return unscored_lines(test, setting.test.truth)
 
 
 def _tune_and_score_posterior(target: Path, setting: Setting, sources: Sources) -> None:

@@ -18,7 +18,8 @@ def files_below(root: Path) -> list[str]:
     Links are followed, to a folder once: releases are often spread over disks. Links to nothing are left out.
     """
     found, seen = [], set()
-    for folder, inner, names in tqdm(os.walk(root, followlinks=True), "looking for films", unit=" folders", delay=2):
+    folders = tqdm(os.walk(root, followlinks=True), "looking for films", unit=" folders", delay=2, disable=None)
+    for folder, inner, names in folders:
         real = os.path.realpath(folder)
         if real in seen:  # a link back, or a second way
             inner.clear()

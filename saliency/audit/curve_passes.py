@@ -143,7 +143,7 @@ class CurvePasses:
             return
         with record.stage("faithfulness curves", **made_from) as stage:
             left = [film_id for film_id in self.pairs if not stage.holds(files[film_id])]
-            for film_id in tqdm(left, desc="deletion and insertion", unit="film"):
+            for film_id in tqdm(left, desc="deletion and insertion", unit="film", disable=None):
                 image = self.passes.image(films, films.ids.index(film_id))
                 write_curves(files[film_id], self._curves(film_id, image, fills, seed))
                 stage.wrote(files[film_id])

@@ -176,7 +176,7 @@ class FilmPasses:
             return
         with self.record.stage(name, **made_from) as stage:
             left = [film_id for film_id in ids if not stage.holds(files[film_id])]
-            for film_id in tqdm(left, desc=f"forward passes {split}", unit="film"):
+            for film_id in tqdm(left, desc=f"forward passes {split}", unit="film", disable=None):
                 write_occlusion(files[film_id], self._occluded(films, index[film_id], fills))
                 stage.wrote(files[film_id])
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ import torch
 
 from cxr.files import InputError
 from models.checkpoint import build_model, load_model, save_model
-from models.hub import resolve_weights, weights_name
+from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet
+from models.weight_names import weights_name
 from tests.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,6 +228,52 @@ def test_a_mistyped_folder_of_from_pretrained_answers_at_once(tiny_folder, monke
     for name in (tiny_folder.parent / "mistyped", Path("models/mistyped"), "tests/models"):
         with pytest.raises(InputError, match="no such folder of weights|no config.json"):
             MedicalPatchNet.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["./mistyped", "mistyped", "../mistyped/x", "~/mistyped/x", "/mistyped", ".", "a/b/c", ""]
+)
+def test_what_is_no_repository_is_refused_without_asking_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(InputError) as refusal:
+        MedicalPatchNet.from_pretrained(name)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("savedModel/tiny", "savedModels/tiny"),
+        ("savedModels/tinny", "savedModels/tiny"),
+        ("saved", None),
+        ("a/tiny", None),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_one_that_is_there(name, meant, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "savedModels").mkdir()
+    (tmp_path / "savedModels/tiny").symlink_to(tiny_folder)
+    monkeypatch.setattr("models.hub._is_reachable", lambda address: False)
+    for take in (resolve_weights, MedicalPatchNet.from_pretrained):
+        with pytest.raises(InputError) as refusal:
+            take(name)
+        assert ("did you mean" in str(refusal.value)) == (meant is not None)
+        assert meant is None or str(refusal.value).endswith(f"; did you mean {meant}?")
+    assert MedicalPatchNet.from_pretrained("savedModels/tiny").labels == ("A", "B")
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_hub_that_cannot_be_reached_is_one_line_at_once(offline, tmp_path):
+    with socket.socket() as held:  # bound but not listening: connections are refused
+        held.bind(("127.0.0.1", 0))
+        closed = Hub(url=f"http://127.0.0.1:{held.getsockname()[1]}")
+        started = time.monotonic()
+        said = resolve(closed, tmp_path, "hf://me/tiny", f"{PUBLISHED}/a.pt", HF_HUB_OFFLINE=offline)
+        taken = time.monotonic() - started
+    words = "cannot be reached" if offline == "0" else "HF_HUB_OFFLINE=1 forbids it"
+    assert all(kind == "error" and words in message and "\n" not in message for kind, message in said.values())
+    assert taken < 20  # the imports of a fresh process; the library's own retries alone would take 46 s
 
 
 def test_local_names(tiny_folder, tmp_path):

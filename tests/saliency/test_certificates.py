@@ -122,8 +122,8 @@ def test_a_class_that_is_wrong_in_small_things_is_caught(what, complete, local):
     found = measure_certificates(network(f"wrong_{what}"), films())
     assert (found.complete, found.local) == (complete, local)
     said = str(found)
-    assert ("not complete (they do not sum to the logit)" in said) != complete
-    assert ("not local (they depend on neighbours)" in said) != local
+    assert ("do not sum to the logit" in said) != complete
+    assert ("each depends on the other patches too" in said) != local
 
 
 def test_a_class_that_calls_itself_linear_and_is_not_is_refused_by_name():
