@@ -100,8 +100,8 @@ def stages(sizes: Sizes) -> list[Stage]:
     return [
         Stage("preprocessing to JPEGs", "film", sizes.film, (4, 12), films, films, copying, write_release),
         Stage("packing of the JPEGs", "film", sizes.copy, (8, 24), films, films, packing, jpegs),
-        Stage("table of the training films", "film", 0, (5_000, 20_000), TRAIN, TRAIN, listing, write_listed_films),
-        Stage(f"reading for training, {EPOCHS} epochs, packed", "film", sizes.copy, (16, 64), EPOCHS * TRAIN, TRAIN,
+        Stage("table of the training films", "film", 0, (2_500, 10_000), TRAIN, TRAIN, listing, write_listed_films),
+        Stage(f"reading for training, {EPOCHS} epochs, packed", "film", sizes.copy, (48, 144), EPOCHS * TRAIN, TRAIN,
               partial(reading, image_size=sizes.image), packed),
         Stage(f"training, {EPOCHS} epochs, steps of {STEP} films", "film", sizes.image, (STEP, 2 * STEP),
               EPOCHS * TRAIN, EPOCHS * TRAIN, partial(training, backbone=sizes.backbone)),
