@@ -40,8 +40,8 @@ from cxr.tables import write_csv
 
 NOISE = 1.15
 """Largest exponent of the seconds over the units that still passes as linear."""
-CONSTANT_MIB = 8.0
-"""More memory than this with more units is growth."""
+CONSTANT_MIB = 16.0
+"""More memory than this with more units is growth; less is what the allocator keeps in one run and not in another."""
 
 
 SHOWN = ("stage", "unit", "ms_per_unit", "growth_exponent", "size_exponent", "cpu_hours", "gb", "peak_mib")
