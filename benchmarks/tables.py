@@ -256,12 +256,37 @@ def records() -> list[str]:
     ]
 
 
+def slowest_tests() -> list[str]:
+    """The 20 slowest of a whole run, and what some took alone with one thread."""
+    head = ("test", "seconds", "CPU seconds alone, one thread")
+    rows = [
+        [f"`{row.file}`, {row.test}", rounded(row.seconds, 2), "" if pd.isna(row.alone) else rounded(row.alone, 2)]
+        for row in read("slowest_tests").rename(columns={"cpu_seconds_one_thread": "alone"}).itertuples()
+    ]
+    return markdown(head, rows)
+
+
+def suite() -> list[str]:
+    """How long the run took from which the slowest tests are."""
+    table = read("slowest_tests")
+    return [
+        f"The run took {rounded(table['whole_suite_seconds'].iloc[0], 3)} s beside {table['load'].iloc[0]} other "
+        "processes on two cores."
+    ]
+
+
 TABLES: Mapping[str, Callable[[], list[str]]] = {
     "against the published way": against_published,
     "the chain": chain,
     "fineness": steps,
+    "tests": slowest_tests,
 }
-SENTENCES: Mapping[str, Callable[[], list[str]]] = {"memory": memory, "records": records, "chain": chain_sentences}
+SENTENCES: Mapping[str, Callable[[], list[str]]] = {
+    "memory": memory,
+    "records": records,
+    "suite": suite,
+    "chain": chain_sentences,
+}
 
 
 def main() -> None:
