@@ -10,9 +10,10 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/setUp.sh" requirements.txt
 : "${PATIENTS:=500}" "${EPOCHS:=12}"
 if [ -z "${STRIDE:-}" ]; then : "${STEPS_PER_PATCH:=8}"; fi
+: "${PAIRS:=8}" # films drawn with and without a finding, of each
 
 echo "== drawing the demo films"
-python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0 --pairs
+python preprocessing/makeDemoDataset.py --output demo/data --patients "$PATIENTS" --seed 0 --pairs "$PAIRS"
 
 export EPOCHS STEPS_PER_PATCH="${STEPS_PER_PATCH:-}"
 export BACKBONE=dense64 BASELINE_BACKBONE=timm/test_efficientnet INIT=random

@@ -10,8 +10,8 @@ One call does it all: within 9 minutes on a GPU, with a small batch and Efficien
 numbers is one that there was no time for.
 
 On a GPU also: the share of the memory's speed (as a large copy finds it) that the training of a film needs at least,
-peak memory, and how often a step waits for the device. On a CPU that others use too, set OMP_WAIT_POLICY=PASSIVE, or
-threads that wait for each other count as CPU seconds.
+peak memory, and how often a step waits for the device. On a CPU that others use too, set OMP_NUM_THREADS=1, or threads
+that wait for each other count as CPU seconds. `--compile` needs a C++ compiler on a CPU, and some minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product, repeat
@@ -69,6 +69,10 @@ class Case:
     backbone: str = ""
     mode: str = ""
 
+    @property
+    def name(self) -> str:
+        return ", ".join((self.what, self.way, self.mode or self.films))
+
 
 def minutes_of(case: Case) -> float:
     """Time and memory that a case may take on a GPU."""
@@ -80,13 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     ends = time.monotonic() + 60 * args.minutes
     on_gpu = args.device == "cuda"
     facts = {"machine": machine(torch.cuda.get_device_name()) if on_gpu else machine(), "load_before": load()}
-    facts |= {"film_size": args.film_size, "image_size": args.image_size, "workers": args.workers}
+    facts |= {
+        "threads": torch.get_num_threads(),
+        "film_size": args.film_size,
+        "image_size": args.image_size,
+        "workers": args.workers,
+    }
     if on_gpu:
         facts["copy_gb_per_s"] = round(copy_bandwidth(), 1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, draw_films(Path(folder), args.films, args.film_size, PACKED_SIZES))
-        for case in cases(args):
+        for case in (case for case in cases(args) if any(case.name.startswith(start) for start in args.only)):
             enough = time.monotonic() + 60 * minutes_of(case) < ends
             rows.append(vars(case) | NO_NUMBERS | (bench.measure(case) if enough else {}))
         waits = {way: bench.synchronisations(way) for way in LOOPS}
@@ -103,6 +112,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--backbones", nargs="+", help="B0 and V2-S on a GPU, B0 on a CPU")
     add("--batches", type=int, nargs="+", help="films per step; 16 64 128 on a GPU, 8 on a CPU")
     add("--steps", type=int, help="timed per row; more where many workers read ahead")
+    add("--repeats", type=cli.whole_number(1, 100), help="the least CPU seconds of so many are taken")
+    add("--only", nargs="+", default=[""], metavar="START",
+        help="rows that begin so, as `loader` or `network, published, compiled`")  # fmt: skip
     add("--films", type=int, help="different films on the disk")
     add("--workers", type=int, help="that read films; all cores with a GPU, none with a CPU")
     add("--compile", action=argparse.BooleanOptionalAction, help="also compiled networks; on a GPU by default")
@@ -125,6 +137,7 @@ FEASIBLE = {
         "batches": [16, 64, 128],
         "steps": 20,
         "films": 256,
+        "repeats": 1,
         "workers": min(os.cpu_count() or 1, 24),  # the published number
         "compile": True,
     },
@@ -133,6 +146,7 @@ FEASIBLE = {
         "batches": [8],
         "steps": 2,
         "films": 48,
+        "repeats": 2,
         "workers": 0,
         "compile": False,
     },
@@ -181,12 +195,9 @@ class Bench:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         loop = self.loop(case) if case.backbone else Idle()
-        if case.what == NETWORK:
-            batches = repeat(self.resident(case.way, case.batch), warm_up + steps)
-        else:
-            batches = self.loader(case, warm_up + steps, workers)
         with threads(1 if case.what == ONE_CORE else torch.get_num_threads()):
-            seconds = timed(loop, batches, warm_up)
+            runs = [timed(loop, self.batches(case, warm_up + steps, workers), warm_up) for _ in range(self.repeats)]
+        seconds = min(runs, key=lambda run: run["cpu_seconds"])
         films = steps * case.batch
         numbers = {"timed_films": films, **seconds, "films_per_s": films / seconds["seconds"]}
         if not workers:
@@ -194,6 +205,15 @@ class Bench:
         if self.on_gpu:
             numbers["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return numbers
+
+    @property
+    def repeats(self) -> int:
+        return int(self.args.repeats)
+
+    def batches(self, case: Case, steps: int, workers: int) -> Iterable[Any]:
+        if case.what == NETWORK:
+            return repeat(self.resident(case.way, case.batch), steps)
+        return self.loader(case, steps, workers)
 
     @property
     def on_gpu(self) -> bool:

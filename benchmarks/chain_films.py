@@ -48,7 +48,7 @@ def write_release(folder: Path, height: int, count: int) -> None:
     drawn, table = phantom(height), write_table(folder, count)
     for number, path in enumerate(table["Path"]):
         target = folder / Path(path).relative_to("CheXpert-v1.0")
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.roll(drawn, 8 * number, axis=1)).save(target, "JPEG", quality=92)
 
 
@@ -56,7 +56,10 @@ def write_table(folder: Path, count: int) -> pd.DataFrame:
     """`train.csv` of `count` films in CheXpert's form."""
     labels = np.random.default_rng(0).integers(0, 2, (count, len(CHEXPERT.names))).astype(float)
     table = pd.DataFrame(labels, columns=list(CHEXPERT.names))
-    table.insert(0, "Path", [f"CheXpert-v1.0/train/patient{n + 1:06d}/study1/view1_frontal.jpg" for n in range(count)])
+    films = (divmod(number, 100) for number in range(count))  # a folder each would take longer than their table
+    table.insert(
+        0, "Path", [f"CheXpert-v1.0/train/patient{n + 1:06d}/study1/view{m + 1}_frontal.jpg" for n, m in films]
+    )
     write_csv(folder / "train.csv", table)
     return table
 
@@ -65,7 +68,7 @@ def write_listed_films(folder: Path, _: int, count: int) -> None:
     """A table, and an empty file for each of its films."""
     for path in write_table(folder, count)["Path"]:
         target = folder / Path(path).relative_to("CheXpert-v1.0")
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
 
 

@@ -100,8 +100,8 @@ def stages(sizes: Sizes) -> list[Stage]:
     return [
         Stage("preprocessing to JPEGs", "film", sizes.film, (4, 12), films, films, copying, write_release),
         Stage("packing of the JPEGs", "film", sizes.copy, (8, 24), films, films, packing, jpegs),
-        Stage("table of the training films", "film", 0, (5_000, 20_000), TRAIN, TRAIN, listing, write_listed_films),
-        Stage(f"reading for training, {EPOCHS} epochs, packed", "film", sizes.copy, (16, 64), EPOCHS * TRAIN, TRAIN,
+        Stage("table of the training films", "film", 0, (10_000, 40_000), TRAIN, TRAIN, listing, write_listed_films),
+        Stage(f"reading for training, {EPOCHS} epochs, packed", "film", sizes.copy, (48, 144), EPOCHS * TRAIN, TRAIN,
               partial(reading, image_size=sizes.image), packed),
         Stage(f"training, {EPOCHS} epochs, steps of {STEP} films", "film", sizes.image, (STEP, 2 * STEP),
               EPOCHS * TRAIN, EPOCHS * TRAIN, partial(training, backbone=sizes.backbone)),
@@ -117,11 +117,11 @@ def stages(sizes: Sizes) -> list[Stage]:
               partial(export, pickles=True)),
         Stage("threshold tuning", "film and method", sizes.film, (1, 3), MAPS * VALIDATION, VALIDATION, tuning,
               outlined),
-        Stage("localization scoring, with controls", "film and method", sizes.film, (2, 4), MAPS * TEST, TEST,
+        Stage("localization scoring, with controls", "film and method", sizes.film, (4, 8), MAPS * TEST, TEST,
               scoring, outlined),
         Stage("bootstrap, two networks, two splits", "resample", TEST, (25_000, 100_000), 400_000, 100_000,
               resampling),
-        Stage("report", "film", sizes.image, (10, 30), TEST, TEST, reporting, results),
+        Stage("report", "film", sizes.image, (6, 18), TEST, TEST, reporting, results),
         Stage("names of 100,000 films", "film", 0, (25_000, 100_000), 100_000, 100_000, naming),
     ]  # fmt: skip
 
@@ -175,7 +175,8 @@ def training(folder: Path, size: int, count: int, *, backbone: str) -> Work:
     images = torch.randint(0, 256, (STEP, 1, size, size), dtype=torch.uint8)
     labels = torch.randint(0, 2, (STEP, len(CHEXPERT.names))).float()
     batch = Batch(images, labels, torch.zeros(STEP), torch.ones(STEP), torch.arange(STEP), {}, 0.0)
-    loop.step(batch)
+    first = Batch(images[:1], labels[:1], torch.zeros(1), torch.ones(1), torch.arange(1), {}, 0.0)
+    loop.step(first)  # sets things up
 
     def steps(_: Path) -> None:
         for of_step in repeat(batch, count // STEP):

@@ -28,7 +28,7 @@ p, pre, table { margin: 0 0 16px } img { max-width: 100% }
 pre { padding: 16px; font: 13.6px/1.45 monospace; background: #eee }
 """
 REASONS = {"needs CheXpert", "needs the films", "needs the internet", "needs GPUs", "needs conda", "runs this test"}
-SMALL = {"PATIENTS": "40", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
+SMALL = {"PATIENTS": "40", "PAIRS": "3", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
 
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```", re.DOTALL | re.MULTILINE
