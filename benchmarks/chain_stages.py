@@ -117,7 +117,7 @@ def stages(sizes: Sizes) -> list[Stage]:
               partial(export, pickles=True)),
         Stage("threshold tuning", "film and method", sizes.film, (1, 3), MAPS * VALIDATION, VALIDATION, tuning,
               outlined),
-        Stage("localization scoring, with controls", "film and method", sizes.film, (4, 8), MAPS * TEST, TEST,
+        Stage("localization scoring, with controls", "film and method", sizes.film, (12, 36), MAPS * TEST, TEST,
               scoring, outlined),
         Stage("bootstrap, two networks, two splits", "resample", TEST, (25_000, 100_000), 400_000, 100_000,
               resampling),
