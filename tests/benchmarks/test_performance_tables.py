@@ -81,3 +81,10 @@ def test_another_result_changes_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     after = TABLES["fineness"]()
     assert after[2].endswith("| 120 |") and after[3:] == before[3:] and after[2] != before[2]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv")), ids=lambda path: path.stem)
+def test_every_file_of_results_is_a_table_without_broken_lines(path):
+    table = pd.read_csv(path)
+    assert len(table) and not path.read_text(encoding="utf-8").count('"') % 2
+    assert len(table) == path.read_text(encoding="utf-8").count("\n") - 1  # no cell runs on over a line's end
