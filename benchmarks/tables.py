@@ -257,13 +257,9 @@ def records() -> list[str]:
 
 
 def slowest_tests() -> list[str]:
-    """The 20 slowest of a whole run, and what some took alone with one thread."""
-    head = ("test", "seconds", "CPU seconds alone, one thread")
-    rows = [
-        [f"`{row.file}`, {row.test}", rounded(row.seconds, 2), "" if pd.isna(row.alone) else rounded(row.alone, 2)]
-        for row in read("slowest_tests").rename(columns={"cpu_seconds_one_thread": "alone"}).itertuples()
-    ]
-    return markdown(head, rows)
+    """The 20 slowest of a whole run."""
+    rows = [[f"`{row.file}`, {row.test}", rounded(row.seconds, 2)] for row in read("slowest_tests").itertuples()]
+    return markdown(("test", "seconds"), rows)
 
 
 def suite() -> list[str]:
