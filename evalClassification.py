@@ -38,7 +38,7 @@ GONE = {
     "-wb": "trainClassification.py --track wandb",
     "-wb_name": "trainClassification.py --track wandb; the run is named after its --output folder",
     "-evalOnly": "nothing is needed, this script only evaluates",
-    "-lrFactor": "nothing, it had no effect",
+    "-lrFactor": "nothing is needed, it had no effect",
     "-model": "--weights, which say their network; --patch-size for published .pt files",
     "-imgSize": "--weights, which say their image size",
     "-savePath": "--weights of the network, --output of the results",

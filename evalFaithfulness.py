@@ -295,7 +295,9 @@ def _pairs(
         write_csv(files[1], rows.assign(note=""))
         stage.wrote(*files)
     for _, row in table[(table["label"] == "Mean") & (table["metric"] == "agreement")].iterrows():
-        print(f"{network.folder}: change of the logit and of {row['method']} in the mask: {row['value']:.3f}")
+        print(
+            f"{network.folder}: {row['method']} in the mask changes with the logit, rank correlation {row['value']:.3f}"
+        )
 
 
 def _steps(record: RunRecord) -> int:

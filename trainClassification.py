@@ -58,7 +58,7 @@ GONE = {
     "-wb_name": "--track wandb; the run is named after the --output folder",
     "-evalOnly": "evalClassification.py --weights PATH",
     "-loadPath": "evalClassification.py --weights PATH; an interrupted training resumes by itself",
-    "-lrFactor": "nothing, it had no effect; --lr is the highest rate of the OneCycle schedule",
+    "-lrFactor": "nothing is needed, it had no effect; --lr is the highest rate of the OneCycle schedule",
     "-model": "--backbone, with --patch-size equal to --image-size for the baseline",
     "-hpc": "nothing is needed; slurm/train.sbatch is a job script",
 }
