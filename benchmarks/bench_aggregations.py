@@ -24,7 +24,7 @@ import cli
 from benchmarks.aggregated_networks import Split, aggregated, frozen_logits, trained_further
 from benchmarks.measure import load, machine, report
 from cxr.dataset import FilmDataset, network_input
-from cxr.files import sha256
+from cxr.files import InputError, place, sha256
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film
 from cxr.manifest import read_films
@@ -252,7 +252,7 @@ class Maps:
         return HeatMap(image_id, task, pixels, 0.0, -1, (crop.film_width, crop.film_height))
 
     def film_pixels(self, image_id: str) -> np.ndarray:
-        raise NotImplementedError("localization needs maps only")
+        raise InputError(f"{place(image_id)}: only maps are made here, which localization needs")
 
 
 if __name__ == "__main__":

@@ -36,10 +36,9 @@ import pandas as pd
 import cli
 from benchmarks.chain_stages import Sizes, Stage, stages
 from benchmarks.measure import least, load, machine
+from benchmarks.tables import NOISE
 from cxr.tables import write_csv
 
-NOISE = 1.15
-"""Largest exponent of the seconds over the units that still passes as linear."""
 CONSTANT_MIB = 16.0
 """More memory than this with more units is growth; less is what the allocator keeps in one run and not in another."""
 

@@ -1,4 +1,4 @@
-"""What `bench_gpu` measures: a training step, the evidence of a film, and a training that is resumed."""
+"""Cases of `bench_gpu`: a training step, the evidence of a film, and a training that is resumed."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ _KIND_NAMES: dict[type, str] = {dict: "an object {...}", list: "a list [...]", s
 
 
 def read_bytes(path: Path) -> bytes:
-    """Raises InputError when there is no such file, or a folder of that name."""
+    """Reads a file. Raises InputError when there is no such file, or a folder of that name."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:

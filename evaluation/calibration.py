@@ -37,7 +37,7 @@ _STEPS, _TOLERANCE = 200, 1e-12
 
 
 def fit_line(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Line | None, str]:
-    """The line of one label; or None and why there is none.
+    """Fits the line of one label; returns None and the reason when there is none.
 
     labels (N,) 0, 1 or NaN; probabilities (N,) in [0, 1]. There is no line without positives or negatives, with one
     probability for all films, and where the probabilities separate the classes: the likelihood then has no maximum.

@@ -84,7 +84,7 @@ def _options(args: argparse.Namespace, source: Source) -> dict[str, int]:
 def _read(
     source: Source, root: Path, options: dict[str, int], only_present: bool
 ) -> tuple[pd.DataFrame, np.ndarray, Regions, list[Path]]:
-    """Films, which of them (N,) are below the root, outlines, and the tables read; all checked.
+    """Reads and checks films, which of them (N,) are below the root, outlines, and the list of tables.
 
     Where boxes need the sizes of films and no film is there, there are no outlines.
     """

@@ -101,7 +101,7 @@ def measure_certificates(model: ContributingNetwork, images: Tensor) -> Certific
 
 
 def _shares(errors: Tensor, scales: Tensor) -> Tensor:
-    """Errors over scales, 0 where there is no error."""
+    """Divides errors by scales; 0 where the error is 0, whatever the scale."""
     return torch.where(errors == 0, 0, errors / scales)
 
 

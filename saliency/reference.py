@@ -195,7 +195,7 @@ class LabelledNetwork(Protocol):
 
 
 def reference_of(path: Path, model: LabelledNetwork, weights: Path) -> Reference | None:
-    """The reference of a network, in `path`; None where there is no such file. weights: the file with its tensors.
+    """Reads the reference of a network from `path`; None when there is none. weights: the file with its tensors.
 
     Raises InputError when the reference is of other weights, sizes or labels.
     """

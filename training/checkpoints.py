@@ -57,7 +57,7 @@ class Checkpoints:
             _delete(path)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest whole state; None when there is no checkpoint. A damaged one is passed over with a warning.
+        """Loads the newest whole state; None without checkpoints. A damaged one is passed over with a warning.
 
         Raises InputError when there are checkpoints and none is whole.
         """

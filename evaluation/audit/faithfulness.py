@@ -78,7 +78,7 @@ def area(curve: np.ndarray, counts: np.ndarray | None = None) -> float:
 
 
 def area_gains(curve: np.ndarray, chance: np.ndarray) -> tuple[float, float]:
-    """What an order gains over chance by deletion and by insertion, in logits; more is better, 0 is chance.
+    """Gains of an order over chance by deletion and by insertion, in logits; more is better, 0 is chance.
 
     curve, chance: (3, T + 1), see `Curves`. Gain: how much lower the logit is on average while patches are filled, and
     how much higher while they come back.

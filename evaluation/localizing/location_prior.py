@@ -108,7 +108,7 @@ class ControlMaps:
 
 
 def prior_maps(prior: LocationPrior, films: OutlinedFilms) -> ControlMaps:
-    """The location prior as a heat map of every outlined film; without a plane there is no map."""
+    """Shows the location prior as the heat map of every outlined film that has a plane."""
     planes = {(film, task): prior.plane(film, films.view(film), task) for film, task in outlined(films.truth)}
     return ControlMaps(films.truth, {key: plane for key, plane in planes.items() if plane is not None})
 
@@ -123,7 +123,7 @@ def centre_maps(films: OutlinedFilms) -> ControlMaps:
 def shuffled_donors(
     with_maps: Sequence[tuple[str, str]], films: OutlinedFilms, seed: int
 ) -> dict[tuple[str, str], str]:
-    """(film, task) -> the other outlined film of that view whose map it is shown, drawn by hash of (seed, film, task).
+    """Maps (film, task) to the other outlined film of that view whose map it is shown, drawn by hash of these and seed.
 
     with_maps: (film, task) of all maps. Films of the same patient are no other film. An outlined film without another
     one has no donor.

@@ -153,7 +153,7 @@ def _scores(
 
 
 def _per_film(path: Path, films: Sequence[str], tasks: Sequence[str]) -> np.ndarray:
-    """(N, T) in the order of `films` and `tasks`; NaN where there is no value."""
+    """Reads values (N, T) in the order of `films` and `tasks`; NaN where a film has none."""
     if not path.exists():
         return np.full((len(films), len(tasks)), np.nan)
     return read_per_film(path).reindex(index=list(films), columns=list(tasks)).to_numpy(float)

@@ -152,7 +152,7 @@ def _cuts(results: Results) -> dict[str, dict[str, float]]:
 
 
 def _note(cases: CaseList, sources: MapSources, shown: int, size: FilmSize) -> str:
-    """Which films have pictures, by what rule, and how large they are stored where there is no room for more."""
+    """Says which films have pictures, by what rule, and how large they are stored where room is short."""
     with_maps = len(sources.films & set(cases.films))
     if not with_maps:
         return "There are no heat maps of these films, so there are no pictures of them."

@@ -6,19 +6,14 @@ and the change of the logit after that many were filled, or came back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cxr.files import InputError, place, printable, replacing
 from cxr.names import faithfulness_folder
-from saliency.evidence.npz import read_arrays
-
-_FACTS = "facts"
+from saliency.audit.film_arrays import film_arrays, write_film_arrays
 
 
 def curve_file(results: Path, film_id: str) -> Path:
@@ -49,22 +44,15 @@ class FilmCurves:
 
 def write_curves(path: Path, film: FilmCurves) -> None:
     """Writes one film's file, atomically."""
-    content: dict[str, Any] = {_FACTS: np.array(json.dumps(asdict(film.facts)))}
-    content |= {" ".join(key): np.ascontiguousarray(curve, np.float32) for key, curve in film.curves.items()}
-    with replacing(path) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, **content)
+    write_film_arrays(path, film.facts, {" ".join(key): curve for key, curve in film.curves.items()})
 
 
 def read_curves(path: Path) -> FilmCurves:
     """Raises InputError in one line when the file is missing, damaged, or holds something else."""
-    arrays = read_arrays(path)
-    try:
-        facts = CurveFacts(**json.loads(str(arrays.pop(_FACTS))))
+    with film_arrays(path) as (known, arrays):
+        facts = CurveFacts(**known)
         keys = [(m, f, t) for m in facts.methods for f in facts.fills for t in facts.tasks]
         return FilmCurves(facts, {key: _curve(arrays[" ".join(key)]) for key in keys})
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-        line = printable(str(error).partition("\n")[0][:200])
-        raise InputError(f"{place(path)}: not a file of this audit ({line}); delete it and run again") from None
 
 
 def _curve(values: np.ndarray) -> np.ndarray:

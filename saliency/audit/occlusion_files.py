@@ -6,19 +6,14 @@ by when each patch is filled, and `cam <task>` (h, w), the signed CAM.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cxr.files import InputError, place, printable, replacing
 from cxr.names import faithfulness_folder
-from saliency.evidence.npz import read_arrays
-
-_FACTS = "facts"
+from saliency.audit.film_arrays import film_arrays, write_film_arrays
 
 
 def occlusion_file(results: Path, split: str, film_id: str) -> Path:
@@ -49,17 +44,13 @@ def write_occlusion(path: Path, occlusion: Occlusion) -> None:
     """Writes one film's file, atomically."""
     arrays = {f"drop {fill} {task}": drops for (fill, task), drops in occlusion.drops.items()}
     arrays |= {f"cam {task}": cam for task, cam in occlusion.cams.items()}
-    content: dict[str, Any] = {_FACTS: np.array(json.dumps(asdict(occlusion.facts)))}
-    content |= {name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()}
-    with replacing(path) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, **content)
+    write_film_arrays(path, occlusion.facts, arrays)
 
 
 def read_occlusion(path: Path) -> Occlusion:
     """Raises InputError in one line when the file is missing, damaged, or holds something else."""
-    arrays = read_arrays(path)
-    try:
-        facts = OcclusionFacts(**json.loads(str(arrays.pop(_FACTS))))
+    with film_arrays(path) as (known, arrays):
+        facts = OcclusionFacts(**known)
         tasks = list(map(str, facts.tasks))
         drops = {
             (fill, task): _plane(arrays[f"drop {fill} {task}"], (facts.side, facts.side))
@@ -67,9 +58,6 @@ def read_occlusion(path: Path) -> Occlusion:
             for task in tasks
         }
         cams = {task: _plane(arrays[f"cam {task}"], arrays[f"cam {tasks[0]}"].shape) for task in tasks}
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-        line = printable(str(error).partition("\n")[0][:200])
-        raise InputError(f"{place(path)}: not a file of this audit ({line}); delete it and run again") from None
     return Occlusion(facts, drops, cams)
 
 
