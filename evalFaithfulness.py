@@ -101,7 +101,7 @@ def _fill(text: str) -> str:
 
 def _outlined(root: Path | None) -> OutlinedFilms | None:
     """Masks of the test films; None, and a line, where there are none."""
-    from cxr.manifest import REGIONS
+    from cxr.manifests.dataset_file import REGIONS
     from evaluation.localizing.outlined_films import read_outlined_films
 
     if root is None or not ((root / "CheXlocalize").is_dir() or (root / REGIONS).is_file()):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cxr.files import InputError, place, quoted
 from cxr.labels import LabelSet
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from cxr.names import PATCHES, PATCHES_RELATIVE, RELATIVE, methods_of
 from cxr.runs.pool import in_processes
 from evaluation.audit.body_outline import body_mask

@@ -16,7 +16,7 @@ import cli
 from cxr.files import InputError, place, quoted, sha256
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed
-    from cxr.manifest import Films
+    from cxr.manifests.films import Films
     from models.patch_net import MedicalPatchNet
     from training.position_fit import PositionFit
 

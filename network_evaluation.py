@@ -15,11 +15,13 @@ from tqdm import tqdm
 from cxr.ahead import read_ahead
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, sha256
-from cxr.full_size import full_size_grey, full_size_table
 from cxr.images import open_film
 from cxr.labels import positions
-from cxr.leakage import check_apart
-from cxr.manifest import Films, has_split
+from cxr.manifests.films import Films, has_split
+from cxr.manifests.full_size import full_size_grey, full_size_table
+from cxr.manifests.leakage import check_apart
+from cxr.manifests.shared_films import shared_films
+from cxr.manifests.splits import split_table
 from cxr.mappings import Mapping as LabelMapping
 from cxr.mappings import chosen_mapping, mapping_facts
 from cxr.names import DEFAULT_STRIDE, PROTOCOLS, RELATIVE, SPLITS, Protocol, methods_of, predictions_file
@@ -28,8 +30,6 @@ from cxr.pixels.grey import Grey, recorded_grey
 from cxr.predictions import Predictions, write_predictions
 from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
 from cxr.runs.run_record import RunRecord, Stage
-from cxr.shared_films import shared_films
-from cxr.splits import split_table
 from models.checkpoint import load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import trainClassification
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from models.checkpoint import build_model, load_model
 from models.patch_net import MedicalPatchNet
 from training.position_fit import fit_label, patch_logits_of

@@ -27,12 +27,12 @@ from cxr.dataset import FilmDataset, network_input
 from cxr.files import InputError, place, sha256
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
+from cxr.manifests.splits import split_table
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import predictions_file
 from cxr.paths import projection_of
 from cxr.predictions import Predictions, read_predictions
-from cxr.splits import split_table
 from cxr.thresholds import Thresholds
 from evaluation.comparison import compare
 from evaluation.film_statistics import of_films, paired_differences

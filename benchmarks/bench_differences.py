@@ -26,7 +26,7 @@ from benchmarks.measure import load, machine, report
 from cxr.heat_maps import HeatMap
 from cxr.images import Crop, open_film, to_unit
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.predictions import read_predictions

@@ -39,7 +39,7 @@ from benchmarks.training_films import JPEGS, draw_films
 from benchmarks.training_loops import LOOPS, Idle, Loop, PublishedSet, copy_bandwidth, synchronisations, timed
 from cxr.dataset import FilmDataset
 from cxr.labels import CHEXPERT
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from models.checkpoint import build_model
 from training.loader import Batch, PartSampler, TrainingSet, collate
 from training.trainer import READ_EVERY

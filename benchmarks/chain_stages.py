@@ -37,7 +37,7 @@ from cxr.dataset import FilmDataset
 from cxr.film_folder import FilmFile, film_names
 from cxr.images import Crop
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.masks import read_ground_truth
 from cxr.names import PROTOCOLS
 from evaluation.classification import classification_table, youden_thresholds

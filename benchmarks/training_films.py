@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from cxr.labels import CHEXPERT
-from cxr.manifest import Films, read_films
+from cxr.manifests.films import Films, read_films
 from preprocessing import preProcCheXpert
 
 JPEGS = "JPEG"

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
 
 from benchmarks.measure import Timer
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from training.engine import Precision, Stepper, one_cycle
 from training.loader import Batch
 from training.trainer import READ_EVERY

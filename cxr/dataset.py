@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cxr.files import InputError
 from cxr.images import Crop, open_film, resize, to_unit
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from cxr.paths import inside_release
 
 

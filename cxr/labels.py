@@ -6,17 +6,11 @@ and `run.json`) and every table. Two label sets meet by name, in `positions`, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
-
-from cxr.files import InputError, place, quoted
-from cxr.tables import line_of
+from cxr.files import InputError, quoted
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 """The value that -1, uncertain, is taken for; `ignore`: not labelled."""
@@ -140,43 +134,6 @@ def positions(wanted: Sequence[str], available: Sequence[str], source: str) -> l
         has = ", ".join(map(quoted, available[:20]))
         raise InputError(f"{source}: no {', '.join(map(quoted, missing))}; its labels are {has}")
     return [place[label] for label in wanted]
-
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
-
-
-def label_values(
-    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainOrKept
-) -> np.ndarray:
-    """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN; -1 where it is kept.
-
-    Raises InputError for a label without a column, and for a cell that is not 1, 0, -1 (uncertain) or blank.
-    """
-    columns = positions(label_set.names, list(content.columns), f"{table}: columns")
-    values = np.empty((len(content), len(columns)), dtype=np.float32)
-    for place_of_label, column in enumerate(columns):
-        cells = content.iloc[:, column]
-        codes, texts = pd.factorize(cells)
-        numbers = [_label_value(text.strip(), blank_is_negative) for text in texts]
-        if None in numbers:
-            bad = numbers.index(None)
-            line = line_of(content, int(content.index[np.argmax(codes == bad)]))
-            where = place(table, line, label_set.names[place_of_label])
-            reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
-            raise InputError(f"{where}: {reason}")
-        values[:, place_of_label] = np.array(numbers, dtype=np.float32)[codes]
-    if uncertain != "keep":
-        values[values == -1] = _UNCERTAIN_VALUE[uncertain]
-    return values
-
-
-def _label_value(text: str, blank_is_negative: bool) -> float | None:
-    """1, 0, -1, NaN for a blank that means "not labelled", None for anything else."""
-    if not text:
-        return 0.0 if blank_is_negative else float("nan")
-    value = float(text) if _NUMBER.fullmatch(text) else None
-    return value if value in (0.0, 1.0, -1.0) else None
 
 
 def is_label_name(name: object) -> bool:

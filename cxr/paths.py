@@ -6,12 +6,10 @@ A manifest's own columns come first; this is for tables that have none. CheXpert
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from cxr.files import InputError, place, quoted
+from cxr.files import InputError, quoted
 
 _RELEASE = "CheXpert-v1.0"
 _RELEASE_FOLDER = re.compile(r"CheXpert-v1\.0[^/]*$")
@@ -121,55 +119,3 @@ FILM_ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .jp2 
 def _without_ending(path: str) -> str:
     stem, _, ending = path.rpartition(".")
     return stem if f".{ending.lower()}" in FILM_ENDINGS and stem and not stem.endswith("/") else path
-
-
-def check_unique(values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str) -> None:
-    """Raises InputError, naming both lines, when two rows have one value. Blank values do not count."""
-    values = list(values)
-    if len(set(values)) == len(values):
-        return
-    first: dict[str, int] = {}
-    for value, line in zip(values, lines, strict=True):
-        if value and value in first:
-            reason = f"{what} {quoted(value)} is also that of line {first[value]}; remove or rename one of the two"
-            raise InputError(f"{place(table, line, column)}: {reason}")
-        first[value] = line
-
-
-class FilmFinder:
-    """Finds the films of a table below a data folder.
-
-    root: the folder that holds `train/`, or the one above the release folder, or the one that the official download was
-    unpacked in (`CheXpert-v1.0 batch 2 (train 1)/...`). CheXlocalize lists its validation films as
-    `CheXpert-v1.0/valid/...` and keeps them in `val/`. A folder of square copies holds every film as `.jpg`.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root, self._root = Path(root), str(root)
-        if not self.root.is_dir():
-            raise InputError(f"{self.root}: no such data folder")
-        self._batches = [folder for folder in sorted(self.root.glob("CheXpert-v1.0 batch*")) if folder.is_dir()]
-
-    def file(self, path: str) -> Path:
-        """The first place of the film that exists, else the first that is tried. `path` as `relative_path` gives it."""
-        return self.found(path) or next(self._candidates(path))
-
-    def found(self, path: str) -> Path | None:
-        """The first place of the film that exists."""
-        first = os.path.join(self._root, inside_release(path))
-        if os.path.isfile(first):  # as text: a table has 200,000 paths
-            return Path(first)
-        return next((file for file in self._candidates(path) if file.is_file()), None)
-
-    def _candidates(self, path: str) -> Iterator[Path]:
-        inside = inside_release(path)
-        yield self.root / inside
-        if inside.startswith("valid/"):
-            yield self.root / "val" / inside.removeprefix("valid/")
-        yield self.root / path
-        split, _, rest = inside.partition("/")
-        for batch in self._batches:
-            if f"({split}" in batch.name:
-                yield batch / rest
-            yield batch / inside
-        yield self.root / copy_path(path)

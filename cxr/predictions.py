@@ -12,8 +12,8 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted
 from cxr.labels import CHEXPERT, LabelSet, positions
-from cxr.paths import check_unique, film_id, patient_of
-from cxr.tables import line_of, read_csv, write_csv
+from cxr.paths import film_id, patient_of
+from cxr.tables import check_unique, line_of, read_csv, write_csv
 
 _PROBABILITY, _LABEL = "prob ", "label "
 _DEVIATION, _MAP_LOGIT = "sd ", "map "

@@ -12,7 +12,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,19 @@ def line_of(table: pd.DataFrame | pd.Series, row: int) -> int:
     """
     lines = table.attrs.get("lines")
     return lines.numbers[row] if isinstance(lines, _Lines) else row + 2
+
+
+def check_unique(values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str) -> None:
+    """Raises InputError, naming both lines, when two rows have one value. Blank values do not count."""
+    values = list(values)
+    if len(set(values)) == len(values):
+        return
+    first: dict[str, int] = {}
+    for value, line in zip(values, lines, strict=True):
+        if value and value in first:
+            reason = f"{what} {quoted(value)} is also that of line {first[value]}; remove or rename one of the two"
+            raise InputError(f"{place(table, line, column)}: {reason}")
+        first[value] = line
 
 
 def _content(path: Path) -> bytes:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted, sha256
 from cxr.labels import LabelSet
+from cxr.manifests.splits import split_table
 from cxr.names import CALIBRATION, MAPS, RUN_RECORD, SPLITS, THRESHOLDS, comparison_file, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from cxr.runs.run_record import RunRecord
-from cxr.splits import split_table
 from cxr.tables import write_csv
 from cxr.thresholds import read_thresholds
 from evaluation.comparison import compare

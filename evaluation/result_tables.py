@@ -12,7 +12,8 @@ import pandas as pd
 from cxr.calibration_lines import Calibration, read_calibration, write_calibration
 from cxr.files import InputError, place, quoted
 from cxr.labels import LabelSet
-from cxr.manifest import film_identity, read_table
+from cxr.manifests.identity import film_identity
+from cxr.manifests.table import read_table
 from cxr.names import CALIBRATION, SPLITS, THRESHOLDS, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
 from cxr.tables import write_csv

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from cxr.files import InputError, place, quoted, read_json, replacing, write_json
 from cxr.labels import CHEXPERT
-from cxr.manifest import DATASET, REGIONS
+from cxr.manifests.dataset_file import DATASET, REGIONS
+from cxr.manifests.splits import FILMS
 from cxr.masks import encode_mask
 from cxr.runs.folder_lock import NAME as LOCK
 from cxr.runs.folder_lock import locked
 from cxr.runs.pool import in_processes
-from cxr.splits import FILMS
 from cxr.tables import read_csv, write_csv
 from preprocessing.phantom import cohort
 from preprocessing.phantom.cohort import Film

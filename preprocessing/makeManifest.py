@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, place, quoted, sha256
-from cxr.manifest import REGIONS
+from cxr.manifests.dataset_file import REGIONS
+from cxr.manifests.splits import SPLITS
 from cxr.runs.folder_lock import locked
-from cxr.splits import SPLITS
 from preprocessing.manifests.checks import check_films, check_regions
 from preprocessing.manifests.film_files import files_below, find_films
 from preprocessing.manifests.manifest_files import counts, write_manifest

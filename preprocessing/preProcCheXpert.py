@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, place
+from cxr.manifests.splits import table_folders
 from cxr.pixels.grey import Grey
-from cxr.splits import table_folders
 from preprocessing.square_options import add_square_options
 
 EXAMPLES = """

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.verify and not args.packed:
         return verify_squares(args.output)
-    from cxr.manifest import DATASET, REGIONS, read_dataset
+    from cxr.manifests.dataset_file import DATASET, REGIONS, read_dataset
 
     tables = _tables(args.manifest)
     dataset = read_dataset(tables[0])
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tables(manifest: Path) -> list[Path]:
     """The tables of a manifest: one of all splits, or one for each split as CheXpert has them."""
-    from cxr.splits import SPLITS, split_table
+    from cxr.manifests.splits import SPLITS, split_table
 
     tables = dict.fromkeys(split_table(manifest, split) for split in SPLITS)
     found = [table for table in tables if table.is_file()]

@@ -20,13 +20,16 @@ from tqdm import tqdm
 
 from cxr.files import InputError, place, read_json, replacing, sha256, write_json
 from cxr.images import Crop, open_film
-from cxr.manifest import film_identity, read_dataset, read_table
+from cxr.manifests.dataset_file import read_dataset
+from cxr.manifests.film_files import FilmFinder
+from cxr.manifests.identity import film_identity
+from cxr.manifests.splits import SPLITS, given_splits, holds_splits, in_split
+from cxr.manifests.table import read_table
 from cxr.packed import Packing, damaged_films, split_of, write_row
-from cxr.paths import FilmFinder, copy_path, inside_release
+from cxr.paths import copy_path, inside_release
 from cxr.pixels.grey import PREPROCESSING, Grey, recorded_grey
 from cxr.runs.folder_lock import locked
 from cxr.runs.pool import in_processes
-from cxr.splits import SPLITS, given_splits, holds_splits, in_split
 from cxr.tables import write_csv
 
 ERRORS = "preprocessing_errors.csv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cxr.files import read_json
-from cxr.manifest import DATASET
+from cxr.manifests.dataset_file import DATASET
 
 TRUE_OUTLINE = "true outline"
 """Where it is not recorded who made them."""

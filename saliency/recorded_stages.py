@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cxr.files import quoted, sha256
 from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.labels import LabelSet
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from cxr.names import (
     MAPS,
     METHODS,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from training.engine import predict_films
 
 SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

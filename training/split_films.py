@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from cxr.files import InputError, place, quoted, sha256
-from cxr.leakage import check_apart
-from cxr.manifest import DATASET, Films, has_split, read_films, shared_labels
+from cxr.manifests.dataset_file import DATASET
+from cxr.manifests.films import Films, has_split, read_films
+from cxr.manifests.label_columns import shared_labels
+from cxr.manifests.leakage import check_apart
+from cxr.manifests.splits import split_table
 from cxr.paths import inside_release
-from cxr.splits import split_table
 
 
 def read_splits(data: Path, **chosen: Any) -> tuple[Films, Films]:

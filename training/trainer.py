@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError, place, write_json
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from training.checkpoints import FINISHED, START_OVER, Checkpoints, misfit
 from training.compiling import compiled
 from training.distillation import Distillation

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.files import sha256
-from cxr.manifest import REGIONS, film_identity, read_films, read_table
+from cxr.manifests.dataset_file import REGIONS
+from cxr.manifests.films import read_films
+from cxr.manifests.identity import film_identity
+from cxr.manifests.splits import split_table
+from cxr.manifests.table import read_table
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.paths import patient_of, projection_of, view_of
-from cxr.splits import split_table
 from evaluation.bootstrap import units_of
 from evaluation.film_statistics import Resampling
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
-from cxr.splits import SPLITS
+from cxr.manifests.splits import SPLITS
 from cxr.tables import line_of
 
 IDENTITY = ("Path", "Film", "Patient", "Study", "View", "Sex", "Age", "Split")

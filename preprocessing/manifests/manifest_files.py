@@ -11,8 +11,8 @@ import pandas as pd
 
 from cxr.files import InputError, quoted, write_json
 from cxr.labels import LabelSet
-from cxr.manifest import DATASET, REGIONS
-from cxr.splits import FILMS
+from cxr.manifests.dataset_file import DATASET, REGIONS
+from cxr.manifests.splits import FILMS
 from cxr.tables import write_csv
 from preprocessing.manifests.columns import IDENTITY, label_names
 from preprocessing.manifests.source import Regions, Source

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.splits import DRAWN_SHARES, drawn_split
+from cxr.manifests.splits import DRAWN_SHARES, drawn_split
 
 VALIDATION_SHARES = {"val": 0.1, "test": 0.0}
 """Shares of the training patients where the official split is one of train and test only."""

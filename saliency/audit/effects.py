@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from cxr.dataset import network_input
 from cxr.files import InputError, place, quoted
-from cxr.full_size import full_size_grey, full_size_table, read_full_size
 from cxr.images import open_film
 from cxr.labels import LabelSet, positions
-from cxr.manifest import Films, has_split
+from cxr.manifests.films import Films, has_split
+from cxr.manifests.full_size import full_size_grey, full_size_table, read_full_size
 from cxr.names import faithfulness_folder
 from cxr.paths import projection_of
 from cxr.runs.fingerprints import films_fingerprint

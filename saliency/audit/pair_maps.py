@@ -16,10 +16,10 @@ import torch.nn.functional as F
 
 from cxr.dataset import network_input
 from cxr.files import InputError, place, quoted
-from cxr.full_size import full_size_grey, read_full_size
 from cxr.images import Crop, open_film
 from cxr.labels import LabelSet
-from cxr.manifest import Films
+from cxr.manifests.films import Films
+from cxr.manifests.full_size import full_size_grey, read_full_size
 from cxr.names import METHODS, PATCHES, SIGNED_CAM
 from cxr.tables import line_of, read_csv
 from saliency.audit.occlusion import signed_cam

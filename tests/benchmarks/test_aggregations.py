@@ -14,7 +14,7 @@ from benchmarks import aggregated_networks as networks
 from benchmarks import bench_aggregations as bench
 from cxr.files import sha256
 from cxr.images import Crop
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from evaluation.localizing.localization import score_maps
 from models.checkpoint import build_model, save_model
 from tests.networks import calibrate

@@ -12,7 +12,7 @@ from benchmarks import bench_train
 from benchmarks.training_films import pack, write_jpegs
 from benchmarks.training_loops import OurLoop, PublishedLoop, PublishedSet, synchronisations, timed
 from cxr.dataset import FilmDataset
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from models.checkpoint import build_model
 from training.loader import Batch
 

@@ -1,4 +1,4 @@
-"""makeManifest.py: the manifest is what cxr.manifest reads, splits are by patient, and every mistake is one line."""
+"""makeManifest.py: the manifest is what cxr.manifests reads, splits are by patient, and every mistake is one line."""
 
 import gzip
 import subprocess
@@ -16,8 +16,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 import cli
 from cxr.files import InputError
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_dataset, read_films
-from cxr.splits import drawn_split
+from cxr.manifests.dataset_file import read_dataset
+from cxr.manifests.films import read_films
+from cxr.manifests.splits import drawn_split
 from preprocessing import makeManifest
 from preprocessing.manifests.checks import check_films
 from preprocessing.manifests.columns import film_table

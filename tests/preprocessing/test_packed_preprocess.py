@@ -15,7 +15,7 @@ from PIL import Image
 
 import cli
 from cxr.dataset import FilmDataset
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.packed import HEADER_BYTES
 from preprocessing import preProcCheXpert
 from tests.films import alternating_labels, write_film, write_labels

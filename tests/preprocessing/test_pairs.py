@@ -9,7 +9,7 @@ from PIL import Image
 
 import cli
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.masks import read_ground_truth
 from preprocessing import makeDemoDataset
 from preprocessing.phantom.cohort import FINDINGS, draw_cohort

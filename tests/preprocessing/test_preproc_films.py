@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 import cli
 from cxr.dataset import FilmDataset
 from cxr.files import write_json
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from preprocessing import makeManifest, preProcFilms
 from tests.films import film_pixels, write_film
 from tests.training_runs import ROOT

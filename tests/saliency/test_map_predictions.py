@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cxr.labels import LabelSet
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from cxr.predictions import read_deviations, read_predictions
 from cxr.runs.run_record import RunRecord
 from saliency.export import HeatMapExport, export_film

@@ -14,7 +14,8 @@ from cxr.files import read_json, write_json
 from cxr.heat_maps import read_film_pixels, read_heat_map, write_heat_map
 from cxr.images import Crop, open_film
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_dataset, read_films
+from cxr.manifests.dataset_file import read_dataset
+from cxr.manifests.films import read_films
 from cxr.masks import encode_mask, read_ground_truth
 from cxr.packed import damaged_films, open_packed
 from cxr.pixels.grey import Grey

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr.files import write_json
 from cxr.images import open_film
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.packed import Packing, write_row
 from cxr.pixels.grey import recorded_grey
 from preprocessing import makeDemoDataset, makeManifest

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from training.augment import rotate_and_brighten
 from training.engine import NotFiniteError, Precision, Stepper, masked_bce, one_cycle, predict, predict_films
 from training.loader import Batch

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from training.loader import PartSampler, Sample, TrainingSet, collate
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.images import open_film
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
 from cxr.pixels.grey import Grey, quantiles, recorded_grey
 from tests.films import alternating_labels, film_pixels, write_labels
 

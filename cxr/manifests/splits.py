@@ -46,7 +46,7 @@ def split_table(root: Path, split: str) -> Path:
 def in_split(identity: pd.DataFrame, table: Path, split: str, shares: Mapping[str, float], seed: int) -> np.ndarray:
     """(N,) bool: the films of one split. CheXpert has a table per split, a manifest a column; else patients are drawn.
 
-    identity: as `cxr.manifest.film_identity` gives it. Raises InputError for an unknown split, a patient in two splits,
+    identity: as `film_identity` gives it. Raises InputError for an unknown split, a patient in two splits,
     and where splits must be drawn and a film's patient is unknown.
     """
     if not holds_splits(table):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cxr.files import InputError
-from cxr.leakage import check_apart
-from cxr.manifest import Films, read_films
+from cxr.manifests.films import Films, read_films
+from cxr.manifests.leakage import check_apart
 from cxr.packed import Packing, write_row
 from tests.films import alternating_labels, write_film, write_labels
 

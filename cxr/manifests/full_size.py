@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cxr.files import InputError, place
 from cxr.labels import LabelSet
-from cxr.manifest import Films, has_split, read_films, shared_labels
+from cxr.manifests.films import Films, has_split, read_films
+from cxr.manifests.label_columns import shared_labels
+from cxr.manifests.splits import split_table
 from cxr.pixels.grey import Grey, recorded_grey
-from cxr.splits import split_table
 
 
 def full_size_table(root: Path, split: str) -> Path:

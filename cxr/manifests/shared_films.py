@@ -10,7 +10,10 @@ import numpy as np
 
 from cxr.files import InputError, place, quoted
 from cxr.labels import LabelSet
-from cxr.manifest import DATASET, Films, read_dataset, read_films, read_table, shared_labels
+from cxr.manifests.dataset_file import DATASET, read_dataset
+from cxr.manifests.films import Films, read_films
+from cxr.manifests.label_columns import shared_labels
+from cxr.manifests.table import read_table
 from cxr.mappings import Mapping, known_mappings
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from cxr.files import InputError, place, quoted
-from cxr.manifest import Films
+from cxr.manifests.films import Films
 from cxr.packed import PackedFilms
 from cxr.paths import inside_release
 

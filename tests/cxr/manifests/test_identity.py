@@ -13,9 +13,10 @@ import pytest
 
 from cxr.files import InputError
 from cxr.labels import CHEXPERT, LabelSet
-from cxr.manifest import read_films
-from cxr.paths import FilmFinder, copy_path, film_id, inside_release, relative_path
-from cxr.splits import drawn_split, split_table
+from cxr.manifests.film_files import FilmFinder
+from cxr.manifests.films import read_films
+from cxr.manifests.splits import drawn_split, split_table
+from cxr.paths import copy_path, film_id, inside_release, relative_path
 from tests.films import alternating_labels, write_film, write_labels
 
 STUDY = "patient00001/study1"

@@ -11,10 +11,10 @@ from PIL import Image
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.labels import CHEXPERT
-from cxr.manifest import read_films
+from cxr.manifests.films import read_films
+from cxr.manifests.splits import split_table
 from cxr.paths import film_id, patient_of
 from cxr.pixels.grey import Grey
-from cxr.splits import split_table
 from tests.films import alternating_labels, write_film, write_labels
 
 PATHS = [

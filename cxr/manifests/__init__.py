@@ -1,0 +1,1 @@
+"""Tables of films: columns, labels, splits, selection, and the files that they name."""
