@@ -1,4 +1,4 @@
-"""Film identity out of a path: film id, patient, study, view; and where the film of a table's path lies on disk.
+"""Film identity out of a path: film id, patient, study, view; and which paths stay below the data folder.
 
 A manifest's own columns come first; this is for tables that have none. CheXpert writes who and what into the path:
 `CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg`.
@@ -7,7 +7,10 @@ A manifest's own columns come first; this is for tables that have none. CheXpert
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from cxr.files import InputError, quoted
 
@@ -56,6 +59,50 @@ def is_ordinary(path: str) -> bool:
     return len(path) <= _LONGEST_PART and _ORDINARY.fullmatch(path) is not None
 
 
+_USUAL = re.compile(
+    r"(?:CheXpert-v1\.0(?:-small)?/)?(?:train|valid|val|test)"
+    r"/(patient\d{1,9})/(study\d{1,9})/(view\d{1,9}_(frontal|lateral))\.jpg",
+    re.ASCII,
+)
+
+
+class PathFacts(NamedTuple):
+    """What the paths of N films say: normalised paths, and film ids, patients, studies, views out of them."""
+
+    paths: list[str]
+    films: list[str]
+    patients: list[str]
+    studies: list[str]
+    views: list[str]
+
+
+def path_facts(paths: Iterable[str], source: Callable[[int], str]) -> PathFacts:
+    """The facts of many paths, as `relative_path`, `film_id`, `patient_of`, `study_of` and `view_of` give them.
+
+    CheXpert's own form is read in one match, for a table has 200,000 of them; a patient's and a study's name is kept
+    once for films that follow each other. source: the place of the path with an index, for the message. Raises
+    InputError for a path that is not one below the data folder.
+    """
+    facts = PathFacts([], [], [], [], [])
+    patient = study = ""
+    for index, path in enumerate(paths):
+        found = _USUAL.fullmatch(path)
+        if found is None:
+            inside = path if is_ordinary(path) else relative_path(path, source(index))
+            of_film = inside, film_id(inside), patient_of(inside), study_of(inside), view_of(inside)
+        else:
+            of_patient, of_study, name, view = found.groups()
+            film = f"{of_patient}_{of_study}_{name}"
+            if of_patient != patient:
+                patient = of_patient
+            if f"{patient}/{of_study}" != study:
+                study = f"{patient}/{of_study}"
+            of_film = path, film, patient, study, _VIEWS[view]
+        for column, value in zip(facts, of_film, strict=True):
+            column.append(value)
+    return facts
+
+
 def film_id(path: str) -> str:
     """`patient64541_study1_view1_frontal`; of another form of path, all of it below the release, joined by `_`.
 
@@ -78,10 +125,13 @@ def study_of(path: str) -> str:
     return "/".join(found.groups()[:2]) if found else ""
 
 
+_VIEWS = {"frontal": "frontal", "lateral": "lateral"}
+
+
 def view_of(path: str) -> str:
     """`frontal` or `lateral` by the file's name; empty where it says neither."""
     name = path.rpartition("/")[2]
-    return next((view for view in ("frontal", "lateral") if view in name), "")
+    return next((view for view in _VIEWS if view in name), "")
 
 
 _LATERAL = ("lateral", "L", "LL", "RL", "LATERAL")
@@ -99,10 +149,17 @@ def inside_release(path: str) -> str:
     if not path.startswith(_RELEASE):
         return path
     release, _, rest = path.partition("/")
-    batch = _BATCH_FOLDER.match(release)
-    if batch and not rest.startswith(f"{batch['split']}/"):
-        return f"{batch['split']}/{rest}"
-    return rest if _RELEASE_FOLDER.match(release) else path
+    is_release, split = _release(release)
+    if split and not rest.startswith(f"{split}/"):
+        return f"{split}/{rest}"
+    return rest if is_release else path
+
+
+@lru_cache(maxsize=64)
+def _release(folder: str) -> tuple[bool, str]:
+    """Whether a folder is a release of CheXpert, and the split of a batch of the official download."""
+    batch = _BATCH_FOLDER.match(folder)
+    return _RELEASE_FOLDER.match(folder) is not None, batch["split"] if batch else ""
 
 
 def copy_path(path: str) -> str:

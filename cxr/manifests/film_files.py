@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import overload
 
 from cxr.files import InputError, place
 from cxr.packed import PackedFilms
@@ -27,14 +30,17 @@ class FilmFinder:
 
     def file(self, path: str) -> Path:
         """The first place of the film that exists, else the first that is tried. `path` as `relative_path` gives it."""
-        return self.found(path) or next(self._candidates(path))
+        return self.numbered(path, self.number(path) or 0)
 
-    def found(self, path: str) -> Path | None:
-        """The first place of the film that exists."""
-        first = os.path.join(self._root, inside_release(path))
-        if os.path.isfile(first):  # as text: a table has 200,000 paths
-            return Path(first)
-        return next((file for file in self._candidates(path) if file.is_file()), None)
+    def number(self, path: str) -> int | None:
+        """The first place of the film that exists, as its number in the order in which places are tried."""
+        if os.path.isfile(f"{self._root}/{inside_release(path)}"):  # as text: a table has 200,000 paths
+            return 0
+        return next((number for number, file in enumerate(self._candidates(path)) if file.is_file()), None)
+
+    def numbered(self, path: str, number: int) -> Path:
+        """The place with a number from `number`."""
+        return next(islice(self._candidates(path), number, None))
 
     def _candidates(self, path: str) -> Iterator[Path]:
         inside = inside_release(path)
@@ -50,22 +56,43 @@ class FilmFinder:
         yield self.root / copy_path(path)
 
 
-def located(paths: Sequence[str], lines: Sequence[int], table: Path, root: Path) -> tuple[Path, ...]:
+class FoundFiles(Sequence[Path]):
+    """The files of N films, each put together when it is asked for: 200,000 paths of Python take 150 MiB."""
+
+    def __init__(self, finder: FilmFinder, paths: Sequence[str], numbers: Sequence[int]) -> None:
+        """numbers: of the place of each film, as `FilmFinder.number` gives it."""
+        self._finder, self._paths, self._numbers = finder, paths, numbers
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Path, ...]: ...
+    def __getitem__(self, index: int | slice) -> Path | tuple[Path, ...]:
+        if isinstance(index, slice):
+            return tuple(map(self._finder.numbered, self._paths[index], self._numbers[index]))
+        return self._finder.numbered(self._paths[index], self._numbers[index])
+
+
+def located(paths: Sequence[str], lines: Sequence[int], table: Path, root: Path) -> Sequence[Path]:
     """The image of each film of a table, below `root`. Raises InputError for one that is not there."""
-    finder, files = FilmFinder(root), []
+    finder, numbers = FilmFinder(root), array("H")
     for path, line in zip(paths, lines, strict=True):
-        file = finder.found(path)
-        if file is None:
+        number = finder.number(path)
+        if number is None:
             raise InputError(f"{place(table, line, 'Path')}: no film at {finder.file(path)}; is {root} complete?")
-        files.append(file)
-    return tuple(files)
+        numbers.append(number)
+    return FoundFiles(finder, paths, numbers)
 
 
-def located_packed(paths: Sequence[str], lines: Sequence[int], table: Path, packed: PackedFilms) -> tuple[Path, ...]:
+def located_packed(paths: Sequence[str], lines: Sequence[int], table: Path, packed: PackedFilms) -> Sequence[Path]:
     """The array that holds each film. Raises InputError for a film that is in none."""
-    films = [inside_release(path) for path in paths]
-    for film, line in zip(films, lines, strict=True):
+    files = []
+    for path, line in zip(paths, lines, strict=True):
+        film = inside_release(path)
         if film not in packed:
-            reason = f"not in {packed.array(film)}; was this table packed?"
-            raise InputError(f"{place(table, line, 'Path')}: {reason}")
-    return tuple(packed.array(film) for film in films)
+            raise InputError(f"{place(table, line, 'Path')}: not in {packed.array(film)}; was this table packed?")
+        files.append(packed.array(film))
+    return tuple(files)

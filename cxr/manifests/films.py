@@ -7,7 +7,7 @@ and `test_labels.csv`; so is the `metadata.csv` of a Hugging Face ImageFolder. C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from cxr.manifests.table import read_table
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import projection_of
 from cxr.pixels.grey import PREPROCESSING, Grey
+from cxr.tables import each_text
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Films:
     sexes: tuple[str, ...]
     ages: tuple[str, ...]
     lines: tuple[int, ...]
-    files: tuple[Path, ...]
+    files: Sequence[Path]
     labels: np.ndarray
     packed: PackedFilms | None = None
     grey: Grey = Grey.STORED
@@ -103,14 +104,15 @@ def read_films(
         keep &= in_split(identity, table, split, dataset.shares, dataset.seed)
     keep &= chosen_patients(identity, patients, fraction, keep)
     if frontal_only:
-        keep &= (identity["View"].map(projection_of) != "lateral").to_numpy()
+        keep &= (each_text(identity["View"], projection_of) != "lateral").to_numpy()
     if not keep.any():
         named = f" of split {split!r}" if split is not None else ""
         raise InputError(f"{table}: no film{named} is left by the filters (frontal only, patients, fraction)")
-    rows = np.nonzero(keep)[0]
     negative = is_chexpert(content) if dataset.blank_is_negative is None else dataset.blank_is_negative
     labels = label_values(content, table, label_set, negative, uncertain)
-    films = _located(table, root, identity.iloc[rows], label_set, labels[rows])
+    if not keep.all():
+        identity, labels = identity[keep], labels[keep]
+    films = _located(table, root, identity, label_set, labels)
     return replace(films, grey=_grey(table, root, dataset))
 
 
@@ -134,7 +136,7 @@ def _located(table: Path, root: Path, identity: pd.DataFrame, label_set: LabelSe
     """Films with the files that hold them. Raises InputError for one that is not there."""
     packed = open_packed(root)
     paths = tuple(identity["Path"])
-    lines = tuple(int(line) for line in identity["line"])
+    lines = tuple(identity["line"].tolist())
     files = located(paths, lines, table, root) if packed is None else located_packed(paths, lines, table, packed)
     columns: dict[str, Any] = {field: tuple(identity[name]) for field, name in _COLUMNS.items()}
     return Films(table, label_set, paths, lines=lines, files=files, labels=labels, packed=packed, **columns)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.files import place
-from cxr.paths import copy_path, film_id, is_ordinary, patient_of, relative_path, study_of, view_of
-from cxr.tables import check_unique, line_of
+from cxr.paths import copy_path, path_facts
+from cxr.tables import check_unique, each_text, lines_of
 
 
 def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
@@ -18,29 +18,38 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
 
     Raises InputError for a path that leaves the data folder, and for two rows with one path, film id or name of copy.
     """
-    lines = [line_of(content, row) for row in range(len(content))]
-    paths = [
-        path if is_ordinary(path) else relative_path(path, place(table, line, "Path"))
-        for path, line in zip(content["Path"], lines, strict=True)
-    ]
-    found = {"Path": paths, "line": lines}
-    for name, derive in (("Film", film_id), ("Patient", patient_of), ("Study", study_of), ("View", view_of)):
-        found[name] = _given(content, name) or list(map(derive, paths))
+    lines = lines_of(content)
+    facts = path_facts(content["Path"], lambda row: place(table, int(lines[row]), "Path"))
+    identity = pd.DataFrame({"Path": facts.paths, "line": lines})
+    for name, derived in (("Patient", facts.patients), ("Study", facts.studies), ("View", facts.views)):
+        identity[name] = _given(content, name, derived)
+    identity["Film"] = _given_films(content, facts.films)
     for name in ("Sex", "Age", "Split"):
-        found[name] = _given(content, name) or [""] * len(paths)
-    identity = pd.DataFrame(found)
+        identity[name] = _given(content, name, "")
     identity["View"] = _chexpert_views(content, identity["View"])
-    identity["Sex"] = identity["Sex"].replace({"Male": "M", "Female": "F", "Unknown": ""})
-    if "Film" in content.columns:
-        identity["Film"] = identity["Film"].where(identity["Film"] != "", [film_id(path) for path in paths])
-    check_unique(paths, lines, table, "Path", "the film")
+    identity["Sex"] = each_text(identity["Sex"], lambda sex: _SEXES.get(sex, sex))
+    derived_once = len(set(facts.films)) == len(facts.films)
+    if not derived_once:
+        check_unique(facts.paths, lines, table, "Path", "the film")
     check_unique(identity["Film"], lines, table, "Film" if "Film" in content else "Path", "the film id")
-    check_unique(map(copy_path, paths), lines, table, "Path", "the name of its copy,")
+    if not derived_once:
+        check_unique(map(copy_path, facts.paths), lines, table, "Path", "the name of its copy,")
     return identity
 
 
-def _given(content: pd.DataFrame, name: str) -> list[str] | None:
-    return list(content[name].str.strip()) if name in content.columns else None
+_SEXES = {"Male": "M", "Female": "F", "Unknown": ""}
+
+
+def _given(content: pd.DataFrame, name: str, otherwise: list[str] | str) -> pd.Series | list[str] | str:
+    """The cells of a column that is there."""
+    return each_text(content[name], str.strip) if name in content.columns else otherwise
+
+
+def _given_films(content: pd.DataFrame, derived: list[str]) -> pd.Series | list[str]:
+    if "Film" not in content.columns:
+        return derived
+    given = content["Film"].str.strip()
+    return given.where(given != "", derived)
 
 
 def _chexpert_views(content: pd.DataFrame, views: pd.Series) -> pd.Series:
@@ -48,8 +57,9 @@ def _chexpert_views(content: pd.DataFrame, views: pd.Series) -> pd.Series:
     if "View" in content.columns:
         return views
     if "Frontal/Lateral" in content.columns:
-        views = content["Frontal/Lateral"].str.strip().str.lower().where(lambda kind: kind != "", views)
+        kinds = each_text(content["Frontal/Lateral"], lambda kind: kind.strip().lower())
+        views = kinds.where(kinds != "", views)
     if "AP/PA" in content.columns:
-        projection = content["AP/PA"].str.strip()
+        projection = each_text(content["AP/PA"], str.strip)
         views = views.where((views == "lateral") | ~projection.isin(["AP", "PA"]), projection)
     return views

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.files import InputError, place, quoted
+from cxr.tables import each_text
 
 FILMS = "films.csv"
 SPLITS = ("train", "val", "test")
@@ -57,7 +58,7 @@ def in_split(identity: pd.DataFrame, table: Path, split: str, shares: Mapping[st
             line = identity["line"].iloc[int(np.argmax(identity["Patient"] == ""))]
             reason = "no patient is known, so no splits can be drawn; fill in a column Patient or Split"
             raise InputError(f"{place(table, line, 'Patient')}: {reason}")
-        splits = identity["Patient"].map(lambda patient: drawn_split(patient, shares, seed))
+        splits = each_text(identity["Patient"], lambda patient: drawn_split(patient, shares, seed))
     check_patients_in_one_split(identity["Patient"], splits, identity["line"], table)
     return (splits == split).to_numpy()
 
@@ -67,9 +68,12 @@ def holds_splits(table: Path) -> bool:
     return table.stem in _MANIFESTS
 
 
+_WRITTEN = {"valid": "val", "validation": "val", "validate": "val"}
+
+
 def given_splits(identity: pd.DataFrame, table: Path) -> pd.Series:
     """(N,) train, val, test, or blank, of the column Split. Raises InputError for another word."""
-    splits = identity["Split"].str.lower().replace({"valid": "val", "validation": "val", "validate": "val"})
+    splits = each_text(identity["Split"], lambda split: _WRITTEN.get(split.lower(), split.lower()))
     unknown = np.flatnonzero(~splits.isin([*SPLITS, ""]))
     if len(unknown):
         line, text = identity["line"].iloc[unknown[0]], identity["Split"].iloc[unknown[0]]
@@ -93,6 +97,10 @@ def check_patients_in_one_split(
     table: Path,
 ) -> None:
     """Raises InputError, naming both lines, when a patient's films are in two splits."""
+    named = pd.DataFrame({"patient": patients, "split": splits})
+    named = named[(named["patient"] != "") & (named["split"] != "")]
+    if len(named.drop_duplicates()) == named["patient"].nunique():
+        return
     seen: dict[str, tuple[str, int]] = {}
     for patient, split, line in zip(patients, splits, lines, strict=True):
         if not patient or not split:

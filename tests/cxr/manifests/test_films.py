@@ -66,7 +66,7 @@ def test_visualchexbert_with_no_finding_last_and_test_csv_without_demographics(r
     path = "test/patient64741/study1/view1_frontal.jpg"
     write_labels(root / "test_labels.csv", [path], alternating_labels(1), demographics=False)
     films = read_films(root / "test_labels.csv", root)
-    assert films.files == (root / path,)
+    assert list(films.files) == [root / path]
     np.testing.assert_array_equal(films.labels, alternating_labels(1))
 
 
