@@ -84,22 +84,26 @@ def path_facts(paths: Iterable[str], source: Callable[[int], str]) -> PathFacts:
     InputError for a path that is not one below the data folder.
     """
     facts = PathFacts([], [], [], [], [])
-    patient = study = ""
+    add_path, add_film, add_patient, add_study, add_view = (column.append for column in facts)
+    patient = study = folder = ""
     for index, path in enumerate(paths):
         found = _USUAL.fullmatch(path)
         if found is None:
-            inside = path if is_ordinary(path) else relative_path(path, source(index))
-            of_film = inside, film_id(inside), patient_of(inside), study_of(inside), view_of(inside)
+            path = path if is_ordinary(path) else relative_path(path, source(index))
+            film, patient, study, view = film_id(path), patient_of(path), study_of(path), view_of(path)
+            folder = ""
         else:
             of_patient, of_study, name, view = found.groups()
             film = f"{of_patient}_{of_study}_{name}"
-            if of_patient != patient:
-                patient = of_patient
-            if f"{patient}/{of_study}" != study:
-                study = f"{patient}/{of_study}"
-            of_film = path, film, patient, study, _VIEWS[view]
-        for column, value in zip(facts, of_film, strict=True):
-            column.append(value)
+            if of_patient != patient or of_study != folder:
+                patient = patient if of_patient == patient else of_patient
+                study, folder = f"{patient}/{of_study}", of_study
+            view = _VIEWS[view]
+        add_path(path)
+        add_film(film)
+        add_patient(patient)
+        add_study(study)
+        add_view(view)
     return facts
 
 

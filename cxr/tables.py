@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,19 @@ def read_csv(path: Path, columns: Sequence[str] = (), *, may_be_empty: bool = Fa
     more or fewer fields than the header), when a column is there twice, lacks, or there are no rows and there must be.
     """
     path = Path(path)
-    rows = _rows(path, _text_bytes(path))
-    line, first = next(rows, (0, []))
-    if not first:
+    rows = _Rows(path, _text_bytes(path))
+    reading = iter(rows)
+    cells = _Cells(map(_cleaned, next(reading, [])))
+    wrong = cells.add_all(reading)
+    if not rows.lines:
         raise InputError(f"{place(path)}: the file is empty; expected a header line and at least one row")
-    cells = _Cells(_cleaned(value) for value in first)
-    fault = cells.add_all(rows)
-    _check_header(path, line, cells.header, columns)
-    if fault is not None:
-        raise InputError(f"{place(path, fault[0])}: {_wrong_length(fault[1], cells.header)}")
-    if not cells.lines and not may_be_empty:
+    _check_header(path, rows.lines.pop(0), cells.header, columns)
+    if wrong is not None:
+        raise InputError(f"{place(path, rows.lines[cells.count])}: {_wrong_length(wrong, cells.header)}")
+    if not cells.count and not may_be_empty:
         raise InputError(f"{place(path)}: no rows below the header")
-    table = pd.DataFrame(cells.columns(), dtype="str")
-    table.attrs["lines"] = _Lines(cells.lines)
+    table = cells.to_table()
+    table.attrs["lines"] = _Lines(rows.lines)
     return table
 
 
@@ -144,57 +144,67 @@ def _text_bytes(path: Path) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 
-def _rows(path: Path, data: bytes) -> Iterator[tuple[int, list[str]]]:
-    """The rows that hold a value, and the lines on which they start; decoded as they are read, for tables are large."""
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), strict=True)
-    start = 1
-    try:
-        for row in reader:
-            if row and (row[0].strip() or any(map(str.strip, row))):
-                yield start, row
-            start = reader.line_num + 1
-    except csv.Error as error:
-        what = "a quote that does not close" if "unexpected end" in str(error) else str(error)
-        raise InputError(f"{place(path, start)}: not a readable CSV file: {what}") from None
+class _Rows:
+    """The rows of a file that hold a value, decoded as they are read; `lines`: where those read so far start."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path, self._data = path, data
+        self.lines = array("q")
+
+    def __iter__(self) -> Iterator[list[str]]:
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(self._data), encoding="utf-8", newline=""), strict=True)
+        start = 1
+        try:
+            for row in reader:
+                if row and (row[0].strip() or any(map(str.strip, row))):
+                    self.lines.append(start)
+                    yield row
+                start = reader.line_num + 1
+        except csv.Error as error:
+            what = "a quote that does not close" if "unexpected end" in str(error) else str(error)
+            raise InputError(f"{place(self._path, start)}: not a readable CSV file: {what}") from None
 
 
 class _Cells:
     """The cells of a table, column by column; a text that stands in many cells of a column is kept once."""
 
+    _BATCH = 128
+    """Rows taken at a time: so few that Python's garbage collector does not start to look at them."""
     _MANY = 5000
     """Different texts after which a column is taken to repeat none."""
 
     def __init__(self, header: Iterable[str]) -> None:
         self.header = list(header)
-        self.lines = array("q")
+        self.count = 0
         self._named = [column for column, name in enumerate(self.header) if name]
         self._cells: list[list[str]] = [[] for _ in self._named]
-        self._texts: list[_Texts] = [_Texts() for _ in self._named]
+        self._texts = [_Texts() for _ in self._named]
 
-    def add_all(self, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str]] | None:
-        """Adds rows with their lines, up to the first of another length than the header, which is returned.
+    def add_all(self, rows: Iterator[list[str]]) -> list[str] | None:
+        """Adds rows up to the first of another length than the header, which is returned.
 
         The rows behind that one are read all the same: a file that is not CSV at all is the greater fault.
         """
-        fault = None
-        while batch := list(islice(rows, 4096)):
-            fault = fault or next((row for row in batch if len(row[1]) != len(self.header)), None)
-            if fault is None:
-                self._add(batch)
-        return fault
+        wrong = None
+        while batch := list(islice(rows, self._BATCH)):
+            if wrong is None:
+                good = list(takewhile(lambda row: len(row) == len(self.header), batch))
+                self._add(good)
+                wrong = list(map(_cleaned, batch[len(good)])) if len(good) < len(batch) else None
+        return wrong
 
-    def _add(self, batch: list[tuple[int, list[str]]]) -> None:
-        lines, rows = zip(*batch, strict=True)
-        self.lines.extend(lines)
-        columns = list(zip(*rows, strict=True))
+    def _add(self, rows: list[list[str]]) -> None:
+        self.count += len(rows)
+        columns = list(zip(*rows, strict=True)) or [()] * len(self.header)
         for cells, texts, column in zip(self._cells, self._texts, self._named, strict=True):
             cells.extend(map(texts.__getitem__, columns[column]))
             if len(texts) > self._MANY:
                 texts.clear()
 
-    def columns(self) -> dict[str, list[str]]:
-        """Name -> cells, of the columns that have a name."""
-        return {self.header[column]: cells for column, cells in zip(self._named, self._cells, strict=True)}
+    def to_table(self) -> pd.DataFrame:
+        """The columns that have a name. The cells are handed over one column at a time, so that none is there twice."""
+        columns = {self.header[column]: pd.Series(self._cells.pop(0), dtype="str") for column in self._named}
+        return pd.DataFrame(columns, copy=False)
 
 
 class _Texts(dict[str, str]):

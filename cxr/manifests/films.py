@@ -22,7 +22,7 @@ from cxr.manifests.film_files import located, located_packed
 from cxr.manifests.identity import film_identity
 from cxr.manifests.label_columns import is_chexpert, label_values, table_labels
 from cxr.manifests.selection import chosen_patients
-from cxr.manifests.splits import in_split
+from cxr.manifests.splits import holds_splits, in_split
 from cxr.manifests.table import read_table
 from cxr.packed import PackedFilms, open_packed
 from cxr.paths import projection_of
@@ -126,8 +126,8 @@ def _grey(table: Path, root: Path, dataset: DataSet) -> Grey:
 def has_split(table: Path, split: str) -> bool:
     """Whether a table is there and holds films of a split."""
     table = Path(table)
-    if not table.is_file():
-        return False
+    if not table.is_file() or not holds_splits(table):
+        return table.is_file()
     dataset = read_dataset(table)
     return bool(in_split(film_identity(read_table(table), table), table, split, dataset.shares, dataset.seed).any())
 
@@ -135,8 +135,12 @@ def has_split(table: Path, split: str) -> bool:
 def _located(table: Path, root: Path, identity: pd.DataFrame, label_set: LabelSet, labels: np.ndarray) -> Films:
     """Films with the files that hold them. Raises InputError for one that is not there."""
     packed = open_packed(root)
-    paths = tuple(identity["Path"])
+    paths = _texts(identity["Path"])
     lines = tuple(identity["line"].tolist())
     files = located(paths, lines, table, root) if packed is None else located_packed(paths, lines, table, packed)
-    columns: dict[str, Any] = {field: tuple(identity[name]) for field, name in _COLUMNS.items()}
+    columns: dict[str, Any] = {field: _texts(identity[name]) for field, name in _COLUMNS.items()}
     return Films(table, label_set, paths, lines=lines, files=files, labels=labels, packed=packed, **columns)
+
+
+def _texts(column: pd.Series) -> tuple[str, ...]:
+    return tuple(column.to_numpy(dtype=object))

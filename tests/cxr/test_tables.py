@@ -85,6 +85,26 @@ def test_no_file_and_a_folder(tmp_path):
         read_csv(tmp_path)
 
 
+def test_a_large_table_is_read_as_the_csv_module_reads_it(tmp_path):
+    rng = random.Random(0)
+    texts = ["", "1.0", "a b", '"quoted, ""so"""', "'=1", "  é\u2003"]
+    rows = [[f"film {row}", *rng.choices(texts, k=3)] for row in range(6000)]
+    path = written(tmp_path, "\n".join(",".join(row) for row in [["Path", "x", "y", "z"], *rows]))
+    plain = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    table = read_csv(path)
+    assert table.to_numpy().tolist() == [[cell.strip().replace("'=", "=") for cell in row] for row in plain[1:]]
+    assert [line_of(table, row) for row in (0, 127, 128, 5999)] == [2, 129, 130, 6001]
+    assert len({id(text) for text in table["x"].to_numpy(dtype=object)}) < 20  # not 6,000 texts: each is kept once
+
+
+def test_a_fault_in_a_later_row_is_told_with_its_line(tmp_path):
+    rows = "a,b\n" + "1,2\n" * 500
+    with pytest.raises(InputError, match=r"t\.csv, line 502: 3 fields, where the header has 2: a comma at the end"):
+        read_csv(written(tmp_path, rows + "1,2, \n3,4,5\n"))
+    with pytest.raises(InputError, match=r"t\.csv, line 503: not a readable CSV file: a quote that does not close"):
+        read_csv(written(tmp_path, rows + '1,2,3\n"4,5\n'))
+
+
 def test_blank_lines_and_line_ends_within_values_do_not_shift_the_lines(tmp_path):
     path = written(tmp_path, '\n Path ,x,\r\n\r\n a , 1 ,\r\n,,\r\n"b\nb","2",\n  \nc,"",\n')
     table = read_csv(path, ("Path", "x"))
