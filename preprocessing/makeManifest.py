@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from cxr.manifests.splits import SPLITS
 from cxr.runs.folder_lock import locked
 from preprocessing.manifests.checks import check_films, check_regions
 from preprocessing.manifests.film_files import files_below, find_films
-from preprocessing.manifests.manifest_files import counts, write_manifest
+from preprocessing.manifests.manifest_files import counts, outlined, write_manifest
 from preprocessing.manifests.outlines import SizesOnDisk
 from preprocessing.manifests.release import read_tables
 from preprocessing.manifests.source import Regions, Source
@@ -53,12 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = _source(args.source)
     options = _options(args, source)
 
-    films, present, regions, files = _read(source, args.root, options, args.only_present)
+    tables, files = read_tables(source, args.root)
+    films, present, regions = _read(source, tables, args.root, options, args.only_present)
     if args.only_present:
         films, present, regions = _only(films[present], regions, films, args.root)
     films, split = complete_split(films, args.seed)
     fingerprints = {file.relative_to(args.root).as_posix(): sha256(file) for file in files}
     facts = {"split": split, "options": options, "tables": fingerprints}
+    if regions:
+        facts |= outlined(source, tables)
     with locked(args.output, depth=0):
         write_manifest(args.output, args.source, source, films, regions, facts)
     if source.sizes and not regions:
@@ -82,13 +86,12 @@ def _options(args: argparse.Namespace, source: Source) -> dict[str, int]:
 
 
 def _read(
-    source: Source, root: Path, options: dict[str, int], only_present: bool
-) -> tuple[pd.DataFrame, np.ndarray, Regions, list[Path]]:
-    """Reads and checks films, which of them (N,) are below the root, outlines, and the list of tables.
+    source: Source, tables: dict[str, Any], root: Path, options: dict[str, int], only_present: bool
+) -> tuple[pd.DataFrame, np.ndarray, Regions]:
+    """Makes and checks films, which of them (N,) are below the root, and outlines.
 
     Where boxes need the sizes of films and no film is there, there are no outlines.
     """
-    tables, files = read_tables(source, root)
     films = source.films(tables, **options)
     check_films(films)
     films, present = find_films(films, files_below(root))
@@ -100,7 +103,7 @@ def _read(
         )
     regions = source.regions(tables, **options) if source.regions else {}
     check_regions(regions, films, str(root))
-    return films, present, regions, files
+    return films, present, regions
 
 
 def _only(

@@ -15,7 +15,7 @@ from cxr.manifests.dataset_file import DATASET, REGIONS
 from cxr.manifests.splits import FILMS
 from cxr.tables import write_csv
 from preprocessing.manifests.columns import IDENTITY, label_names
-from preprocessing.manifests.source import Regions, Source
+from preprocessing.manifests.source import OUTLINES_RECORD, Regions, Source, Tables
 
 
 def write_manifest(
@@ -82,6 +82,14 @@ def _description(name: str, source: Source, films: pd.DataFrame, regions: Region
         "grey": source.grey.to_json(),
         "licence": source.licence,
     }
+
+
+def outlined(source: Source, tables: Tables) -> dict[str, str]:
+    """Who made the outlines: as a record beside them says, else as the source publishes it."""
+    recorded = {key: tables.get(OUTLINES_RECORD, {}).get(key) for key in ("outlines", "outlined_by")}
+    if isinstance(recorded["outlines"], str):
+        return {key: value for key, value in recorded.items() if isinstance(value, str)}
+    return {"outlines": source.outlines, "outlined_by": source.outlined_by}
 
 
 def counts(films: pd.DataFrame, regions: Regions) -> dict[str, Any]:

@@ -20,6 +20,9 @@ Regions = dict[str, dict[str, dict[str, Any]]]
 `{"size": [h, w], "counts": string}`."""
 
 
+OUTLINES_RECORD = "outlines_record"
+"""Key of the json file beside outlines that says who made them, where a release has one, as the drawn one does."""
+
 PERCENTILE = Grey("percentile", *PERCENTILES)
 """The grey rule of films whose stored values have no fixed range."""
 
@@ -58,5 +61,9 @@ class Source:
     licence: str = ""
     sizes: bool = False
     """Whether boxes are in pixels of films whose size may stand in no table, only in the films themselves."""
+    outlines: Literal["", "radiologists", "reviewed"] = ""
+    """Who made the regions: radiologists, or a model whose outlines radiologists reviewed; empty without regions."""
+    outlined_by: str = ""
+    """The same in words, with the publication that says so."""
     options: Mapping[str, int] = field(default_factory=dict)
     """Keyword arguments of `films` and `regions` that a user may give -> their defaults."""

@@ -5,6 +5,8 @@ Saporta et al. 2022, Nature Machine Intelligence, doi 10.1038/s42256-022-00536-x
 
 - Validation films are listed as `CheXpert-v1.0/valid/...` and lie in `CheXpert/val/`.
 - Lung Opacity is called Airspace Opacity in the outlines; films without a positive finding have no outlines.
+- `CheXlocalize/dataset.json` is not a part of the release: the synthetic one of makeDemoDataset.py says in it that its
+  outlines are drawn.
 - Every outlined film has a mask of each of the 10 tasks; an empty mask means that nothing was outlined.
 """
 
@@ -14,7 +16,7 @@ import pandas as pd
 
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth
-from preprocessing.manifests.source import Regions, Source, TableFile, Tables
+from preprocessing.manifests.source import OUTLINES_RECORD, Regions, Source, TableFile, Tables
 from preprocessing.sources import chexpert
 
 SPLITS = ("val", "test")
@@ -49,9 +51,12 @@ SOURCE = Source(
         TableFile("test", ("CheXpert/test_labels.csv",), chexpert.COLUMNS, required=False),
         TableFile("val_masks", ("CheXlocalize/gt_segmentations_val.json",), required=False),
         TableFile("test_masks", ("CheXlocalize/gt_segmentations_test.json",), required=False),
+        TableFile(OUTLINES_RECORD, ("CheXlocalize/dataset.json",), required=False),
     ),
     films=films,
     regions=regions,
+    outlines="radiologists",
+    outlined_by="two board-certified radiologists (Saporta et al. 2022)",
     label_set=CHEXPERT,
     blank="negative",
     licence="Stanford University Dataset Research Use Agreement",

@@ -99,5 +99,7 @@ SOURCE = Source(
     ),
     films=films,
     regions=regions,
+    outlines="radiologists",
+    outlined_by="a board-certified radiologist (Wang et al. 2017)",
     licence="NIH Clinical Center: free use with citation of Wang et al. 2017",
 )

@@ -69,5 +69,7 @@ SOURCE = Source(
     ),
     films=films,
     regions=regions,
+    outlines="radiologists",
+    outlined_by="radiologists of RSNA and the Society of Thoracic Radiology (Shih et al. 2019)",
     licence="RSNA Pneumonia Detection Challenge terms (non-commercial)",
 )

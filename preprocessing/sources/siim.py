@@ -1,12 +1,13 @@
-"""SIIM-ACR Pneumothorax Segmentation: 12,047 films with masks of pneumothoraces.
+"""SIIM-ACR Pneumothorax Segmentation: 12,047 films with masks of pneumothoraces (Filice et al. 2020).
 
-Source of the format: Kaggle's `train-rle.csv`. Traps:
+Journal of Digital Imaging, doi 10.1007/s10278-019-00299-9. Source of the format: Kaggle's `train-rle.csv`. Traps:
 
 - The second column's name starts with a blank, and so may `-1`, which means no pneumothorax.
 - One row per outline: 624 films have several, up to ten, which are joined by or.
 - The run-length code has RELATIVE starts (pixels since the end of the last run) and runs down the columns of the
   1024 x 1024 film, unlike the code of other Kaggle sets.
 - Films lie in folders named by study and series, which no table lists; they are found by name. No patient ids.
+- Radiologists outlined a part of the films themselves, and reviewed outlines that models proposed for others.
 """
 
 from __future__ import annotations
@@ -62,5 +63,7 @@ SOURCE = Source(
     tables=(TableFile("outlines", ("train-rle.csv", "siim-pneumothorax-train-rle.csv"), ("ImageId", "EncodedPixels")),),
     films=films,
     regions=regions,
+    outlines="reviewed",
+    outlined_by="radiologists of SIIM and STR, who also reviewed outlines that models proposed (Filice et al. 2020)",
     licence="SIIM-ACR Pneumothorax Segmentation competition rules (non-commercial)",
 )

@@ -124,6 +124,8 @@ SOURCE = Source(
     ),
     films=films,
     regions=regions,
+    outlines="radiologists",
+    outlined_by="17 radiologists: three for each training film, five in consensus for test films (Nguyen et al. 2022)",
     sizes=True,
     options={"votes": VOTES},
     licence="PhysioNet Credentialed Health Data License 1.5.0; Kaggle: VinBigData competition rules",

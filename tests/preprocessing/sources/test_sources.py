@@ -8,6 +8,8 @@ from PIL import Image
 
 from cxr.labels import CHEXPERT
 from cxr.masks import decode_mask, encode_mask
+from preprocessing.sources.registry import SOURCES
+from reporting.outlines import outline_name
 from tests.preprocessing.sources import releases
 from tests.preprocessing.sources.manifests import content, labels, make, rows
 
@@ -272,3 +274,51 @@ def test_every_label_value_is_one_of_four(root):
     for row in rows(make("mimic", root)).values():
         assert {row[name] for name in CHEXPERT.names} <= {"1", "0", "-1", ""}
         assert not any(math.isinf(float(row[name] or 0)) for name in CHEXPERT.names)
+
+
+# ---- who made the outlines
+
+OUTLINED = {
+    "chexlocalize": ("radiologists", "Saporta"),
+    "nih": ("radiologists", "Wang"),
+    "rsna": ("radiologists", "Shih"),
+    "vindr": ("radiologists", "Nguyen"),
+    "siim": ("reviewed", "Filice"),
+}
+
+
+def write_outlined(source, root):
+    if source == "chexlocalize":
+        film = "patient64741_study1_view1_frontal"
+        return releases.chexlocalize(root, {film: {"Edema": encode_mask(np.ones((4, 6), bool))}})
+    if source == "vindr":  # whose boxes need the films' sizes
+        (root / "train_meta.csv").write_text("image_id,dim0,dim1\na,100,100\nb,100,100\nc,100,100\nd,100,100\n")
+    return getattr(releases, source)(root)
+
+
+@pytest.mark.parametrize("source", sorted(name for name, source in SOURCES.items() if source.regions))
+def test_dataset_json_says_who_made_the_outlines(source, root):
+    write_outlined(source, root)
+    manifest = make(source, root)
+    assert content(manifest, "regions.json")
+    dataset = content(manifest)
+    kind, publication = OUTLINED[source]
+    assert dataset["outlines"] == kind
+    assert publication in dataset["outlined_by"]
+    assert outline_name(manifest / "regions.json") == {"radiologists": "radiologist’s outline"}.get(
+        kind, "reviewed outline"
+    )
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES.keys() - OUTLINED.keys()))
+def test_without_outlines_nothing_is_said_of_them(source, root):
+    getattr(releases, source)(root)
+    assert not content(make(source, root)).keys() & {"outlines", "outlined_by"}
+
+
+def test_outlines_that_are_drawn_stay_drawn_in_a_manifest_of_the_synthetic_films(root):
+    write_outlined("chexlocalize", root)
+    (root / "CheXlocalize/dataset.json").write_text('{"outlines": "drawn"}')
+    dataset = content(make("chexlocalize", root))
+    assert dataset["outlines"] == "drawn"
+    assert "outlined_by" not in dataset
