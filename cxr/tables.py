@@ -238,9 +238,13 @@ def _check_header(path: Path, line: int, header: list[str], columns: Sequence[st
         raise InputError(f"{place(path, line)}: the column {quoted(repeated[0])} is there twice; remove or rename one")
     missing = [name for name in columns if name not in names]
     if missing:
-        found = ", ".join(quoted(name) for name in names[:40]) + (", ..." if len(names) > 40 else "")
-        wanted = ", ".join(quoted(name) for name in missing)
-        raise InputError(f"{place(path)}: no column named {wanted}; the header has: {found}")
+        raise InputError(f"{place(path)}: {no_column(missing, names)}")
+
+
+def no_column(missing: Sequence[str], header: Sequence[str]) -> str:
+    """Says which columns are missing, and what the header has: at most 40 names of it."""
+    has = ", ".join(map(quoted, header[:40])) + (", ..." if len(header) > 40 else "")
+    return f"no column named {', '.join(map(quoted, missing))}; the header has: {has}"
 
 
 def check_separator(path: Path, line: int, header: str) -> None:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         films, present, regions = _only(films[present], regions, films, args.root)
     films, split = complete_split(films, args.seed)
     fingerprints = {file.relative_to(args.root).as_posix(): sha256(file) for file in files}
-    facts = {"split": split, "options": options, "tables": fingerprints}
+    facts: dict[str, Any] = {"split": split, "options": options, "tables": fingerprints}
     if regions:
         facts |= outlined(source, tables)
     with locked(args.output, depth=0):

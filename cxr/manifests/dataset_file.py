@@ -37,13 +37,14 @@ def read_dataset(table: Path) -> DataSet:
     if not path.is_file():
         return DataSet()
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a json object, found {quoted(content)}; makeManifest.py writes one")
     blank, drawn = content.get("blank"), content.get("split", {})
     if blank not in (None, "negative", "not labelled"):
         raise InputError(f"{place(path, column='blank')}: {quoted(blank)}; expected 'negative' or 'not labelled'")
     labels = None
     if "labels" in content:
+        if not isinstance(content["labels"], list):
+            reason = f"{quoted(content['labels'])}; expected a list of names"
+            raise InputError(f"{place(path, column='labels')}: {reason}")
         facts = {"names": content["labels"], "groups": content.get("groups"), "tasks": content.get("tasks")}
         labels = LabelSet.from_json(facts, place(path, column="labels"))
     if not isinstance(drawn, dict) or not _are_shares(drawn):

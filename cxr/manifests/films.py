@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, place
+from cxr.files import InputError, place, quoted
 from cxr.labels import LabelSet, UncertainOrKept
 from cxr.manifests.dataset_file import DATASET, DataSet, read_dataset
 from cxr.manifests.film_files import located, located_packed
 from cxr.manifests.identity import film_identity
-from cxr.manifests.label_columns import is_chexpert, label_values, table_labels
+from cxr.manifests.label_columns import COLUMNS_ARE_LABELS, is_chexpert, label_values, table_labels
 from cxr.manifests.selection import chosen_patients
 from cxr.manifests.splits import holds_splits, in_split
 from cxr.manifests.table import read_table
@@ -82,34 +82,35 @@ def read_films(
     label_set: LabelSet | None = None,
     uncertain: UncertainOrKept = "zeros",
     frontal_only: bool = False,
-    patients: slice = slice(None),
     fraction: float = 1.0,
 ) -> Films:
     """Reads a table; film paths in it are below `root` (see `FilmFinder`).
 
     split: of a manifest that holds several, the one to keep; None keeps all rows. label_set: the labels wanted; None
     takes those of `dataset.json`, CheXpert's where the table has one of their columns, else every further column.
-    uncertain: what -1 becomes; `ignore` gives NaN, `keep` leaves it. patients: a range of patients in the order of
-    first appearance; fraction: of these, spread evenly, in (0, 1].
+    uncertain: what -1 becomes; `ignore` gives NaN, `keep` leaves it. fraction: of the patients, spread evenly over
+    their order in the table, in (0, 1].
 
     Raises InputError, naming file, line and column, for a missing column, an unknown label value, a repeated or unsafe
     path, two films with one id, a missing film, and for a selection that leaves nothing.
     """
     table, root = Path(table), Path(root)
     content, dataset = read_table(table), read_dataset(table)
+    hint = COLUMNS_ARE_LABELS if label_set is None and dataset.labels is None and not is_chexpert(content) else ""
     label_set = label_set or table_labels(content, table, dataset)
     identity = film_identity(content, table)
     keep = np.ones(len(content), dtype=bool)
     if split is not None:
         keep &= in_split(identity, table, split, dataset.shares, dataset.seed)
-    keep &= chosen_patients(identity, patients, fraction, keep)
+    if not keep.any():
+        raise InputError(f"{place(table)}: no film of split {quoted(split)}; put films into it in the column Split")
+    keep &= chosen_patients(identity, table, fraction, keep)
     if frontal_only:
         keep &= (each_text(identity["View"], projection_of) != "lateral").to_numpy()
     if not keep.any():
-        named = f" of split {split!r}" if split is not None else ""
-        raise InputError(f"{table}: no film{named} is left by the filters (frontal only, patients, fraction)")
+        raise InputError(f"{place(table)}: no film is left of those chosen (frontal only, share of the patients)")
     negative = is_chexpert(content) if dataset.blank_is_negative is None else dataset.blank_is_negative
-    labels = label_values(content, table, label_set, negative, uncertain)
+    labels = label_values(content, table, label_set, negative, uncertain, hint)
     if not keep.all():
         identity, labels = identity[keep], labels[keep]
     films = _located(table, root, identity, label_set, labels)

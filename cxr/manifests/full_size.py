@@ -29,5 +29,6 @@ def read_full_size(root: Path, split: str, network: LabelSet) -> Films:
     """The films of a split with the labels that table and network share. Raises InputError when there are none."""
     table = full_size_table(root, split)
     if not has_split(table, split):
-        raise InputError(f"{place(table)}: no films of {split} in it; give the folder that the heat maps are made of")
+        reason = f"no films of {split} in it" if table.is_file() else "no such table"
+        raise InputError(f"{place(table)}: {reason}; give the folder of full-size films that the heat maps are made of")
     return read_films(table, table.parent, split=split, label_set=shared_labels(table, network))

@@ -12,10 +12,13 @@ from cxr.files import InputError, place, quoted
 from cxr.labels import CHEXPERT, LabelSet, UncertainOrKept, is_label_name, positions
 from cxr.manifests.dataset_file import DATASET, DataSet, read_dataset
 from cxr.manifests.table import read_table
-from cxr.tables import line_of
+from cxr.tables import line_of, no_column
 
 _FACTS = ("Film", "Patient", "Study", "View", "Sex", "Age", "Split")
 _CHEXPERT_FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
+_NAME_LABELS = f'name the labels in {DATASET} beside it: {{"labels": [...]}}'
+COLUMNS_ARE_LABELS = f"; if it should not be one, {_NAME_LABELS}"
+"""The way out where a column is taken for a label because nothing says which are."""
 
 
 def table_labels(content: pd.DataFrame, table: Path, dataset: DataSet) -> LabelSet:
@@ -29,14 +32,19 @@ def table_labels(content: pd.DataFrame, table: Path, dataset: DataSet) -> LabelS
         if missing:
             named = ", ".join(map(quoted, missing))
             raise InputError(
-                f"{table}: no column named {named}, of CheXpert's 14 labels; "
-                f'a data set of other labels names them in {DATASET} beside it: {{"labels": [...]}}'
+                f"{place(table)}: no column named {named}, of CheXpert's 14 labels; if they are not its labels, "
+                f"{_NAME_LABELS}"
             )
         return CHEXPERT
     known = {"Path", *_FACTS, *_CHEXPERT_FACTS}
     names = [name for name in content.columns if name not in known]
-    if not names or not all(map(is_label_name, names)):
-        raise InputError(f"{table}: no column of labels; its header has: {', '.join(map(quoted, content.columns))}")
+    unusable = [name for name in names if not is_label_name(name)]
+    if unusable:
+        reason = "cannot be a label, whose name is a part of files' names (printable, without / and \\)"
+        raise InputError(f"{place(table)}: the column {quoted(unusable[0])} {reason}; rename it, or {_NAME_LABELS}")
+    if not names:
+        reason = "no column of a label beside those that say what a film is"
+        raise InputError(f"{place(table)}: {reason}; the header has: {', '.join(map(quoted, content.columns))}")
     return LabelSet.of(names)
 
 
@@ -50,7 +58,8 @@ def shared_labels(table: Path, network: LabelSet) -> LabelSet:
     shared = [name for name in order if name in columns and name in network.names]
     if not shared:
         wanted, found = (", ".join(map(quoted, names[:20])) for names in (network.names, columns))
-        raise InputError(f"{place(table)}: none of the network's labels ({wanted}) is a column; it has {found}")
+        reason = f"none of the network's labels ({wanted}) is a column; the header has: {found}"
+        raise InputError(f"{place(table)}: {reason}; evalClassification.py --map knows labels of other names")
     return (labels or network).restrict(shared)
 
 
@@ -64,13 +73,23 @@ _UNCERTAIN_VALUE = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan}
 
 
 def label_values(
-    content: pd.DataFrame, table: Path, label_set: LabelSet, blank_is_negative: bool, uncertain: UncertainOrKept
+    content: pd.DataFrame,
+    table: Path,
+    label_set: LabelSet,
+    blank_is_negative: bool,
+    uncertain: UncertainOrKept,
+    hint: str = "",
 ) -> np.ndarray:
     """(N, C) float32 in the order of `label_set`, whatever the order of the columns: 0, 1, NaN; -1 where it is kept.
 
-    Raises InputError for a label without a column, and for a cell that is not 1, 0, -1 (uncertain) or blank.
+    hint: the end of the message about a cell. Raises InputError for a label without a column, and for a cell that is
+    not 1, 0, -1 (uncertain) or blank.
     """
-    columns = positions(label_set.names, list(content.columns), f"{table}: columns")
+    missing = [name for name in label_set.names if name not in content.columns]
+    if missing:
+        way_out = f"each label of {DATASET}, or of the network, needs its column"
+        raise InputError(f"{place(table)}: {no_column(missing, list(content.columns))}; {way_out}")
+    columns = positions(label_set.names, list(content.columns), place(table))
     values = np.empty((len(content), len(columns)), dtype=np.float32)
     for place_of_label, column in enumerate(columns):
         cells = content.iloc[:, column]
@@ -80,7 +99,7 @@ def label_values(
             bad = numbers.index(None)
             line = line_of(content, int(content.index[np.argmax(codes == bad)]))
             where = place(table, line, label_set.names[place_of_label])
-            reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing"
+            reason = f"{quoted(texts[bad])} is not a label; expected 1, 0, -1 (uncertain) or nothing{hint}"
             raise InputError(f"{where}: {reason}")
         values[:, place_of_label] = np.array(numbers, dtype=np.float32)[codes]
     if uncertain != "keep":

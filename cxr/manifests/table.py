@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.files import InputError
-from cxr.tables import read_csv
+from cxr.files import InputError, place
+from cxr.tables import no_column, read_csv
 
 
 def read_table(table: Path) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def read_table(table: Path) -> pd.DataFrame:
         content = content.rename(columns={"file_name": "Path"})
     if "Path" not in content.columns:
         raise InputError(
-            f"{table}: no column named 'Path' (or 'file_name'); the header has: {', '.join(content.columns)}"
+            f"{place(table)}: {no_column(['Path', 'file_name'], list(content.columns))}; one of them is needed"
         )
     return content
 
@@ -29,7 +29,9 @@ def _read_parquet(table: Path) -> pd.DataFrame:
     try:
         content = pd.read_parquet(table)
     except ImportError:
-        raise InputError(f"{table}: parquet needs pyarrow; pip install pyarrow, or save it as films.csv") from None
+        raise InputError(
+            f"{place(table)}: parquet needs pyarrow; pip install pyarrow, or save it as films.csv"
+        ) from None
     except Exception as error:  # whatever a damaged file makes of pyarrow
-        raise InputError(f"{table}: not a readable parquet file ({type(error).__name__})") from None
+        raise InputError(f"{place(table)}: not a readable parquet file ({type(error).__name__})") from None
     return content.astype(object).where(content.notna(), "").astype(str)

@@ -30,9 +30,7 @@ def obvious_reading(table: Path, root: Path, drawn: DrawnTable, split: str | Non
     once(films, "copy", "the name of its copy,", "Path", table)
     kept = films if split is None or table.name == "train.csv" else of_split(films, table, split, drawn)
     if not kept:
-        raise InputError(
-            f"{table}: no film of split {split!r} is left by the filters (frontal only, patients, fraction)"
-        )
+        raise InputError(f"{table}: no film of split '{split}'; put films into it in the column Split")
     negative = table.name == "train.csv" or (drawn.facts or {}).get("blank") == "negative"
     for label in drawn.labels:
         for film in films:
@@ -160,7 +158,7 @@ def as_dicts(films: Films) -> list[dict]:
 MESSAGES = (
     *("is not a label", "the film id", "the name of its copy", "the film '", "out of the data folder", "is blank"),
     *("an absolute path", "backslashes", "control characters", "longer than", "no film at", "expected train, val"),
-    *("belongs to one split", "no patient is known", "is left by the filters"),
+    *("belongs to one split", "no patient is known", "no film of split"),
 )
 
 

@@ -240,7 +240,9 @@ def test_chexperts_labels_are_all_there_or_the_data_set_names_its_own(tmp_path, 
         read_films(manifest(tmp_path, rows), tmp_path)
     films = read_films(manifest(tmp_path, rows, labels=names), tmp_path)
     assert films.label_set == LabelSet.of(names)
-    with pytest.raises(InputError, match=f"films.csv: columns: no '{missing}'"):
+    with pytest.raises(
+        InputError, match=f"films.csv: no column named '{missing}'; the header has: 'Path', 'No Finding'"
+    ):
         read_films(tmp_path / "films.csv", tmp_path, label_set=CHEXPERT)
 
 
@@ -250,7 +252,8 @@ def test_chexperts_labels_are_all_there_or_the_data_set_names_its_own(tmp_path, 
         ({"labels": []}, "dataset.json, labels: labels: expected at least one name"),
         ({"labels": ["A", "A"]}, "labels: 'A' is there twice"),
         ({"labels": ["A/B"]}, "'A/B' is not a name"),
-        ({"labels": "A"}, "dataset.json, labels: expected"),
+        ({"labels": "A"}, "dataset.json, labels: 'A'; expected a list of names"),
+        ({"labels": {"names": ["A"]}}, "dataset.json, labels: a dict; expected a list of names"),
         ({"labels": ["A"], "groups": {"g": ["B"]}}, "groups or tasks name 'B'"),
         ({"labels": ["A"], "tasks": ["A"]}, "tasks: expected label -> task"),
         ({"blank": "zero"}, "dataset.json, blank: 'zero'; expected"),
@@ -299,7 +302,7 @@ def test_splits_are_drawn_by_patient_and_do_not_change_with_the_table(tmp_path):
 
 def test_choosing_patients_needs_patients(tmp_path):
     table = manifest(tmp_path, [{"Path": f"ward{i % 2}/{i}.png", "L": "1"} for i in range(6)])
-    with pytest.raises(InputError, match="no patient is known, so none can be chosen"):
+    with pytest.raises(InputError, match=r"films\.csv, line 2, Patient: no patient is known, so that no share"):
         read_films(table, tmp_path, fraction=0.5)
 
 
@@ -314,9 +317,40 @@ def test_an_imagefolder_of_hugging_face_is_a_manifest(tmp_path):
 def test_a_missing_column_of_paths_is_named(tmp_path):
     (tmp_path / "films.csv").write_text("Image,L\na.png,1\n")
     with pytest.raises(
-        InputError, match=r"films\.csv: no column named 'Path' \(or 'file_name'\); the header has: Image, L"
+        InputError, match=r"films\.csv: no column named 'Path', 'file_name'; the header has: 'Image', 'L'; one of"
     ):
         read_films(tmp_path / "films.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        (
+            "Height",
+            "172",
+            r"films\.csv, line 2, Height: '172' is not a label; .* or nothing; if it should not be one, name",
+        ),
+        (
+            "Nodule/Mass",
+            "1",
+            r"films\.csv: the column 'Nodule/Mass' cannot be a label, .*; rename it, or name the labels",
+        ),
+    ],
+)
+def test_a_column_that_is_taken_for_a_label_and_is_none_says_the_way_out(tmp_path, column, cell, message):
+    table = manifest(tmp_path, [{"Path": "a.png", "ICU": "1", column: cell}])
+    with pytest.raises(InputError, match=message):
+        read_films(table, tmp_path)
+    with pytest.raises(InputError, match=r"is not a label; expected 1, 0, -1 \(uncertain\) or nothing$"):
+        read_films(manifest(tmp_path, [{"Path": "a.png", "ICU": "2"}], labels=["ICU"]), tmp_path)
+
+
+def test_a_table_without_labels_and_a_split_without_films(tmp_path):
+    with pytest.raises(InputError, match=r"films\.csv: no column of a label .*; the header has: 'Path', 'Age'$"):
+        read_films(manifest(tmp_path, [{"Path": "a.png", "Age": "60"}]), tmp_path)
+    rows = [{"Path": "a.png", "Split": "train", "L": "1"}]
+    with pytest.raises(InputError, match=r"films\.csv: no film of split 'val'; put films into it in the column Split"):
+        read_films(manifest(tmp_path / "b", rows), tmp_path / "b", split="val")
 
 
 def test_labels_are_permuted_restricted_and_refused_by_name(tmp_path):
@@ -331,7 +365,7 @@ def test_labels_are_permuted_restricted_and_refused_by_name(tmp_path):
     np.testing.assert_array_equal(read_films(table, tmp_path, label_set=permuted).labels, values[:, order])
     few = CHEXPERT.restrict(["Edema", "No Finding"])
     np.testing.assert_array_equal(read_films(table, tmp_path, label_set=few).labels, values[:, [5, 0]])
-    with pytest.raises(InputError, match="no 'Mass'; its labels are"):
+    with pytest.raises(InputError, match=r"films\.csv: no column named 'Mass'; the header has: 'Path', 'No F"):
         read_films(table, tmp_path, label_set=LabelSet(("Edema", "Mass")))
 
 
