@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -204,11 +205,12 @@ def chosen_fineness(
 ) -> dict[str, Any]:
     """The options steps_per_patch, stride and protocols of `HeatMapExport`.
 
-    Class activation maps have neither steps nor a stride. Raises InputError as
-    `saliency.evidence.fineness.with_protocols` does.
+    Class activation maps have neither steps nor a stride: of the steps that are noted with them, those that the
+    network's patch allows. Raises InputError as `saliency.evidence.fineness.with_protocols` does.
     """
     if not set(methods) & set(methods_of("patch")):
-        return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}
+        noted = math.gcd(steps or PUBLISHED_STEPS, model.patch_size)
+        return {"steps_per_patch": noted, "protocols": protocols or PROTOCOLS}
     sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
     default = 1 if is_dense(model) else DEFAULT_STRIDE  # a dense network gives every start in one pass
     fineness, protocols = with_protocols(steps, stride, protocols, default_stride=default, **sizes)
@@ -275,7 +277,12 @@ def _from_evidence(
 def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
     split = export.split
-    name, options = f"heat_maps_{split}", Fineness(export.steps_per_patch, export.stride).options()
+    name = f"heat_maps_{split}"
+    fineness = Fineness(export.steps_per_patch, export.stride)
+    if not set(export.methods) & set(methods_of("patch")):  # has none, and goes with whatever the folder has
+        fineness = Fineness.recorded(of.record.options(name)) or fineness
+        export = replace(export, steps_per_patch=fineness.steps_per_patch, stride=fineness.stride)
+    options = fineness.options()
     of.record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]
