@@ -242,13 +242,16 @@ def make_heat_maps(
         if not all_labels:
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
+        if not tasks:
+            of.group.print(f"no heat maps of {split}: of its labels none is outlined; --all-labels makes those of all")
+            continue
         export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
         _export_split(of, export, films, full_size_grey(root, data, films))
         made[split] = (films, tasks)
         if export.stride > 1 and of.group.is_main:
             for line in make_map_errors(of.record, split, films.ids):
                 print(line)
-    if of.group.is_main and set(methods) & set(methods_of("patch")):
+    if made and of.group.is_main and set(methods) & set(methods_of("patch")):
         pickles = options["pickles"] and "corrected" in options["protocols"]
         for line in _from_evidence(of, made, relative=RELATIVE in methods, pickles=pickles):
             print(line)
