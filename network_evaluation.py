@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -204,11 +205,12 @@ def chosen_fineness(
 ) -> dict[str, Any]:
     """The options steps_per_patch, stride and protocols of `HeatMapExport`.
 
-    Class activation maps have neither steps nor a stride. Raises InputError as
-    `saliency.evidence.fineness.with_protocols` does.
+    Class activation maps have neither steps nor a stride: of the steps that are noted with them, those that the
+    network's patch allows. Raises InputError as `saliency.evidence.fineness.with_protocols` does.
     """
     if not set(methods) & set(methods_of("patch")):
-        return {"steps_per_patch": steps or PUBLISHED_STEPS, "protocols": protocols or PROTOCOLS}
+        noted = math.gcd(steps or PUBLISHED_STEPS, model.patch_size)
+        return {"steps_per_patch": noted, "protocols": protocols or PROTOCOLS}
     sizes = {"patch_size": model.patch_size, "image_size": model.image_size}
     default = 1 if is_dense(model) else DEFAULT_STRIDE  # a dense network gives every start in one pass
     fineness, protocols = with_protocols(steps, stride, protocols, default_stride=default, **sizes)
@@ -240,13 +242,16 @@ def make_heat_maps(
         if not all_labels:
             outlined = films.label_set.tasks
             tasks = {label: tasks[label] for label in sorted(outlined, key=outlined.__getitem__)}
+        if not tasks:
+            of.group.print(f"no heat maps of {split}: of its labels none is outlined; --all-labels makes those of all")
+            continue
         export = HeatMapExport(of.record.folder, split, methods, tasks=tasks, weights=of.weights, **options)
         _export_split(of, export, films, full_size_grey(root, data, films))
         made[split] = (films, tasks)
         if export.stride > 1 and of.group.is_main:
             for line in make_map_errors(of.record, split, films.ids):
                 print(line)
-    if of.group.is_main and set(methods) & set(methods_of("patch")):
+    if made and of.group.is_main and set(methods) & set(methods_of("patch")):
         pickles = options["pickles"] and "corrected" in options["protocols"]
         for line in _from_evidence(of, made, relative=RELATIVE in methods, pickles=pickles):
             print(line)
@@ -275,7 +280,12 @@ def _from_evidence(
 def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey) -> None:
     """Maps of one split, for every method and protocol; each process takes its share of the films."""
     split = export.split
-    name, options = f"heat_maps_{split}", Fineness(export.steps_per_patch, export.stride).options()
+    name = f"heat_maps_{split}"
+    fineness = Fineness(export.steps_per_patch, export.stride)
+    if not set(export.methods) & set(methods_of("patch")):  # has none, and goes with whatever the folder has
+        fineness = Fineness.recorded(of.record.options(name)) or fineness
+        export = replace(export, steps_per_patch=fineness.steps_per_patch, stride=fineness.stride)
+    options = fineness.options()
     of.record.check_options(name, options, f"heat maps of {split}")
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from cxr.files import InputError, place, quoted, read_json, write_json
+from cxr.files import InputError, composed, place, quoted, read_json, write_json
 
 LOGIT_LIMIT = math.log((1 - 5e-10) / 5e-10)
 """Logits of probabilities are cut to +- this, 21.4: nine digits, as in a predictions file, cannot say more."""
@@ -78,7 +78,7 @@ def read_calibration(path: Path, labels: Sequence[str] | None = None) -> Calibra
 
     Raises InputError with the label when one is missing, or its numbers are neither both finite nor both null.
     """
-    content = read_json(path)
+    content = {composed(label): entry for label, entry in read_json(path).items()}
     lines: dict[str, Line | None] = {}
     reasons: dict[str, str] = {}
     for label in content if labels is None else labels:

@@ -13,6 +13,7 @@ import re
 import secrets
 import socket
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ def place(path: Path | str, line: int | None = None, column: str | None = None) 
 def printable(text: str) -> str:
     """The text on one line: line ends, escape sequences and whatever else a terminal would obey, written as `\\x1b`."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def composed(name: str) -> str:
+    """The name with accents written in one way, so that two programs' spellings of it are equal (Unicode's NFC)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def quoted(value: object) -> str:

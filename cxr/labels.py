@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cxr.files import InputError, quoted
+from cxr.files import InputError, composed, quoted
 
 UncertainPolicy = Literal["zeros", "ones", "ignore"]
 """The value that -1, uncertain, is taken for; `ignore`: not labelled."""
@@ -36,6 +36,10 @@ class LabelSet:
     shared: bool = False
 
     def __post_init__(self) -> None:
+        groups = {composed(group): tuple(map(_composed, members)) for group, members in self.groups.items()}
+        tasks = {composed(label): _composed(task) for label, task in self.tasks.items()}
+        for part, value in (("names", tuple(map(_composed, self.names))), ("groups", groups), ("tasks", tasks)):
+            object.__setattr__(self, part, value)
         if not self.names:
             raise ValueError("labels: expected at least one name")
         for name in self.names:
@@ -141,12 +145,19 @@ def is_label_name(name: object) -> bool:
     return isinstance(name, str) and name == name.strip() != "" and name.isprintable() and not set(name) & set("/\\")
 
 
+def _composed(name: Any) -> Any:
+    return composed(name) if isinstance(name, str) else name
+
+
 def _each_once(what: str, names: Sequence[str]) -> None:
-    seen: set[str] = set()
+    """Names that differ in upper and lower case alone are one: files are named after them."""
+    seen: dict[str, str] = {}
     for name in names:
-        if name in seen:
-            raise ValueError(f"{what}: {quoted(name)} is there twice")
-        seen.add(name)
+        other = seen.get(name.casefold())
+        if other is not None:
+            reason = "is there twice" if other == name else f"is {quoted(other)} but for upper and lower case"
+            raise ValueError(f"{what}: {quoted(name)} {reason}")
+        seen[name.casefold()] = name
 
 
 def _is_text(value: object) -> bool:

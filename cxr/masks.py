@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from cxr.files import InputError, place, quoted, read_json
+from cxr.files import InputError, composed, place, quoted, read_json
 from cxr.labels import CHEXPERT, is_label_name
 from cxr.pixels.pixel_limit import check_size
 
@@ -152,8 +152,9 @@ class GroundTruth:
         self.source = source
         if not isinstance(content, dict) or not content:
             raise InputError(f"{place(source)}: expected image id -> task -> mask, with at least one film")
+        self._sizes = {composed(film): _checked_size(film, regions, source) for film, regions in content.items()}
+        content = {composed(film): _composed_keys(regions) for film, regions in content.items()}
         self._regions: dict[str, dict[str, dict[str, Any]]] = content
-        self._sizes = {image_id: _checked_size(image_id, regions, source) for image_id, regions in content.items()}
         self._areas = {
             (image_id, task): _checked_area(region, _where(source, image_id, task))
             for image_id, regions in content.items()
@@ -201,6 +202,10 @@ class GroundTruth:
 def _where(source: str, image_id: str, *of_film: str) -> str:
     """Where in the file a mistake stands: image id and task."""
     return place(source, column=", ".join(name[:100] for name in (image_id, *of_film)))
+
+
+def _composed_keys(regions: Mapping[str, Any]) -> dict[str, Any]:
+    return {composed(task): region for task, region in regions.items()}
 
 
 def _checked_size(image_id: str, regions: Any, source: str) -> Size:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cxr.files import InputError, quoted
+from cxr.files import InputError, place, quoted
 
 _RELEASE = "CheXpert-v1.0"
 _RELEASE_FOLDER = re.compile(r"CheXpert-v1\.0[^/]*$")
@@ -21,6 +21,8 @@ _CHEXPERT_FILM = re.compile(r"(?:^|/)(patient\d+)/(study\d+)/(view\d+_[a-z]+)$")
 _PATIENT = re.compile(r"(?<![A-Za-z])patient\d+")
 _ORDINARY = re.compile(r"(?:\w[\w.&() -]*/)*\w[\w.&() -]*", re.ASCII)
 _LONGEST_PART = 255  # bytes of a file's name that file systems take
+_ORDINARY_ID = re.compile(r"\w[\w.&() -]*", re.ASCII)
+_LONGEST_ID = 200  # bytes; a map's name has a task and an ending behind it
 
 
 def relative_path(path: str, source: str) -> str:
@@ -117,6 +119,24 @@ def film_id(path: str) -> str:
     return "_".join(found.groups()) if found else inside.replace("/", "_")
 
 
+def check_film_ids(ids: Iterable[str], lines: Iterable[int], table: Path, column: str) -> None:
+    """Raises InputError for an id that cannot be a file's name: evidence, maps and pictures of a film are called so.
+
+    A path in its place would write outside the results folder.
+    """
+    for value, line in zip(ids, lines, strict=True):
+        if _ORDINARY_ID.fullmatch(value) and len(value) <= _LONGEST_ID:
+            continue
+        reason = "files are named after it: no / and \\, no . at its start, nothing unprintable"
+        if len(value.encode("utf-8", "surrogatepass")) > _LONGEST_ID:
+            reason = (
+                f"longer than {_LONGEST_ID} bytes, and files are named after it; give a shorter one in a column Film"
+            )
+        elif value and value[0] != "." and value.isprintable() and not set(value) & set("/\\"):
+            continue
+        raise InputError(f"{place(table, line, column)}: {quoted(value)} cannot be a film id: {reason}")
+
+
 def patient_of(path: str) -> str:
     """`patient64541`; empty where a path names nobody."""
     found = _PATIENT.search(path)
@@ -138,14 +158,15 @@ def view_of(path: str) -> str:
     return next((view for view in _VIEWS if view in name), "")
 
 
-_LATERAL = ("lateral", "L", "LL", "RL", "LATERAL")
+_LATERAL = re.compile(r"l|ll|rl|[lr]?lat|(.*\W)?(lat|lateral)", re.IGNORECASE)
+_NO_VIEW = ("", "unknown", "other", "?", "-")
 
 
 def projection_of(view: str) -> str:
     """`frontal` or `lateral` for a film's view (PA, AP, L, ...), the two that every table tells apart; else empty."""
-    if not view:
+    if view.lower() in _NO_VIEW:
         return ""
-    return "lateral" if view in _LATERAL else "frontal"
+    return "lateral" if _LATERAL.fullmatch(view) else "frontal"
 
 
 def inside_release(path: str) -> str:

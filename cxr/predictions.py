@@ -12,7 +12,7 @@ import pandas as pd
 
 from cxr.files import InputError, place, quoted
 from cxr.labels import CHEXPERT, LabelSet, positions
-from cxr.paths import film_id, patient_of
+from cxr.paths import check_film_ids, film_id, patient_of
 from cxr.tables import check_unique, line_of, read_csv, write_csv
 
 _PROBABILITY, _LABEL = "prob ", "label "
@@ -133,7 +133,9 @@ def read_predictions(path: Path, label_set: LabelSet | None = None) -> Predictio
     _refuse(path, table, label_columns, ~_is_label(labels), "a label must be 0, 1 or blank")
     given = {field: tuple(table[name]) for field, name in _IDENTITY.items() if name in table.columns}
     predictions = Predictions(tuple(table["Path"]), probabilities, labels, label_set, **given)
-    lines = (line_of(table, row) for row in range(len(table)))
+    lines = [line_of(table, row) for row in range(len(table))]
+    if "Film" in table:
+        check_film_ids(predictions.ids, lines, path, "Film")
     check_unique(predictions.ids, lines, path, "Film" if "Film" in table else "Path", "the film id")
     return predictions
 

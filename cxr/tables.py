@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, decoded, place, printable, quoted, read_bytes, write_text
+from cxr.files import InputError, composed, decoded, place, printable, quoted, read_bytes, write_text
 
 LARGEST_UNPACKED = 2**31
 """Bytes of a table, unpacked."""
@@ -65,7 +65,7 @@ def read_csv(path: Path, columns: Sequence[str] = (), *, may_be_empty: bool = Fa
     path = Path(path)
     rows = _Rows(path, _text_bytes(path))
     reading = iter(rows)
-    cells = _Cells(map(_cleaned, next(reading, [])))
+    cells = _Cells(composed(_cleaned(name)) for name in next(reading, []))
     wrong = cells.add_all(reading)
     if not rows.lines:
         raise InputError(f"{place(path)}: the file is empty; expected a header line and at least one row")
@@ -101,17 +101,32 @@ def each_text(values: pd.Series, function: Callable[[str], str]) -> pd.Series:
     return pd.Series(made[codes], index=values.index, name=values.name, dtype="str")
 
 
-def check_unique(values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str) -> None:
-    """Raises InputError, naming both lines, when two rows have one value. Blank values do not count."""
+def check_unique(
+    values: Iterable[str], lines: Iterable[int], table: Path, column: str, what: str, *, names_files: bool = False
+) -> None:
+    """Raises InputError, naming both lines, when two rows have one value. Blank values do not count.
+
+    names_files: values that files are named after also count as one where a file system without upper and lower case,
+    or one that writes accents in another way, takes them for one name.
+    """
     values = list(values)
-    if len(set(values)) == len(values):
+    keys = list(map(file_name_key, values)) if names_files else values
+    if len(set(keys)) == len(keys):
         return
-    first: dict[str, int] = {}
-    for value, line in zip(values, lines, strict=True):
-        if value and value in first:
-            reason = f"{what} {quoted(value)} is also that of line {first[value]}; remove or rename one of the two"
-            raise InputError(f"{place(table, line, column)}: {reason}")
-        first[value] = line
+    first: dict[str, tuple[str, int]] = {}
+    for key, value, line in zip(keys, values, lines, strict=True):
+        if value and key in first:
+            other, other_line = first[key]
+            reason = f"{what} {quoted(value)} is also that of line {other_line}"
+            if value != other:
+                reason = f"{what} {quoted(value)} is {quoted(other)}, of line {other_line}, to some file systems"
+            raise InputError(f"{place(table, line, column)}: {reason}; remove or rename one of the two")
+        first[key] = (value, line)
+
+
+def file_name_key(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return name.lower() if name.isascii() else composed(name).casefold()
 
 
 def _content(path: Path) -> bytes:

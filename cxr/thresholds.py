@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxr.files import InputError, place, quoted, read_json, write_json
+from cxr.files import InputError, composed, place, quoted, read_json, write_json
 
 
 class Thresholds(dict[str, float | None]):
@@ -31,9 +31,7 @@ def read_thresholds(path: Path, labels: Sequence[str] | None = None) -> Threshol
 
     Raises InputError with the label when one is missing, or its threshold is neither a number nor null.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f'{path}: expected {{label: {{"threshold": number or null, "reason": text or null}}}}')
+    content = {composed(label): entry for label, entry in read_json(path).items()}
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for label in content if labels is None else labels:

@@ -109,7 +109,7 @@ def test_other_settings_or_weights_are_not_mixed_in(evaluated, tiny_chexpert, ch
     common = ["--data", tiny_chexpert, "--chexlocalize", chexlocalize, "--output", evaluated / "pickles/patch"]
     common += ["--resamples", 50, "--workers", 0]
     assert run(evalClassification, "--weights", weights / "patch", *common, "--steps-per-patch", 8) == 2
-    assert "other settings (steps_per_patch)" in capsys.readouterr().err
+    assert "other settings (steps_per_patch: 4, now 8)" in capsys.readouterr().err
     assert run(evalClassification, "--weights", weights / "baseline", *common) == 2
     assert "other weights" in capsys.readouterr().err
     assert run(evalClassification, "--weights", weights / "patch", *common, "--steps-per-patch", 5) == 2

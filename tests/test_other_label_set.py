@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,16 @@ def test_a_single_film_is_predicted_by_its_labels(chain, ward, capsys):
     printed = capsys.readouterr().out
     assert all(label in printed for label in LABELS)
     assert set(pd.read_csv(chain / "one/predictions.csv")["label"]) == set(LABELS)
+
+
+def test_a_data_set_without_outlines_has_predictions_and_says_why_it_has_no_maps(chain, ward, tmp_path, capsys):
+    shutil.copytree(ward, tmp_path / "ward")
+    facts = json.loads((ward / "dataset.json").read_text()) | {"tasks": {}}
+    (tmp_path / "ward/dataset.json").write_text(json.dumps(facts))
+    command = ["--weights", chain / "weights/patch", "--data", chain / "films", "--chexlocalize", tmp_path / "ward"]
+    command += ["--workers", 0, "--resamples", 10, "--output", tmp_path / "results"]
+    assert run(evalClassification, *command) == 0
+    said = capsys.readouterr().out
+    assert "no heat maps of test: of its labels none is outlined; --all-labels makes those of all" in said
+    assert (tmp_path / "results/classification_test.csv").is_file()
+    assert not (tmp_path / "results/evidence").exists()

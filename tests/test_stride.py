@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import torch
 from test_chain import FILMS, TASKS, chexlocalize, run, weights  # noqa: F401 - fixtures
 
 import evalClassification
+from cxr.labels import CHEXPERT
 from makeReport import map_sources
+from models.checkpoint import build_model, save_model
 from reporting.page.facts import run_facts
 from reporting.reading import read_results
 from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source, read_grids
@@ -63,9 +66,9 @@ def test_maps_and_page_have_the_corrected_protocol_alone(results):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--stride", 5], "made with other settings (stride)"),
-        (["--stride", 1], "made with other settings (stride)"),
-        (["--steps-per-patch", 4], "made with other settings (steps_per_patch, stride)"),
+        (["--stride", 5], "made with other settings (stride: 3, now 5)"),
+        (["--stride", 1], "made with other settings (stride: 3, now none)"),
+        (["--steps-per-patch", 4], "made with other settings (steps_per_patch: 32, now 4; stride: 3, now none)"),
         (["--protocols", "published", "--stride", 3], "published maps need every start, not every 3 px"),
         (["--stride", 40], "--stride: a stride of 40 px; possible are 1 to 32"),
     ],
@@ -79,6 +82,30 @@ def test_another_stride_is_refused(results, tiny_chexpert, chexlocalize, weights
     assert {path: path.read_bytes() for path in (results / "patch/evidence").rglob("*.npz")} == before
     assert run(evalClassification, *command) == 0  # the same again: nothing to do
     assert "0 of them new" in capsys.readouterr().out
+
+
+def test_class_activation_maps_go_beside_evidence_of_any_stride(results, tiny_chexpert, chexlocalize, weights):  # noqa: F811
+    folder = results.with_name("with_cams")
+    shutil.copytree(results / "patch", folder, dirs_exist_ok=True)
+    before = read_grids(folder / "evidence/test/patient64741_study1_view1_frontal.npz")
+    command = ["--weights", weights / "patch", "--data", tiny_chexpert, "--chexlocalize", chexlocalize, "--no-pickles"]
+    command += ["--output", folder, "--resamples", 20, "--workers", 0, "--heatmaps", "gradcam"]
+    assert run(evalClassification, *command) == 0
+    kinds = EvidenceFolder.kinds(folder / "evidence/test")
+    assert kinds == [("corrected", method) for method in ("gradcam", "raw", "relative", "scaled")] + [
+        ("published", "gradcam")
+    ]
+    facts, grids = read_grids(folder / "evidence/test/patient64741_study1_view1_frontal.npz")
+    assert facts == before[0] and all(np.array_equal(grids[task], before[1][task]) for task in TASKS)
+
+
+def test_a_baseline_of_a_size_that_64_does_not_divide_can_be_read(tmp_path, tiny_chexpert, chexlocalize):  # noqa: F811
+    save_model(build_model("timm/test_efficientnet", patch_size=48, image_size=48, labels=CHEXPERT.names), tmp_path)
+    command = ["--weights", tmp_path, "--data", tiny_chexpert, "--chexlocalize", chexlocalize, "--no-pickles"]
+    command += ["--output", tmp_path / "results", "--resamples", 20, "--workers", 0]
+    assert run(evalClassification, *command) == 0
+    maps = heat_map_source(tmp_path / "results", "corrected", "test", "gradcam", TASKS)
+    assert maps.load("patient64741_study1_view1_frontal", "Edema").map.shape == (48, 60)  # the film is 80 x 64
 
 
 def test_stride_and_steps_exclude_each_other(capsys):

@@ -107,6 +107,11 @@ class RunRecord:
         inputs = self._entry(stage).get("inputs")
         return inputs if isinstance(inputs, dict) else {}
 
+    def options(self, stage: str) -> dict[str, Any]:
+        """The recorded options of a stage; empty where they are not known."""
+        options = self._entry(stage).get("options")
+        return options if isinstance(options, dict) else {}
+
     def outputs(self, stage: str) -> dict[str, FileState]:
         """Path below the folder -> state, of the files that a stage wrote."""
         outputs = self._entry(stage).get("outputs")
@@ -148,9 +153,10 @@ class RunRecord:
             return
         changed = [name for name in {**wanted, **known} if known.get(name) != wanted.get(name)]
         if changed:
+            values = (f"{name}: {_value(known, name)}, now {_value(wanted, name)}" for name in changed)
             raise InputError(
-                f"{place(self.folder)}: its {what} were made with other settings ({', '.join(changed)}); "
-                "delete it or choose another --output"
+                f"{place(self.folder)}: its {what} were made with other settings ({'; '.join(values)}); "
+                "give the same again, delete the folder, or choose another --output"
             )
 
     def _remove_stale(self, stage: str, fingerprint: str) -> None:
@@ -299,6 +305,10 @@ def _parsed(line: str) -> tuple[str, FileState | None]:
     except (ValueError, TypeError, RecursionError):
         return "", None
     return (name, FileState.parsed(text)) if isinstance(name, str) else ("", None)
+
+
+def _value(options: Mapping[str, Any], name: str) -> str:
+    return quoted(options[name]) if name in options else "none"
 
 
 def _plain(value: Any) -> Any:

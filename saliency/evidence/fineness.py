@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cxr.files import InputError
 from cxr.names import PROTOCOLS, Protocol
@@ -33,6 +34,13 @@ class Fineness:
     def options(self) -> dict[str, int]:
         """As a stage of `run.json` keeps it; without a stride as before there was one."""
         return {"steps_per_patch": self.steps_per_patch} | ({"stride": self.stride} if self.stride > 1 else {})
+
+    @classmethod
+    def recorded(cls, options: Mapping[str, Any]) -> Fineness | None:
+        """The fineness that such options say; None for others."""
+        steps, stride = options.get("steps_per_patch"), options.get("stride", 1)
+        found = cls(steps, stride) if type(steps) is int and type(stride) is int else None
+        return found if found is not None and found.options() == dict(options) else None
 
 
 def fineness(

@@ -25,6 +25,15 @@ def test_tasks_are_those_of_chexlocalizes_results(sample):
     assert tuple(header[:-1]) == CHEXPERT.task_names
 
 
+def test_accents_have_one_spelling_and_names_that_differ_in_case_alone_are_refused():
+    apart = LabelSet(("e\u0301", "b"), {"g": ("e\u0301",)}, {"e\u0301": "tache\u0301"})
+    assert apart == LabelSet(("\u00e9", "b"), {"g": ("\u00e9",)}, {"\u00e9": "tach\u00e9"})
+    with pytest.raises(ValueError, match="labels: '\u00c9' is '\u00e9' but for upper and lower case"):
+        LabelSet(("e\u0301", "\u00c9"))
+    with pytest.raises(ValueError, match="tasks: 'b' is there twice"):
+        LabelSet(("a", "c"), {}, {"a": "b", "c": "b"})
+
+
 def test_the_mean_of_shared_labels_says_so_wherever_the_set_travels():
     shared = LabelSet(("Edema", "Pneumonia", "Hernia"), {"water": ("Edema",)}, shared=True)
     assert list(shared.means) == ["Mean (3 shared)", "Mean (water 1)"]

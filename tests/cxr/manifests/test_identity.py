@@ -16,7 +16,7 @@ from cxr.labels import CHEXPERT, LabelSet
 from cxr.manifests.film_files import FilmFinder
 from cxr.manifests.films import read_films
 from cxr.manifests.splits import drawn_split, split_table
-from cxr.paths import copy_path, film_id, inside_release, relative_path
+from cxr.paths import copy_path, film_id, inside_release, projection_of, relative_path
 from tests.films import alternating_labels, write_film, write_labels
 
 STUDY = "patient00001/study1"
@@ -131,6 +131,68 @@ def test_copies_of_one_name_are_refused_although_the_films_have_ids_of_their_own
     rows = [{"Path": "a.png", "Film": "one", "L": "1"}, {"Path": "a.jpg", "Film": "two", "L": "0"}]
     with pytest.raises(InputError, match=r"line 3, Path: the name of its copy, 'a\.jpg' is also that of line 2"):
         read_films(manifest(tmp_path, rows), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("film", "reason"),
+    [
+        ("../../x", "no / and"),
+        ("/tmp/x", "no / and"),
+        ("a\\x", "no / and"),
+        ("..", "no . at its start"),
+        ("a\nb", "nothing unprintable"),
+        ("x" * 201, "longer than 200 bytes"),
+        ("é" * 101, "longer than 200 bytes"),
+    ],
+)
+def test_an_id_that_no_file_can_be_named_after_is_refused(tmp_path, film, reason):
+    table = manifest(tmp_path, [{"Path": "a.png", "Film": "a", "L": "1"}, {"Path": "b.png", "Film": film, "L": "0"}])
+    with pytest.raises(InputError, match=r"films\.csv, line 3, Film: .* cannot be a film id") as refused:
+        read_films(table, tmp_path)
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Ward/A.png", "ward/a.png"), ("\u00e9.png", "E\u0301.png"), ("a.png", "A.jpg")],
+)
+def test_films_that_some_file_systems_take_for_one_are_refused(tmp_path, first, second):
+    table = manifest(tmp_path, [{"Path": first, "L": "1"}, {"Path": second, "L": "0"}])
+    with pytest.raises(InputError, match=r"line 3, Path: the film id .* of line 2, to some file systems"):
+        read_films(table, tmp_path)
+
+
+def test_accents_are_read_in_either_spelling(tmp_path):
+    composed, apart = "\u0152d\u00e8me", "\u0152de\u0300me"
+    table = manifest(tmp_path, [{"Path": "a.png", "Film": apart, apart: "1"}], labels=[composed])
+    films = read_films(table, tmp_path, label_set=LabelSet((apart,)))
+    assert films.ids == (composed,) and films.label_set.names == (composed,) and films.labels.tolist() == [[1]]
+    with pytest.raises(InputError, match="is there twice"):
+        read_films(manifest(tmp_path / "two", [{"Path": "a.png", apart: "1", composed: "0"}]), tmp_path / "two")
+
+
+def test_what_programs_write_for_nothing_and_for_whole_numbers(tmp_path):
+    rows = [
+        {"Path": "a.png", "Patient": "17.0", "Sex": "male", "Age": "61.0", "View": "nan", "L": "1"},
+        {"Path": "b.png", "Patient": "017", "Sex": "F", "Age": "61.5", "View": "Lateral", "L": "1"},
+        {"Path": "c.png", "Patient": "NA", "Sex": "FEMALE", "Age": "None", "View": "PA", "L": "1"},
+        {"Path": "d.png", "Patient": "1.2.840.0", "Sex": "nan", "Age": "", "View": "", "L": "1"},
+    ]
+    films = read_films(manifest(tmp_path, rows), tmp_path)
+    assert films.patients == ("17", "017", "NA", "1.2.840.0") and films.ages == ("61", "61.5", "", "")
+    assert films.sexes == ("M", "F", "F", "") and films.views == ("", "Lateral", "PA", "")
+
+
+@pytest.mark.parametrize(
+    ("view", "projection"),
+    [
+        *((view, "lateral") for view in ("L", "LL", "ll", "Lateral", "LATERAL", "LAT", "LLAT", "left lateral")),
+        *((view, "frontal") for view in ("PA", "ap", "AP_horizontal", "LLD", "left lateral decubitus", "Frontal")),
+        *((view, "") for view in ("", "unknown", "Other")),
+    ],
+)
+def test_projections_of_views(view, projection):
+    assert projection_of(view) == projection
 
 
 def test_names_with_dots_keep_them(tmp_path):

@@ -201,11 +201,11 @@ def test_results_of_another_network_are_not_mixed(tmp_path):
 def test_other_options_can_be_refused(tmp_path):
     made(tmp_path)
     RunRecord(tmp_path).check_options("predict", {"seed": 0}, "heat maps")
-    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed\)"):
+    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed: 0, now 1\)"):
         RunRecord(tmp_path).check_options("predict", {"seed": 1}, "heat maps")
-    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(stride\)"):
+    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(stride: none, now 3\)"):
         RunRecord(tmp_path).check_options("predict", {"seed": 0, "stride": 3}, "heat maps")
-    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed\)"):
+    with pytest.raises(InputError, match=r"its heat maps were made with other settings \(seed: 0, now none\)"):
         RunRecord(tmp_path).check_options("predict", {}, "heat maps")
 
 
