@@ -42,6 +42,16 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def number_in(text: str) -> float:
+    """The number that a cell of a table holds; also `inf` and `nan`. Raises ValueError for anything else.
+
+    Python itself would also read `0_5`, which is a damaged number everywhere else.
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def quoted(value: object) -> str:
     """A value out of a file, for a message: at most 60 characters of it, and of a container no more than its kind.
 

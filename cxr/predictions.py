@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.files import InputError, place, quoted
+from cxr.files import InputError, number_in, place, quoted
 from cxr.labels import CHEXPERT, LabelSet, positions
 from cxr.paths import check_film_ids, film_id, patient_of
 from cxr.tables import check_unique, line_of, read_csv, write_csv
@@ -181,7 +181,7 @@ def _numbers(path: Path, column: pd.Series, blank: float | None = None) -> np.nd
             continue
         where = place(path, line_of(column, index), str(column.name))
         try:
-            numbers[index] = float(text)
+            numbers[index] = number_in(text)
         except ValueError:
             what = "blank" if not text.strip() else f"{quoted(text)} is not a number"
             raise InputError(f"{where}: {what}; fill in a number for every film") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,6 @@ def _threshold(entry: Any, where: str) -> float | None:
     if not isinstance(entry, dict) or "threshold" not in entry:
         raise InputError(f'{where}: expected {{"threshold": number or null, "reason": text or null}}')
     threshold = entry["threshold"]
-    if threshold is not None and (type(threshold) not in (int, float) or not math.isfinite(threshold)):
-        raise InputError(f"{where}: threshold {quoted(threshold)} is not a number; give a number or null")
+    if threshold is not None and (type(threshold) not in (int, float) or not 0 <= threshold <= 1):
+        raise InputError(f"{where}: threshold {quoted(threshold)} is not a probability; give one from 0 to 1, or null")
     return threshold

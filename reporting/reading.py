@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.files import InputError, printable, quoted, read_json
+from cxr.files import InputError, printable, quoted, read_json, sha256
 from cxr.labels import LabelSet
 from cxr.names import RUN_RECORD, comparison_file, faithfulness_folder, predictions_file, table_file
 from cxr.predictions import Predictions, read_predictions
+from cxr.runs.run_record import RunRecord
 from reporting.control_results import read_controls
 from reporting.localization_results import read_localization
 from reporting.numbers import Estimate, read_numbers
@@ -34,6 +35,7 @@ def read_results(folder: Path) -> Results:
     found = _find_models(folder, missing)
     models = {role: _read_model(path, name, missing) for role, (path, name) in found.items()}
     folders = {role: path for role, (path, _) in found.items()}
+    missing += [line for path in folders.values() for line in _changed_lines(path)]
     return Results(
         folder,
         patch=models.get("patch"),
@@ -88,6 +90,15 @@ def _record(folder: Path) -> dict[str, Any]:
     path = folder / RUN_RECORD
     content = read_json(path) if path.exists() else {}
     return content if isinstance(content, dict) else {}
+
+
+def _changed_lines(folder: Path) -> list[str]:
+    """A line on tables that are no longer those that the record says: numbers of other tables follow from what was."""
+    names = RunRecord(folder).changed((".csv", ".json"))
+    if not names:
+        return []
+    first = ", ".join(map(quoted, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"{folder}: {first} changed since made ({RUN_RECORD}), so tables may not fit together; delete, run again"]
 
 
 def _read_model(folder: Path, name: str, missing: list[str]) -> Model:
@@ -190,10 +201,25 @@ def _read_comparison(folders: Mapping[str, Path], missing: list[str]) -> pd.Data
         path = comparison_file(first, second)
         if path.exists():
             table = read_numbers(path, columns, text=("label", "metric", "rule"))
+            if not _is_of_now(first, second):
+                command = f"python evalClassification.py --predictions {first} --compare {second}"
+                missing.append(f"{path}: compares earlier predictions or thresholds than are there now; {command}")
             return table if first == patch else _turned(table)
     command = f"python evalClassification.py --predictions {patch} --compare {baseline}"
     missing.append(f"{patch.parent}: no comparison of the two models; made by {command}")
     return None
+
+
+def _is_of_now(first: Path, second: Path) -> bool:
+    """Whether a comparison was made of what two folders hold now; yes where nothing is recorded."""
+    recorded = RunRecord(first).inputs(f"comparison with {second.name}")
+    read = {side: recorded.get(side) for side in "ab"}
+    return all(
+        file.is_file() and sha256(file) == digest
+        for folder, files in zip((first, second), read.values(), strict=True)
+        for name, digest in (files.items() if isinstance(files, dict) else ())
+        for file in (folder / name,)
+    )
 
 
 def _read_equivalence(folders: Mapping[str, Path], models: Mapping[str, Model]) -> dict[str, Any]:

@@ -2,12 +2,20 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import cli
 import makeReport
+from cxr.labels import LabelSet
+from cxr.names import SPLITS, predictions_file
+from cxr.predictions import Predictions, write_predictions
+from evaluation.recorded_tables import make_comparison, make_statistics
+from reporting.reading import read_results
 from tests.reporting.result_files import METHODS, PROTOCOLS, write_results
+
+RESAMPLING = {"resamples": 10, "seed": 0, "unit": "film"}
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +121,27 @@ def test_nothing_at_all_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "MedicalPatchNet" / "run.json").write_text("{}")
     assert cli.guarded(makeReport.main, [str(tmp_path)]) == cli.EXIT_BAD_INPUT
     assert "nothing to report on yet" in capsys.readouterr().err
+
+
+def test_tables_that_changed_since_they_were_made_are_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("patch", "base"):
+        for split in SPLITS:
+            truth, films = np.arange(20)[:, None] % 2.0, tuple(f"{split}{i}.png" for i in range(20))
+            made = Predictions(films, rng.random((20, 1)), truth, LabelSet(("Edema",)))
+            write_predictions(predictions_file(tmp_path / name, split), made)
+        make_statistics(tmp_path / name, RESAMPLING)
+    make_comparison(tmp_path / "patch", tmp_path / "base", RESAMPLING)
+    told = [line for line in read_results(tmp_path).missing if "earlier predictions" in line or "changed since" in line]
+    assert told == []
+    table = predictions_file(tmp_path / "base", "test")
+    table.write_text(table.read_text().replace("test0.png", "test99.png"))
+    roc = tmp_path / "patch/roc_test.csv"
+    roc.write_text(roc.read_text().replace("0,0", "0,0.0"))
+    told = [line for line in read_results(tmp_path).missing if "earlier predictions" in line or "changed since" in line]
+    assert told == [
+        f"{tmp_path / 'patch'}: 'roc_test.csv' changed since made (run.json), so tables may not fit together; "
+        "delete, run again",
+        f"{tmp_path / 'comparison_patch_vs_base.csv'}: compares earlier predictions or thresholds than are there now; "
+        f"python evalClassification.py --predictions {tmp_path / 'patch'} --compare {tmp_path / 'base'}",
+    ]

@@ -30,12 +30,13 @@ def film_identity(content: pd.DataFrame, table: Path) -> pd.DataFrame:
         identity[name] = _given(content, name, "")
     identity["View"] = _chexpert_views(content, identity["View"])
     identity["Sex"] = each_text(identity["Sex"], lambda sex: _SEXES.get(sex.lower(), sex))
-    column = "Film" if "Film" in content else "Path"
-    check_film_ids(identity["Film"], lines, table, column)
     derived_once = len(set(map(file_name_key, films))) == len(films)
     if not derived_once:
         check_unique(facts.paths, lines, table, "Path", "the film")
-    check_unique(identity["Film"], lines, table, column, "the film id", names_files=True)
+    column, ids = ("Film", list(identity["Film"])) if "Film" in content else ("Path", films)
+    check_film_ids(ids, lines, table, column)
+    if column == "Film" or not derived_once:
+        check_unique(ids, lines, table, column, "the film id", names_files=True)
     if not derived_once:
         check_unique(map(copy_path, facts.paths), lines, table, "Path", "the name of its copy,", names_files=True)
     return identity

@@ -16,7 +16,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,12 @@ class RunRecord:
         if broken:
             count = f"{len(broken)} of {len(outputs)} files, {quoted(broken[0])} the first"
             raise InputError(f"{place(self.folder)}: its {what} are missing or changed ({count}); {way_out}")
+
+    def changed(self, endings: Sequence[str]) -> list[str]:
+        """Files with these endings that stages wrote, as paths below the folder, and that now hold something else."""
+        states = {name: state for stage in self._part("stages") for name, state in self.outputs(stage).items()}
+        there = [name for name in states if name.endswith(tuple(endings)) and (self.folder / name).is_file()]
+        return sorted(name for name in there if states[name].now(self.folder / name) is None)
 
     def check_unchanged(self, path: Path) -> None:
         """Raises InputError when a stage wrote `path`, and it now holds something else. Unrecorded files pass."""

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr.files import InputError, place, quoted
+from cxr.files import InputError, number_in, place, quoted
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
 from cxr.tables import line_of, read_csv, write_csv
@@ -256,7 +256,7 @@ def _numbers_per_task(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[in
 
 def _finite(text: str, where: str) -> float:
     try:
-        value = float(text)
+        value = number_in(text)
     except ValueError:
         value = np.nan
     if not np.isfinite(value):

@@ -72,6 +72,7 @@ def test_columns_are_matched_by_name(predictions, table, tmp_path):
         ("prob Edema", "inf", "[0, 1]"),
         ("prob Edema", "", "blank"),
         ("prob Edema", "high", "not a number"),
+        ("prob Edema", "0_1", "not a number"),
         ("label Fracture", "-1", "0, 1 or blank"),
         ("label Fracture", "2", "0, 1 or blank"),
         ("label Fracture", "0.5", "0, 1 or blank"),

@@ -161,8 +161,10 @@ def test_thresholds_round_trip(tmp_path):
     [
         (lambda content: content.pop("Edema"), "Edema: expected"),
         (lambda content: content.update(Edema=0.3), "Edema: expected"),
-        (lambda content: content["Edema"].update(threshold="high"), "Edema: threshold 'high' is not a number"),
-        (lambda content: content["Edema"].update(threshold=True), "Edema: threshold True is not a number"),
+        (lambda content: content["Edema"].update(threshold="high"), "Edema: threshold 'high' is not a probability"),
+        (lambda content: content["Edema"].update(threshold=True), "Edema: threshold True is not a probability"),
+        (lambda content: content["Edema"].update(threshold=1.5), "Edema: threshold 1.5 is not a probability"),
+        (lambda content: content["Edema"].update(threshold=-1), "Edema: threshold -1 is not a probability"),
         (lambda content: content["Edema"].update(threshold=float("inf")), "Infinity is not a number"),
     ],
 )

@@ -214,7 +214,7 @@ def test_films_of_the_other_model_are_matched_by_path(folder):
 
 def test_damaged_thresholds_are_one_line(folder):
     write_json(folder / "MedicalPatchNet" / "thresholds.json", {"Edema": {"threshold": "high"}})
-    with pytest.raises(InputError, match=r"thresholds\.json, Edema: threshold 'high' is not a number"):
+    with pytest.raises(InputError, match=r"thresholds\.json, Edema: threshold 'high' is not a probability"):
         page_of(folder)
     assert not (folder / "report.html").exists()
 

@@ -25,13 +25,13 @@ UNCERTAIN = {"zeros": 0.0, "ones": 1.0, "ignore": math.nan, "keep": -1.0}
 def obvious_reading(table: Path, root: Path, drawn: DrawnTable, split: str | None, uncertain: str) -> list[dict]:
     """The films of a split, one dict each, row by row and check by check."""
     films = [identity(row, line, table) for row, line in rows_of(table)]
+    once(films, "Path", "the film", "Path", table)
     for film in films:
         if "/" in film["Film"]:
             reason = "files are named after it: no / and \\, no . at its start, nothing unprintable"
             raise InputError(
                 f"{place(table, film['line'], 'Film')}: {quoted(film['Film'])} cannot be a film id: {reason}"
             )
-    once(films, "Path", "the film", "Path", table)
     once(films, "Film", "the film id", "Film" if "Film" in drawn.rows[0] else "Path", table)
     once(films, "copy", "the name of its copy,", "Path", table)
     kept = films if split is None or table.name == "train.csv" else of_split(films, table, split, drawn)
