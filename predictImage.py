@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from saliency.evidence.fineness import Fineness
 
 EXAMPLES = """
-python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted
-python predictImage.py films/ --weights savedModels/MedicalPatchNet --output predicted --anonymous --overlays none
+python predictImage.py film.dcm --weights demo/savedModels/MedicalPatchNet --output demo/predicted
+python predictImage.py films/ --weights demo/savedModels/MedicalPatchNet --output demo/predicted --anonymous
 python predictImage.py a.png b.jpg --output predicted --patch-size 64 \\
     --weights hf://patrick-w/MedicalPatchNet/MedicalPatchNet_weights.pt
 """
