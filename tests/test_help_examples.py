@@ -13,7 +13,7 @@ import shlex
 
 import pytest
 
-from tests.clone import run
+from tests.clone import ROOT, SHORT_DEMO, run
 from tests.test_help import SCRIPTS
 
 ORDER = (
@@ -34,6 +34,26 @@ NOT_RUN = {
         "four GPUs; tests/test_distributed_runs.py runs two processes on a CPU",
 }  # fmt: skip
 """Example -> why it is not run."""
+
+_EVALUATION = "the demo runs the script with settings of its own; tests/test_run_eval.py reads what it starts"
+_TRAINING = "the demo runs the script with settings of its own; tests/test_run_training.py reads what it starts"
+OF_SHELL_SCRIPTS = {
+    "./runDemo.sh": "",
+    SHORT_DEMO: "",
+    "./runTraining.sh [DATA_DIR] [OPTIONS...]": "usage",
+    "./runTraining.sh data --uncertain ignore --frontal-only --track tensorboard": _TRAINING,
+    "FILMS=ChestX-ray14 ./runTraining.sh manifests/nih": _TRAINING,
+    "./runEval.sh [DATA_DIR [CHEXLOCALIZE_DIR]]": "usage",
+    "STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data": _EVALUATION,
+    "STRIDE=3 WORKERS=8 ./runEval.sh data": _EVALUATION,
+    "MAP=nih ./runEval.sh nih-1024": _EVALUATION,
+    "./runTests.sh": "runs this test",
+    "./runTests.sh tests/saliency -k published": "runs pytest, as this test is run",
+    "sbatch slurm/train.sbatch DATA_DIR OUTPUT_DIR [more options of trainClassification.py]": "usage",
+    "sbatch --nodes 2 --ntasks-per-node 4 --gres gpu:4 slurm/train.sbatch CheXpert-packed savedModels/MedicalPatchNet":
+        "eight GPUs; tests/test_slurm.py runs the job script with stand-ins for Slurm",
+}  # fmt: skip
+"""Example in the head of a shell script, which its --help prints -> why it is not run; "" for the demo, which is."""
 
 
 def module_of(script: str):
@@ -59,6 +79,12 @@ def test_every_script_has_examples_and_every_example_runs_or_has_a_reason():
     assert set(ORDER) == set(SCRIPTS)
     assert min([script for script, _ in found].count(script) for script in SCRIPTS) >= 2
     assert set(NOT_RUN) <= {command for _, command in found}
+
+
+def test_every_example_of_a_shell_script_has_a_reason_or_is_the_demo():
+    heads = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("run*.sh"), *ROOT.glob("slurm/*.sbatch"))]
+    shown = [line for head in heads for line in re.findall(r"^#   (\S.*)", head, re.MULTILINE)]
+    assert {re.split(r" {2,}", line)[0] for line in shown} == set(OF_SHELL_SCRIPTS)
 
 
 class TakenError(Exception):
