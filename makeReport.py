@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
 EXAMPLES = """
 python makeReport.py demo/results
-python makeReport.py demo/results --output demo/report --dataset-name "synthetic demo films"
-python makeReport.py demo/results --figures --gt-path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json
+python makeReport.py demo/results --output demo/report --dataset-name "synthetic demo films" --figures \\
+    --gt-path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json
 """
 
 PAGE = "report.html"

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"PAIRS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200", "CURVE_FILMS": "1", "WORKERS": "1"}
+SMALL = {"PAIRS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200", "CURVE_FILMS": "1", "WORKERS": "0"}
 """Settings of the scripts that users have too."""
 SHORT_DEMO = "PATIENTS=40 EPOCHS=1 ./runDemo.sh"
 """As the README and the script itself name it."""
