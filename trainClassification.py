@@ -58,7 +58,7 @@ GONE = {
     "-wb": "use --track wandb",
     "-wb_name": "use --track wandb; the run is named after the --output folder",
     "-evalOnly": "use evalClassification.py --weights PATH",
-    "-loadPath": "use evalClassification.py --weights PATH, or --init PATH to train on; an interrupted training resumes by itself",
+    "-loadPath": "use evalClassification.py --weights PATH; an interrupted training resumes by itself",
     "-lrFactor": "nothing is needed, it had no effect; --lr is the highest rate of the OneCycle schedule",
     "-model": "use --backbone, with --patch-size equal to --image-size for the baseline",
     "-hpc": "nothing is needed; slurm/train.sbatch is a job script",
