@@ -25,7 +25,7 @@ from models.weight_names import is_hub_spec, local_weights
 
 EXIT_BAD_INPUT = 2
 
-EXAMPLES = "examples:"
+EXAMPLES = "examples (what lies in demo/ is there after ./runDemo.sh):"
 """Heading of the commands that end every `--help`."""
 
 

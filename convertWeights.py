@@ -10,9 +10,9 @@ from pathlib import Path
 import cli
 
 EXAMPLES = """
-python convertWeights.py convert MedicalPatchNet_weights.pt savedModels/MedicalPatchNet --patch-size 64
-python convertWeights.py convert savedModels/MedicalPatchNet MedicalPatchNet_weights.pt
-python convertWeights.py describe savedModels/MedicalPatchNet --results results/MedicalPatchNet
+python convertWeights.py convert MedicalPatchNet_weights.pt savedModels/Published --patch-size 64
+python convertWeights.py convert savedModels/Published Published_weights.pt
+python convertWeights.py describe demo/savedModels/MedicalPatchNet --results demo/results/MedicalPatchNet
 """
 
 _UNRECORDED = (

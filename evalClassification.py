@@ -22,26 +22,28 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from training.distributed import ProcessGroup
 
 EXAMPLES = """
-python evalClassification.py --weights savedModels/MedicalPatchNet --data CheXpert-1024 --chexlocalize chexlocalize
-python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 64 --data CheXpert-1024 --heatmaps none
-python evalClassification.py --predictions results/MedicalPatchNet --resamples 10000 --resample-unit patient
-python evalClassification.py --predictions results/MedicalPatchNet --compare results/EfficientNetB0 --margin 0.02
-python evalClassification.py --predictions results/MedicalPatchNet --data CheXpert-1024
+python evalClassification.py --weights demo/savedModels/MedicalPatchNet --data demo/data/CheXpert-256 \\
+    --chexlocalize demo/data/CheXlocalize --heatmaps raw --stride 9 --output demo/maps
+python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 64 --data data/CheXpert-1024
 python evalClassification.py --weights savedModels/MedicalPatchNet --data nih-1024 --map nih
-python evalClassification.py --predictions results/MedicalPatchNet --predict-from grid
+python evalClassification.py --predictions demo/results/MedicalPatchNet --resamples 10000 --resample-unit patient
+python evalClassification.py --predictions demo/results/MedicalPatchNet --data demo/data/CheXpert-256
+python evalClassification.py --predictions demo/results/MedicalPatchNet --predict-from grid
+python evalClassification.py --predictions demo/results/MedicalPatchNet --compare demo/results/EfficientNetB0 \\
+    --margin 0.02
 """
 
 _PREDICT_FROM = {"unshifted": "", "grid": MAPS}
 """Choice of --predict-from -> how the names of its files begin."""
 
 GONE = {
-    "-wb": "trainClassification.py --track wandb",
-    "-wb_name": "trainClassification.py --track wandb; the run is named after its --output folder",
+    "-wb": "use trainClassification.py --track wandb",
+    "-wb_name": "use trainClassification.py --track wandb; the run is named after its --output folder",
     "-evalOnly": "nothing is needed, this script only evaluates",
     "-lrFactor": "nothing is needed, it had no effect",
-    "-model": "--weights, which say their network; --patch-size for published .pt files",
-    "-imgSize": "--weights, which say their image size",
-    "-savePath": "--weights of the network, --output of the results",
+    "-model": "use --weights, which say their network, and --patch-size with published .pt files",
+    "-imgSize": "use --weights, which say their image size",
+    "-savePath": "use --weights of the network, --output of the results",
     "-hpc": "nothing is needed; torchrun shares the films between GPUs",
 }
 """Options of the published script, which also evaluated -> what replaces them here."""

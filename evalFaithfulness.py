@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from saliency.audit.effects import FilmPasses
 
 EXAMPLES = """
-python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
-python evalFaithfulness.py results/MedicalPatchNet --weights savedModels/MedicalPatchNet
-python evalFaithfulness.py results/MedicalPatchNet results/EfficientNetB0 --pairs demo/data/pairs
+python evalFaithfulness.py demo/results/MedicalPatchNet --chexlocalize demo/data/CheXlocalize --pairs demo/data/pairs
+python evalFaithfulness.py demo/results/EfficientNetB0 --chexlocalize demo/data/CheXlocalize --curve-films 1
+python evalFaithfulness.py demo/results/MedicalPatchNet --weights demo/savedModels/MedicalPatchNet --fills 0.5
 """
 
 

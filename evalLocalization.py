@@ -27,11 +27,15 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from evaluation.localizing.localized import Setting
 
 EXAMPLES = """
-python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
-python evalLocalization.py --metric iou --map_dir maps --gt_path gt.json --threshold_path tuning_results.csv
-python evalLocalization.py --metric iou --map_dir maps --gt_path gt.json --true_pos_only False
-python evalLocalization.py --metric hitmiss --map_dir maps --gt_path gt.json
-python evalLocalization.py --metric hitmiss --human_points_path points.json --gt_path gt.json
+python evalLocalization.py demo/results/MedicalPatchNet demo/results/EfficientNetB0 \\
+    --chexlocalize demo/data/CheXlocalize
+python evalLocalization.py --metric iou --map_dir demo/maps/heatmaps/corrected/test/raw \\
+    --gt_path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json --save_dir demo/tuned \\
+    --threshold_path demo/tuned/tuning_results.csv --true_pos_only False
+python evalLocalization.py --metric hitmiss --map_dir demo/maps/heatmaps/corrected/test/raw \\
+    --gt_path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json --save_dir demo/tuned
+python evalLocalization.py --metric hitmiss --human_points_path points.json \\
+    --gt_path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json --save_dir demo/tuned
 """
 
 

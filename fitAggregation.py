@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed
     from training.position_fit import PositionFit
 
 EXAMPLES = """
-python fitAggregation.py --weights savedModels/MedicalPatchNet --data CheXpert-1024 --output savedModels/PositionNet
+python fitAggregation.py --weights savedModels/MedicalPatchNet --data data/CheXpert-1024 \\
+    --output savedModels/PositionNet
 python fitAggregation.py --weights demo/savedModels/MedicalPatchNet --data demo/data/CheXpert-256 \\
     --output demo/savedModels/PositionNet --device cpu
 """

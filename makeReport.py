@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
     from reporting.results import Results
 
 EXAMPLES = """
-python makeReport.py results
-python makeReport.py results --output report --dataset-name "synthetic demo data"
-python makeReport.py results --figures --gt-path chexlocalize/CheXlocalize/gt_segmentations_test.json
+python makeReport.py demo/results
+python makeReport.py demo/results --output demo/report --dataset-name "synthetic demo films" --figures \\
+    --gt-path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_test.json
 """
 
 PAGE = "report.html"

@@ -11,6 +11,7 @@ explanation.save("explained")
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -281,10 +282,11 @@ def task_names(model: MedicalPatchNet) -> list[str]:
 
 
 def _errors(labels: Sequence[str], evidence: Evidence) -> dict[str, float]:
-    """Label -> estimated error of its map in percent of its range; empty without a stride."""
+    """Label -> estimated error of its map in percent of its range, for maps that have one; empty without a stride."""
     if evidence.grid is None or evidence.stride == 1:
         return {}
-    return dict(zip(labels, stride_errors(evidence.grid, evidence.pixels).tolist(), strict=True))
+    errors = zip(labels, stride_errors(evidence.grid, evidence.pixels).tolist(), strict=True)
+    return {label: error for label, error in errors if math.isfinite(error)}
 
 
 def grey_film(film: str | os.PathLike[str] | Image.Image | np.ndarray, grey: Grey = Grey.STORED) -> Image.Image:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
     from saliency.evidence.fineness import Fineness
 
 EXAMPLES = """
-python predictImage.py film.dcm --weights savedModels/MedicalPatchNet --output predicted
-python predictImage.py films/ --weights savedModels/MedicalPatchNet --output predicted --anonymous --overlays none
+python predictImage.py film.dcm --weights demo/savedModels/MedicalPatchNet --output demo/predicted
+python predictImage.py films/ --weights demo/savedModels/MedicalPatchNet --output demo/predicted --anonymous
 python predictImage.py a.png b.jpg --output predicted --patch-size 64 \\
     --weights hf://patrick-w/MedicalPatchNet/MedicalPatchNet_weights.pt
 """
@@ -319,14 +319,14 @@ def _draw_all(
                 medicalpatchnet.save_picture(folder / name, explanation.picture(*asked))
                 facts = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(*asked)
                 prediction.overlays[label, method] = facts
-            if explanation.errors and len(predictions) <= FULL_TEXTS:
-                bar.write(_error_line(prediction, explanation.errors, fineness))
+            errors = [explanation.errors[label] for label, _ in prediction.overlays if label in explanation.errors]
+            if errors and len(predictions) <= FULL_TEXTS:
+                bar.write(_error_line(prediction, max(errors), fineness))
     return undrawn
 
 
-def _error_line(prediction: Prediction, errors: Mapping[str, float], fineness: Fineness) -> str:
-    """The largest estimated error of a film's drawn maps."""
-    largest = max(errors[label] for label, _ in prediction.overlays)
+def _error_line(prediction: Prediction, largest: float, fineness: Fineness) -> str:
+    """largest: of the estimated errors of a film's drawn maps."""
     name = printable(prediction.film.name)
     return f"{name}: evidence {fineness.words}; maps within about {largest:.1f}% of their range on average, an estimate"
 

@@ -9,7 +9,7 @@
 # once. Settings are variables:
 #   STEPS_PER_PATCH=16 RESAMPLES=10000 ./runEval.sh data
 #   STRIDE=3 WORKERS=8 ./runEval.sh data   (corrected maps alone, nine times faster; settings.sh lists the settings)
-#   MAP=nih ./runEval.sh manifests/nih     (labels of another data set as CheXpert's; into results-nih/)
+#   MAP=nih ./runEval.sh nih-1024          (labels of another data set as CheXpert's; into results-nih/)
 # Heat maps are kept as small evidence files; PICKLES=yes writes CheXlocalize's pickles instead (some 200 GB).
 case "${1:-}" in
 -h | --help) # before anything is installed, or downloaded
@@ -81,7 +81,7 @@ if [ ${#maps[@]} -gt 0 ]; then
   pairs=() # films with and without one finding, which only drawn ones have
   if [ -f "$data/pairs/pairs.csv" ]; then pairs=(--pairs "$data/pairs"); fi
   python evalFaithfulness.py "$RESULTS/MedicalPatchNet" "$RESULTS/EfficientNetB0" --data "$preprocessed" \
-    "${maps[@]}" "${pairs[@]}" --seed "$SEED" --device "$DEVICE" "${workers[@]}"
+    "${maps[@]}" "${pairs[@]}" --curve-films "$CURVE_FILMS" --seed "$SEED" --device "$DEVICE" "${workers[@]}"
 fi
 for name in MedicalPatchNet EfficientNetB0; do
   if [ -z "$MAP" ] && [ -f "$MODELS/$name/model.safetensors" ]; then # a description travels with weights of our own

@@ -7,6 +7,7 @@
 : "${UNCERTAIN:=zeros}" "${PRECISION:=auto}" # zeros, ones or ignore; auto, fp32, bf16 or fp16
 : "${WORKERS:=}" "${TRACK:=}"                # processes that read films (cores); tensorboard, wandb, or both
 : "${PICKLES:=no}" "${PREPROCESSED_SIZE:=1024}" "${RESAMPLES:=100000}"
+: "${CURVE_FILMS:=20}" # of which the audit makes deletion and insertion curves by forward passes
 : "${STRIDE:=}" # evidence every so many pixels (3: corrected maps alone, 9 times faster) instead of STEPS_PER_PATCH
 if [ -n "$STRIDE" ] && [ -n "${STEPS_PER_PATCH:-}" ]; then
   echo "error: STRIDE=$STRIDE and STEPS_PER_PATCH=$STEPS_PER_PATCH: set only one of the two" >&2

@@ -34,14 +34,15 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
 SAVED_MODELS = Path("savedModels")
 
 EXAMPLES = """
-python trainClassification.py --data CheXpert-1024 --output savedModels/MedicalPatchNet
-python trainClassification.py --data CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
-python trainClassification.py --data demo/data/CheXpert-256 --output savedModels/tiny --init random \\
-    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --device cpu
-python trainClassification.py --data films-512 --init savedModels/MedicalPatchNet --output savedModels/tuned
-python trainClassification.py --data CheXpert-1024 --backbone dense64 --init random --output savedModels/Student \\
-    --teacher savedModels/MedicalPatchNet
-torchrun --nproc-per-node 4 trainClassification.py --data CheXpert-packed --output savedModels/MedicalPatchNet
+python trainClassification.py --data data/CheXpert-1024 --output savedModels/MedicalPatchNet
+python trainClassification.py --data data/CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
+torchrun --nproc-per-node 4 trainClassification.py --data data/CheXpert-packed --output savedModels/MedicalPatchNet
+python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/tiny --init random \\
+    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1
+python trainClassification.py --data films-256 --output savedModels/tuned --init demo/savedModels/MedicalPatchNet \\
+    --backbone dense64 --image-size 256 --epochs 1
+python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/student \\
+    --teacher demo/savedModels/MedicalPatchNet --init random --backbone dense64 --image-size 256 --epochs 1
 """
 
 INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
@@ -54,12 +55,12 @@ AGGREGATIONS = """how patch logits become the film's: mean, position, gate, nois
     class of models/aggregation.py"""
 
 GONE = {
-    "-wb": "--track wandb",
-    "-wb_name": "--track wandb; the run is named after the --output folder",
-    "-evalOnly": "evalClassification.py --weights PATH",
-    "-loadPath": "evalClassification.py --weights PATH; an interrupted training resumes by itself",
+    "-wb": "use --track wandb",
+    "-wb_name": "use --track wandb; the run is named after the --output folder",
+    "-evalOnly": "use evalClassification.py --weights PATH",
+    "-loadPath": "use evalClassification.py --weights PATH; an interrupted training resumes by itself",
     "-lrFactor": "nothing is needed, it had no effect; --lr is the highest rate of the OneCycle schedule",
-    "-model": "--backbone, with --patch-size equal to --image-size for the baseline",
+    "-model": "use --backbone, with --patch-size equal to --image-size for the baseline",
     "-hpc": "nothing is needed; slurm/train.sbatch is a job script",
 }
 

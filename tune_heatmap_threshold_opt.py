@@ -23,8 +23,10 @@ except ModuleNotFoundError as error:  # copied into CheXlocalize, as the publish
     raise SystemExit(2) from None
 
 EXAMPLES = """
-python tune_heatmap_threshold_opt.py --map_dir heatmaps/val --gt_path gt_segmentations_val.json --save_dir tuned
-python tune_heatmap_threshold_opt.py --map_dir heatmaps/val --gt_path gt_segmentations_val.json --search ternary
+python tune_heatmap_threshold_opt.py --map_dir demo/maps/heatmaps/corrected/val/raw \\
+    --gt_path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_val.json --save_dir demo/tuned
+python tune_heatmap_threshold_opt.py --map_dir demo/maps/heatmaps/corrected/val/raw \\
+    --gt_path demo/data/CheXlocalize/CheXlocalize/gt_segmentations_val.json --save_dir demo/ternary --search ternary
 """
 
 

@@ -39,9 +39,8 @@ from preprocessing.phantom.film import render
 from preprocessing.phantom.pairs import Pair, draw_pairs, film_table, pair_path, pair_table
 
 EXAMPLES = """
-python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0
-python preprocessing/makeDemoDataset.py --output demo/data --patients 600 --seed 0 --pairs
-python preprocessing/makeDemoDataset.py --output /tmp/tiny --patients 20 --workers 1
+python preprocessing/makeDemoDataset.py --output demo/other --patients 20 --seed 1
+python preprocessing/makeDemoDataset.py --output demo/other --patients 20 --seed 1 --pairs 1
 """
 
 MANIFEST = "demo.json"

@@ -26,11 +26,12 @@ from cxr.pixels.grey import Grey
 from preprocessing.square_options import add_square_options
 
 EXAMPLES = """
-python preprocessing/preProcCheXpert.py --chexpert CheXpert-v1.0 --chexlocalize chexlocalize --output CheXpert-1024
+python preprocessing/preProcCheXpert.py --chexpert data/CheXpert-v1.0 --chexlocalize data/CheXlocalize \\
+    --output data/CheXpert-1024
 python preprocessing/preProcCheXpert.py --chexpert demo/data/CheXpert-v1.0 --chexlocalize demo/data/CheXlocalize \\
-    --output demo/data/CheXpert-256 --size 256 --workers 2
-python preprocessing/preProcCheXpert.py --chexpert CheXpert-1024 --output CheXpert-packed --packed
-python preprocessing/preProcCheXpert.py --output CheXpert-packed --verify
+    --output demo/data/CheXpert-128 --size 128 --workers 2
+python preprocessing/preProcCheXpert.py --chexpert demo/data/CheXpert-256 --output demo/data/CheXpert-packed --packed
+python preprocessing/preProcCheXpert.py --output demo/data/CheXpert-packed --verify
 """
 
 

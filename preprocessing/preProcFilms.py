@@ -21,9 +21,10 @@ from cxr.pixels.grey import Grey
 from preprocessing.square_options import add_square_options
 
 EXAMPLES = """
-python preprocessing/preProcFilms.py --manifest manifests/nih --films ChestX-ray14 --output NIH-512 --size 512 --packed
+python preprocessing/preProcFilms.py --manifest manifests/nih --films ChestX-ray14 --output nih-1024
+python preprocessing/preProcFilms.py --manifest manifests/nih --films ChestX-ray14 --output nih-512 --size 512 --packed
+python preprocessing/preProcFilms.py --output nih-512 --verify
 python preprocessing/preProcFilms.py --manifest demo/data/CheXpert-v1.0 --output demo/films-64 --size 64
-python preprocessing/preProcFilms.py --output NIH-512 --verify
 """
 
 

@@ -34,7 +34,9 @@ def make_map_errors(record: RunRecord, split: str, ids: Sequence[str]) -> list[s
         noted: dict[str, Any] = {"stride": int(table["stride"].iloc[0]), "maps": len(table)}
         noted |= {"mean_percent": _rounded(errors.mean()), "largest_percent": _rounded(errors.max())}
         stage.note({"estimated_map_error": {split: noted}})
-    size = f"{noted['mean_percent']}% of a map's range on average, {noted['largest_percent']}% for the worst map"
+    size = "not known, for no map has a range"
+    if noted["mean_percent"] is not None:
+        size = f"{noted['mean_percent']}% of a map's range on average, {noted['largest_percent']}% for the worst map"
     return [f"{target}: evidence every {noted['stride']} px; estimated error of {SPLITS[split]} maps {size}"]
 
 

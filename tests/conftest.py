@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.clone import SHORT_DEMO, copy_of, copy_project
+from tests.clone import run as run_commands
 from tests.films import alternating_labels, write_film, write_labels
+from tests.hub_server import Hub, running_hub
+from tests.stand_ins import lay_stand_ins
+from tests.warm_python import warm_python
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"
 
@@ -44,3 +49,29 @@ def tiny_chexpert(tmp_path_factory) -> Path:
             write_film(root / name, 64, 64, seed=first + number)
         write_labels(root / csv, [prefix + name for name in inside], alternating_labels(count), split != "test")
     return root
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[Hub]:
+    """A hub on the loopback device that scripts in `demo_clone` and its copies ask."""
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def demo_clone(tmp_path_factory, hub) -> Iterator[Path]:
+    """A copy of the project after the short demo of the README. Tests that write into it copy it, with `copy_of`."""
+    folder = tmp_path_factory.mktemp("clone") / "MedicalPatchNet"
+    copy_project(folder)
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder.parent / "hub"), "MPLBACKEND": "agg"}
+    with warm_python(folder / ".venv", environment):
+        run_commands(SHORT_DEMO, folder)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def stand_ins(demo_clone, hub, tmp_path_factory) -> Path:
+    """A copy of `demo_clone` with stand-ins for what commands read beside the demo."""
+    folder = copy_of(demo_clone, tmp_path_factory.mktemp("stand_ins") / "MedicalPatchNet")
+    lay_stand_ins(folder, hub)
+    return folder

@@ -58,7 +58,7 @@ def run(script, *arguments):
 
 def localize(root, chexlocalize):
     folders = (root / "patch", root / "baseline")
-    return run(evalLocalization, *folders, "--chexlocalize", chexlocalize, "--resamples", 50, "--workers", 1)
+    return run(evalLocalization, *folders, "--chexlocalize", chexlocalize, "--resamples", 50, "--workers", 0)
 
 
 def test_heat_maps_of_all_methods_protocols_and_tasks(evaluated):

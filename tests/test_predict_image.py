@@ -344,6 +344,20 @@ def test_weights_that_give_no_numbers_are_told(value, told, weights, tmp_path, c
     assert told in capsys.readouterr().err
 
 
+def test_a_map_without_a_range_has_no_estimated_error(weights, tmp_path, capsys):
+    """Its error in percent of the range would be NaN, which json cannot hold."""
+    model = load_model(weights)
+    model.head.weight.data[3] = 0
+    save_model(model, tmp_path / "weights")
+    Image.fromarray(film_pixels()).save(tmp_path / "a.png")
+    command = ["--weights", tmp_path / "weights", "--output", tmp_path / "out", tmp_path / "a.png", "--overlays", "all"]
+    command += ["--stride", "3", "--device", "cpu", "--workers", "0"]
+    assert cli.guarded(predictImage.main, list(map(str, command))) == 0
+    assert "nan" not in capsys.readouterr().out
+    errors = medicalpatchnet.explain(medicalpatchnet.load(tmp_path / "weights"), tmp_path / "a.png").errors
+    assert set(errors) == set(CHEXPERT.names) - {CHEXPERT.names[3]}
+
+
 # ------------------------------------------------------------------------------------------------------ many films
 
 

@@ -1,11 +1,10 @@
-"""Commands of the README and of docs/ run as written: in a copy of the project, in order, with a smaller demo.
+"""Commands of the README, docs/ and savedModels/README.md run as written, in copies of the project after its demo.
 
-A block that starts with a comment `<!-- not run: REASON -->` in the line above is left out.
+A block below a comment `<!-- on stand-ins: REASON -->` runs where tests/stand_ins.py has laid what the demo lacks; one
+below `<!-- not run: REASON -->` is left out.
 """
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clone import ROOT, SHORT_DEMO, copy_of, run
 from tests.reporting.browser import running_chromium
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "savedModels/README.md"]
 README, CODE = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs/code.md"))
 FIRST_SCREEN = {"width": 1012, "height": 900}
 """Pixels: the width of GitHub's column, and what a laptop shows of it."""
@@ -27,54 +26,56 @@ h1 { font-size: 2em; line-height: 1.25; margin: 0 0 16px; padding-bottom: .3em; 
 p, pre, table { margin: 0 0 16px } img { max-width: 100% }
 pre { padding: 16px; font: 13.6px/1.45 monospace; background: #eee }
 """
-REASONS = {"needs CheXpert", "needs the films", "needs the internet", "needs GPUs", "needs conda", "runs this test"}
-SMALL = {"PATIENTS": "40", "PAIRS": "3", "EPOCHS": "1", "STEPS_PER_PATCH": "2", "RESAMPLES": "200"}
+REASONS = {"needs CheXpert", "needs the films", "needs the internet", "runs this test"}
+DEMO = "./runDemo.sh"
+"""The block that the others follow; it has run in `demo_clone`, with fewer films and one epoch."""
 
 _BLOCK = re.compile(
-    r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- (?P<how>not run|on stand-ins): (?P<reason>.*?) -->\n)?^```bash\n(?P<commands>.*?)^```",
+    re.DOTALL | re.MULTILINE,
 )
 
 
-def blocks() -> list[tuple[str, str]]:
-    """(commands, reason not to run them or "") of every block, in order."""
-    texts = [path.read_text(encoding="utf-8") for path in PAGES]
-    return [(match["commands"], match["reason"] or "") for text in texts for match in _BLOCK.finditer(text)]
+def blocks(page: Path) -> list[re.Match[str]]:
+    return list(_BLOCK.finditer(page.read_text(encoding="utf-8")))
+
+
+def commands(how: str | None) -> list:
+    """The commands of every block that is marked so, in order."""
+    found = [(page, number, block) for page in PAGES for number, block in enumerate(blocks(page), 1)]
+    return [
+        pytest.param(block["commands"], id=f"{page.relative_to(ROOT)}-{number}")
+        for page, number, block in found
+        if block["how"] == how and block["commands"].split("#")[0].strip() != DEMO
+    ]
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory) -> Path:
-    """What a clone would hold, uncommitted changes included, and this environment as its `.venv`."""
-    folder = tmp_path_factory.mktemp("clone") / "MedicalPatchNet"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    return folder
+def copy(demo_clone, tmp_path_factory) -> Path:
+    return copy_of(demo_clone, tmp_path_factory.mktemp("readme") / "MedicalPatchNet")
 
 
 def test_blocks_that_are_not_run_say_why():
-    found = blocks()
-    assert {reason for _, reason in found} - {""} <= REASONS
-    assert sum(not reason for _, reason in found) >= 3
+    found = [block for page in PAGES for block in blocks(page)]
+    assert {block["reason"] for block in found} - {None} <= REASONS
     assert sum(path.read_text(encoding="utf-8").count("```bash") for path in PAGES) == len(found)
+    assert [block["how"] for block in blocks(PAGES[0]) if block["commands"].startswith(f"{DEMO} ")] == [None]
+    assert f"`{SHORT_DEMO}`" in README
 
 
-def test_every_command_runs_as_written(copy):
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")}
-    for commands, reason in blocks():
-        if not reason:
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", commands],
-                cwd=copy, env=environment | SMALL, capture_output=True, text=True, timeout=900,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{commands}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    made = {path.relative_to(copy / "demo").as_posix() for path in (copy / "demo").rglob("*") if path.is_file()}
-    assert {"results/report/table1.md", "results/report/report.html", "predicted/predictions.csv"} <= made
+@pytest.mark.parametrize("block", commands(None))
+def test_a_block_runs_as_written(block, copy):
+    run(block, copy)
+
+
+@pytest.mark.parametrize("block", commands("on stand-ins"))
+def test_a_block_runs_as_written_on_stand_ins(block, stand_ins):
+    run(block, stand_ins)
+
+
+def test_the_demo_made_what_the_readme_says(demo_clone):
+    made = {path.relative_to(demo_clone / "demo").as_posix() for path in (demo_clone / "demo").rglob("*.*")}
+    assert {"results/report/table1.md", "results/report/report.html", "savedModels/MedicalPatchNet/config.json"} <= made
 
 
 def tree_files() -> set[str]:
@@ -113,7 +114,15 @@ def test_the_python_of_the_readme_runs(copy):
     assert (copy / "demo/effusion.png").is_file()
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "savedModels/README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_python_of_the_weights_page_runs_and_pushes_to_the_hub(stand_ins, hub):
+    block = PAGES[-1].read_text(encoding="utf-8").split("```python", 1)[1].split("```", 1)[0]
+    given = "import torch\nimages = torch.rand(2, 1, 256, 256)\n"
+    (stand_ins / "weights_page.py").write_text(f"{given}{block}\nprint(tuple(contributions.shape))\n", encoding="utf-8")
+    assert run("HF_TOKEN=x python weights_page.py", stand_ins).stdout.splitlines()[-1] == "(2, 16, 14)"
+    assert {"config.json", "model.safetensors", "README.md", "reference.npz"} <= set(hub.repos["owner/repo"]["main"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
     assert {link for link in links if not (page.parent / link).exists()} == set()
