@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
     from cxr.heat_maps import HeatMapSource
     from cxr.masks import GroundTruth
-    from evaluation.localizing.localized import Setting
+    from evaluation.localizing.setting import Setting
 
 EXAMPLES = """
 python evalLocalization.py results/MedicalPatchNet results/EfficientNetB0 --chexlocalize data/CheXlocalize
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
         return 0
     from cxr.runs.folder_lock import locked
-    from evaluation.localizing.localized import Setting
     from evaluation.localizing.location_prior import outlined
     from evaluation.localizing.method_differences import write_differences
     from evaluation.localizing.outlined_films import read_outlined_films
+    from evaluation.localizing.setting import Setting
     from reporting.pictures.curves import draw_miou_curves
 
     validation, test = (read_outlined_films(args.chexlocalize, split) for split in ("val", "test"))
@@ -205,15 +205,20 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
 def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], setting: Setting) -> None:
     """Every method, then the controls of every protocol, with a line on what the maps say beyond them."""
     from cxr.runs.run_record import RunRecord
-    from evaluation.localizing.localized import localize, write_controls
+    from evaluation.localizing.localized import localize, localize_with_posterior, write_controls
     from reporting.control_results import read_added_value, short_verdicts
 
     record = RunRecord(folder)
     unscored: dict[str, None] = {}
     for protocol, method in found:
-        unscored |= dict.fromkeys(
-            localize(record, protocol, method, setting, _sources(folder, protocol, setting.tasks))
-        )
+        sources = _sources(folder, protocol, setting.tasks)
+        if method == RELATIVE and (protocol, POSTERIOR) in found:
+            lines = localize_with_posterior(record, protocol, setting, sources)
+        elif method != POSTERIOR:
+            lines = localize(record, protocol, method, setting, sources)
+        else:
+            continue  # was made with the relative maps
+        unscored |= dict.fromkeys(lines)
     for line in unscored:
         print(f"{folder}: {line}")
     for protocol in dict.fromkeys(protocol for protocol, _ in found):

@@ -31,8 +31,9 @@ from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.predictions import read_predictions
 from evaluation.bootstrap import resample_weights
-from evaluation.localizing.heatmap_thresholds import miou_curves, tune
+from evaluation.localizing.heatmap_thresholds import tune
 from evaluation.localizing.localization import score_maps
+from evaluation.localizing.miou_curves import miou_curves
 from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import upsample

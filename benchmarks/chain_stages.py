@@ -42,8 +42,9 @@ from cxr.masks import read_ground_truth
 from cxr.names import PROTOCOLS
 from evaluation.classification import classification_table, youden_thresholds
 from evaluation.localizing.controls import score_with_controls
-from evaluation.localizing.heatmap_thresholds import miou_curves_and_more, tune
+from evaluation.localizing.heatmap_thresholds import tune
 from evaluation.localizing.location_prior import LocationPrior
+from evaluation.localizing.miou_curves import miou_curves_and_more
 from evaluation.localizing.outlined_films import OutlinedFilms
 from evaluation.localizing.with_prior import FilmPriors, floor_hits
 from models.checkpoint import build_model
