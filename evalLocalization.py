@@ -191,7 +191,7 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
 
     posterior: whether there are validation masks; relative maps then also give the posterior.
     """
-    from saliency.evidence.evidence_files import EvidenceFolder
+    from saliency.evidence.evidence_folders import EvidenceFolder
 
     folders = ((protocol, path) for protocol in PROTOCOLS for path in folder.glob(f"heatmaps/{protocol}/test/*"))
     found = sorted((protocol, path.name) for protocol, path in folders if path.is_dir())
@@ -230,7 +230,7 @@ def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], settin
 
 def _sources(folder: Path, protocol: Protocol, tasks: Sequence[str]) -> Callable[[str, str], HeatMapSource]:
     """(split, method) -> the maps of a results folder."""
-    from saliency.evidence.evidence_files import heat_map_source
+    from saliency.evidence.evidence_folders import heat_map_source
 
     return lambda split, method: heat_map_source(folder, protocol, split, method, tasks)
 

@@ -37,7 +37,7 @@ from evaluation.localizing.miou_curves import miou_curves
 from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import upsample
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.folded_network import evaluating
 from saliency.film_maps import film_in_frame, to_film_frame
 from saliency.patch_maps import ShiftGrid, logits_to_unit, scaled_logits

@@ -49,7 +49,7 @@ from evaluation.localizing.outlined_films import OutlinedFilms
 from evaluation.localizing.with_prior import FilmPriors, floor_hits
 from models.checkpoint import build_model
 from preprocessing import preProcCheXpert
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.fineness import Fineness
 from saliency.film_maps import Evidence
 from saliency.patch_maps import evidence_grid

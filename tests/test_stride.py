@@ -13,7 +13,8 @@ import evalClassification
 from makeReport import map_sources
 from reporting.page.facts import run_facts
 from reporting.reading import read_results
-from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source, read_grids
+from saliency.evidence.evidence_files import read_grids
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 from saliency.patch_maps import logits_to_unit, maps_from_grid
 
 
