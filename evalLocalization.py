@@ -11,7 +11,7 @@ three files: per film, per resample, summary.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation, test, args.search, **drawing, unit=args.resample_unit, workers=args.workers, draw=draw_miou_curves
     )
     setting.draws(test.truth.image_ids)  # whether the patients are known shows before hours of work
-    found = {folder: _found(folder, posterior=bool(outlined(validation.truth))) for folder in args.results}
+    prior = {task for _, task in outlined(validation.truth)}
+    found = {folder: _found(folder, prior, setting.tasks) for folder in args.results}
     for folder, of_folder in found.items():
         with locked(folder):
             _localize_folder(folder, of_folder, setting)
@@ -186,10 +187,10 @@ def _scores_per_film(
 # ------------------------------------------------------------------------------------------------ whole results folders
 
 
-def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
+def _found(folder: Path, prior: Collection[str], tasks: Sequence[str]) -> list[tuple[Protocol, str]]:
     """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files.
 
-    posterior: whether there are validation masks; relative maps then also give the posterior.
+    prior: those of `tasks` that have a location prior; with relative maps of one of them there is a posterior too.
     """
     from saliency.evidence.evidence_folders import EvidenceFolder
 
@@ -199,7 +200,9 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
         found = EvidenceFolder.kinds(folder / "evidence" / "test")
     if not found:
         raise InputError(f"{folder}: no heat maps of the test films; evalClassification.py --heatmaps makes them")
-    return found + [(protocol, POSTERIOR) for protocol, method in found if posterior and method == RELATIVE]
+    relative = [protocol for protocol, method in found if method == RELATIVE and prior]
+    maps = {protocol: _sources(folder, protocol, tasks)("test", RELATIVE).entries for protocol in relative}
+    return found + [(protocol, POSTERIOR) for protocol in relative if any(task in prior for _, task in maps[protocol])]
 
 
 def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], setting: Setting) -> None:
