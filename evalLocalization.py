@@ -11,7 +11,7 @@ three files: per film, per resample, summary.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
     from cxr.heat_maps import HeatMapSource
     from cxr.masks import GroundTruth
-    from evaluation.localizing.localized import Setting
+    from evaluation.localizing.setting import Setting
 
 EXAMPLES = """
 python evalLocalization.py demo/results/MedicalPatchNet demo/results/EfficientNetB0 \\
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _score_folder(args.metric, **paths, **files, **counting, workers=args.workers, drawing=drawing)
         return 0
     from cxr.runs.folder_lock import locked
-    from evaluation.localizing.localized import Setting
     from evaluation.localizing.location_prior import outlined
     from evaluation.localizing.method_differences import write_differences
     from evaluation.localizing.outlined_films import read_outlined_films
+    from evaluation.localizing.setting import Setting
     from reporting.pictures.curves import draw_miou_curves
 
     validation, test = (read_outlined_films(args.chexlocalize, split) for split in ("val", "test"))
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation, test, args.search, **drawing, unit=args.resample_unit, workers=args.workers, draw=draw_miou_curves
     )
     setting.draws(test.truth.image_ids)  # whether the patients are known shows before hours of work
-    found = {folder: _found(folder, posterior=bool(outlined(validation.truth))) for folder in args.results}
+    prior = {task for _, task in outlined(validation.truth)}
+    found = {folder: _found(folder, prior, setting.tasks) for folder in args.results}
     for folder, of_folder in found.items():
         with locked(folder):
             _localize_folder(folder, of_folder, setting)
@@ -190,12 +191,12 @@ def _scores_per_film(
 # ------------------------------------------------------------------------------------------------ whole results folders
 
 
-def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
+def _found(folder: Path, prior: Collection[str], tasks: Sequence[str]) -> list[tuple[Protocol, str]]:
     """(protocol, method) of every set of test maps in the folder, as pickles or as evidence files.
 
-    posterior: whether there are validation masks; relative maps then also give the posterior.
+    prior: those of `tasks` that have a location prior; with relative maps of one of them there is a posterior too.
     """
-    from saliency.evidence.evidence_files import EvidenceFolder
+    from saliency.evidence.evidence_folders import EvidenceFolder
 
     folders = ((protocol, path) for protocol in PROTOCOLS for path in folder.glob(f"heatmaps/{protocol}/test/*"))
     found = sorted((protocol, path.name) for protocol, path in folders if path.is_dir())
@@ -203,21 +204,28 @@ def _found(folder: Path, *, posterior: bool) -> list[tuple[Protocol, str]]:
         found = EvidenceFolder.kinds(folder / "evidence" / "test")
     if not found:
         raise InputError(f"{folder}: no heat maps of the test films; evalClassification.py --heatmaps makes them")
-    return found + [(protocol, POSTERIOR) for protocol, method in found if posterior and method == RELATIVE]
+    relative = [protocol for protocol, method in found if method == RELATIVE and prior]
+    maps = {protocol: _sources(folder, protocol, tasks)("test", RELATIVE).entries for protocol in relative}
+    return found + [(protocol, POSTERIOR) for protocol in relative if any(task in prior for _, task in maps[protocol])]
 
 
 def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], setting: Setting) -> None:
     """Every method, then the controls of every protocol, with a line on what the maps say beyond them."""
     from cxr.runs.run_record import RunRecord
-    from evaluation.localizing.localized import localize, write_controls
+    from evaluation.localizing.localized import localize, localize_with_posterior, write_controls
     from reporting.control_results import read_added_value, short_verdicts
 
     record = RunRecord(folder)
     unscored: dict[str, None] = {}
     for protocol, method in found:
-        unscored |= dict.fromkeys(
-            localize(record, protocol, method, setting, _sources(folder, protocol, setting.tasks))
-        )
+        sources = _sources(folder, protocol, setting.tasks)
+        if method == RELATIVE and (protocol, POSTERIOR) in found:
+            lines = localize_with_posterior(record, protocol, setting, sources)
+        elif method != POSTERIOR:
+            lines = localize(record, protocol, method, setting, sources)
+        else:
+            continue  # was made with the relative maps
+        unscored |= dict.fromkeys(lines)
     for line in unscored:
         print(f"{folder}: {line}")
     for protocol in dict.fromkeys(protocol for protocol, _ in found):
@@ -229,7 +237,7 @@ def _localize_folder(folder: Path, found: Sequence[tuple[Protocol, str]], settin
 
 def _sources(folder: Path, protocol: Protocol, tasks: Sequence[str]) -> Callable[[str, str], HeatMapSource]:
     """(split, method) -> the maps of a results folder."""
-    from saliency.evidence.evidence_files import heat_map_source
+    from saliency.evidence.evidence_folders import heat_map_source
 
     return lambda split, method: heat_map_source(folder, protocol, split, method, tasks)
 

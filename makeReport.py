@@ -149,7 +149,7 @@ def map_sources(results: Results, heatmaps: Path, gt_path: Path | None) -> MapSo
     from cxr.masks import read_ground_truth
     from reporting.outlines import TRUE_OUTLINE, outline_name
     from reporting.page.case_pictures import MapSources
-    from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
+    from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 
     tasks = [results.labels.task_of(label) for label in results.labels.names]
     maps, patches, missing = {}, None, []

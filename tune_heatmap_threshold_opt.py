@@ -62,7 +62,8 @@ def _tune(map_dir: Path, gt_path: Path, save_dir: Path, true_pos_only: bool, sea
     from cxr.heat_maps import HeatMapFolder
     from cxr.masks import read_ground_truth
     from cxr.runs.folder_lock import locked
-    from evaluation.localizing.heatmap_thresholds import TUNING_FILE, UNTUNED, miou_curves, tune, write_tuning
+    from evaluation.localizing.heatmap_thresholds import TUNING_FILE, UNTUNED, tune, write_tuning
+    from evaluation.localizing.miou_curves import miou_curves
     from evaluation.localizing.scored_tasks import unscored_lines
     from reporting.pictures.curves import draw_miou_curves
 

@@ -31,12 +31,13 @@ from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
 from cxr.predictions import read_predictions
 from evaluation.bootstrap import resample_weights
-from evaluation.localizing.heatmap_thresholds import miou_curves, tune
+from evaluation.localizing.heatmap_thresholds import tune
 from evaluation.localizing.localization import score_maps
+from evaluation.localizing.miou_curves import miou_curves
 from models.checkpoint import load_model
 from models.patch_net import MedicalPatchNet
 from saliency.cam import upsample
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.folded_network import evaluating
 from saliency.film_maps import film_in_frame, to_film_frame
 from saliency.patch_maps import ShiftGrid, logits_to_unit, scaled_logits

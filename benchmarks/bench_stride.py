@@ -36,7 +36,8 @@ from evaluation.localizing.localization import score_map
 from models.checkpoint import build_model, load_model
 from models.initial import start_from
 from models.patch_net import MedicalPatchNet
-from saliency.evidence.evidence_files import SUFFIX, evidence_files, read_grids
+from saliency.evidence.evidence_files import SUFFIX, read_grids
+from saliency.evidence.evidence_folders import evidence_files
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.evidence.stride_error import stride_errors

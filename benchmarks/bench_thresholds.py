@@ -36,7 +36,8 @@ from benchmarks.measure import Timer, least, load, machine, report
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
-from evaluation.localizing.heatmap_thresholds import STEPS, TaskCurves, miou_curves, tune
+from evaluation.localizing.heatmap_thresholds import tune
+from evaluation.localizing.miou_curves import STEPS, TaskCurves, miou_curves
 
 CASES = ((1, 10, True), (2, 5, True), (2, 5, False))
 """Films per task, how many of ten maps have a true mask, and whether only true positives are scored."""

@@ -42,13 +42,14 @@ from cxr.masks import read_ground_truth
 from cxr.names import PROTOCOLS
 from evaluation.classification import classification_table, youden_thresholds
 from evaluation.localizing.controls import score_with_controls
-from evaluation.localizing.heatmap_thresholds import miou_curves_and_more, tune
+from evaluation.localizing.heatmap_thresholds import tune
 from evaluation.localizing.location_prior import LocationPrior
+from evaluation.localizing.miou_curves import miou_curves_and_more
 from evaluation.localizing.outlined_films import OutlinedFilms
 from evaluation.localizing.with_prior import FilmPriors, floor_hits
 from models.checkpoint import build_model
 from preprocessing import preProcCheXpert
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.fineness import Fineness
 from saliency.film_maps import Evidence
 from saliency.patch_maps import evidence_grid

@@ -1,9 +1,11 @@
-"""One function over many heat maps, in several processes, with the same results whatever their number."""
+"""One function over many heat maps, film by film, in several processes, with the same results whatever their number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
@@ -15,8 +17,8 @@ from cxr.runs.pool import in_processes
 
 Result = TypeVar("Result")
 Work = Callable[[HeatMap, GroundTruth], Result]
-
-_CHUNK = 4  # maps handed to a process at once
+Entries = Sequence[tuple[str, str]]
+"""(image id, task) of maps."""
 
 _task_of_process: tuple[Work, HeatMapSource, GroundTruth]
 
@@ -25,33 +27,37 @@ def over_maps(
     work: Work[Result],
     source: HeatMapSource,
     ground_truth: GroundTruth,
-    entries: Sequence[tuple[str, str]],
+    entries: Entries,
     *,
     workers: int,
     label: str,
 ) -> Iterator[Result]:
     """Yields `work(map, ground_truth)` for every (image id, task) of `entries`, in their order, with a progress bar.
 
-    work: a function of a module, or a `functools.partial` of one. Up to `workers` processes, this one alone for 1.
-    Every process computes in one thread. Raises InputError as the source does, OSError when a process dies.
+    work: a function of a module, or a `functools.partial` of one. Maps of one film that follow each other are made in
+    one process, so that a source can read the film's file once for all of them. Up to `workers` processes, this one
+    alone for 1. Every process computes in one thread. Raises InputError as the source does, OSError when a process
+    dies.
     """
-    workers = min(workers, -(-len(entries) // _CHUNK))
+    films = [list(of_film) for _, of_film in groupby(entries, key=itemgetter(0))]
     with tqdm(total=len(entries), desc=label, unit="map", delay=2, leave=False, disable=None) as progress:
-        for result in _results(work, source, ground_truth, entries, workers):
-            progress.update()
-            yield result
+        for of_film in _results(work, source, ground_truth, films, workers):
+            for result in of_film:
+                progress.update()
+                yield result
 
 
 def _results(
-    work: Work[Result], source: HeatMapSource, truth: GroundTruth, entries: Sequence[tuple[str, str]], workers: int
-) -> Iterator[Result]:
-    if workers <= 1:
-        for entry in entries:
-            with one_thread():
-                result = work(source.load(*entry), truth)
-            yield result
+    work: Work[Result], source: HeatMapSource, truth: GroundTruth, films: Sequence[Entries], workers: int
+) -> Iterator[Sequence[Result]]:
+    """The results of every film, in order."""
+    if min(workers, len(films)) > 1:
+        yield from in_processes(_run, films, workers, set_up=_set_up, arguments=(work, source, truth))
         return
-    yield from in_processes(_run, entries, workers, chunk=_CHUNK, set_up=_set_up, arguments=(work, source, truth))
+    for entry in (entry for of_film in films for entry in of_film):
+        with one_thread():
+            result = work(source.load(*entry), truth)
+        yield [result]
 
 
 @contextmanager
@@ -71,6 +77,6 @@ def _set_up(work: Work, source: HeatMapSource, ground_truth: GroundTruth) -> Non
     _task_of_process = (work, source, ground_truth)
 
 
-def _run(entry: tuple[str, str]) -> Any:
+def _run(entries: Entries) -> list[Any]:
     work, source, ground_truth = _task_of_process
-    return work(source.load(*entry), ground_truth)
+    return [work(source.load(*entry), ground_truth) for entry in entries]

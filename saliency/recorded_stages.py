@@ -31,7 +31,8 @@ from cxr.names import (
 )
 from cxr.predictions import Predictions, write_map_predictions
 from cxr.runs.run_record import RunRecord
-from saliency.evidence.evidence_files import SUFFIX, EvidenceFolder, read_facts, read_grids, read_patches
+from saliency.evidence.evidence_files import SUFFIX, read_facts, read_grids, read_patches
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.npz import array_names
 from saliency.map_certificates import MapCertificates
 from saliency.map_predictions import MapNumbers

@@ -10,7 +10,8 @@ import numpy as np
 
 from cxr.files import InputError, place, quoted
 from cxr.names import evidence_folder, reference_file
-from saliency.evidence.evidence_files import SUFFIX, evidence_files, read_facts, read_grids
+from saliency.evidence.evidence_files import SUFFIX, read_facts, read_grids
+from saliency.evidence.evidence_folders import evidence_files
 from saliency.map_predictions import logits_of
 from saliency.reference import ALL, Reference, RunningMeans, write_reference
 

@@ -13,7 +13,7 @@ from cxr.files import InputError
 from cxr.labels import CHEXPERT
 from models.aggregation import AGGREGATIONS
 from models.checkpoint import build_model, load_model, save_model
-from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 
 
 def evaluate(weights, data, output, *more):

@@ -10,8 +10,9 @@ import pytest
 from cxr.heat_maps import HeatMapFolder, heat_map_name, write_heat_map
 from cxr.labels import CHEXPERT
 from cxr.masks import encode_mask, read_ground_truth
-from evaluation.localizing.heatmap_thresholds import STEPS, iou_curves, read_probability_cutoffs, read_thresholds
+from evaluation.localizing.heatmap_thresholds import read_probability_cutoffs, read_thresholds
 from evaluation.localizing.localization import score_map, score_maps
+from evaluation.localizing.miou_curves import STEPS, iou_curves
 
 TASKS = CHEXPERT.task_names
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "chexlocalize_sample"

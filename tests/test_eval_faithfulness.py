@@ -33,7 +33,7 @@ from saliency.audit import curve_passes
 from saliency.audit.audit_maps import AuditSource
 from saliency.audit.curve_files import write_curves
 from saliency.audit.curve_passes import random_order
-from saliency.evidence.evidence_files import heat_map_source
+from saliency.evidence.evidence_folders import heat_map_source
 from saliency.patch_maps import patch_maps
 from tests.films import alternating_labels, film_pixels, write_labels
 from tests.networks import calibrate

@@ -20,7 +20,7 @@ from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
 from cxr.runs.run_record import RunRecord
 from models.checkpoint import build_model, load_model, save_model
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.recorded_stages import make_recorded_reference
 from saliency.reference import RunningMeans, Settings, read_reference, write_reference
 from tests.films import write_chexlocalize

@@ -16,7 +16,8 @@ from makeReport import map_sources
 from models.checkpoint import build_model, save_model
 from reporting.page.facts import run_facts
 from reporting.reading import read_results
-from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source, read_grids
+from saliency.evidence.evidence_files import read_grids
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 from saliency.patch_maps import logits_to_unit, maps_from_grid
 
 

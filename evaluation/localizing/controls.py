@@ -1,12 +1,12 @@
-"""A method's test maps scored together with their controls; every map is read once for all of them.
+"""A method's test maps scored together with their controls and posterior; every map is read once for all of them.
 
 A map is scored on its own film; as the map of other films (shuffled), whose donor its film is; and times the location
-prior, on its own film and on those.
+prior, on its own film (where, at thresholds of its own, it is scored as the posterior too) and on those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxr.heat_maps import HeatMap, HeatMapSource
 from cxr.masks import GroundTruth
-from evaluation.localizing.heatmap_thresholds import miou_curves, tune
+from evaluation.localizing.heatmap_thresholds import tune
 from evaluation.localizing.localization import MapScore, Scores, Thresholds, score_map, score_maps
 from evaluation.localizing.location_prior import (
     ControlMaps,
@@ -27,9 +27,10 @@ from evaluation.localizing.location_prior import (
     prior_maps,
     shuffled_donors,
 )
+from evaluation.localizing.miou_curves import miou_curves
 from evaluation.localizing.outlined_films import OutlinedFilms
 from evaluation.localizing.scored_tasks import scored_entries
-from evaluation.localizing.with_prior import FilmPriors, with_prior
+from evaluation.localizing.with_prior import FilmPriors, posterior_map, with_prior
 from evaluation.map_pool import over_maps
 
 Cell = tuple[str, str]
@@ -49,11 +50,23 @@ class Controls:
     recipients: Mapping[Cell, Sequence[str]]
 
 
-class Scored(NamedTuple):
-    """own: under each of the thresholds; controls: film and task -> column of OF_METHOD -> value."""
+class MapScores(NamedTuple):
+    """One map. own, posterior: under each of their thresholds, the latter empty where it is not asked for or has no
+    prior; controls: film and task -> column of OF_METHOD -> value."""
 
     own: list[MapScore]
+    posterior: list[MapScore]
     controls: dict[Cell, dict[str, float]]
+
+
+class MethodScores(NamedTuple):
+    """All maps of a method. own, posterior: under each of their thresholds. cells: the controls per outlined film that
+    has a map: `img_id`, `task`, OF_METHOD, and `shuffled_from`, empty for a film that is the only one of its view with
+    the task."""
+
+    own: list[Scores]
+    posterior: list[Scores]
+    cells: pd.DataFrame
 
 
 def score_with_controls(
@@ -65,11 +78,11 @@ def score_with_controls(
     floor: float,
     seed: int,
     workers: int,
-) -> tuple[list[Scores], pd.DataFrame]:
-    """`score_maps_at` of the maps, and their controls per outlined film that has a map.
+    posterior: Sequence[Thresholds] = (),
+) -> MethodScores:
+    """`score_maps_at` of the maps and, at the thresholds `posterior`, of the maps times the prior; and their controls.
 
-    The table: `img_id`, `task`, OF_METHOD, and `shuffled_from`, empty for a film that is the only one of its view with
-    the task. The IoU of shuffled maps is taken at the first of the thresholds.
+    The IoU of shuffled maps is taken at the first of the maps' own thresholds.
     """
     entries, truth = scored_entries(source, films.truth), films.truth
     donors = shuffled_donors(entries, films, seed)
@@ -80,9 +93,11 @@ def score_with_controls(
         score_own_and_controls,
         thresholds=thresholds,
         controls=Controls(FilmPriors(prior, films), floor, recipients),
+        posterior=posterior,
     )
     scored = list(over_maps(work, source, truth, entries, workers=workers, label="localization"))
-    own = [Scores(maps, truth, True) for maps in zip(*(of_map.own for of_map in scored), strict=True)]
+    own = _scores((of_map.own for of_map in scored), truth)
+    of_posterior = _scores((of_map.posterior for of_map in scored if of_map.posterior), truth)
     cells: dict[Cell, dict[str, float]] = {}
     for of_map in scored:
         for cell, values in of_map.controls.items():
@@ -92,15 +107,27 @@ def score_with_controls(
         for film, task in entries
         if truth.area(film, task)
     ]
-    return own, pd.DataFrame(rows, columns=["img_id", "task", "shuffled_from", *OF_METHOD])
+    return MethodScores(own, of_posterior, pd.DataFrame(rows, columns=["img_id", "task", "shuffled_from", *OF_METHOD]))
+
+
+def _scores(of_maps: Iterable[list[MapScore]], truth: GroundTruth) -> list[Scores]:
+    """Scores per map and threshold -> per threshold."""
+    return [Scores(maps, truth, has_masks=True) for maps in zip(*of_maps, strict=True)]
 
 
 def score_own_and_controls(
-    heat_map: HeatMap, truth: GroundTruth, *, thresholds: Sequence[Thresholds], controls: Controls
-) -> Scored:
-    """One map on its own film, and in its parts as a control."""
+    heat_map: HeatMap,
+    truth: GroundTruth,
+    *,
+    thresholds: Sequence[Thresholds],
+    controls: Controls,
+    posterior: Sequence[Thresholds],
+) -> MapScores:
+    """One map on its own film, alone and as the posterior, and in its parts as a control."""
     film, task = heat_map.image_id, heat_map.task
     own = score_map(heat_map, truth, thresholds=thresholds, cutoffs=None, masks=True)
+    product = posterior_map(heat_map, priors=controls.priors, floor=controls.floor) if posterior else None
+    of_posterior = [] if product is None else score_map(product, truth, thresholds=posterior, cutoffs=None, masks=True)
     cells: dict[Cell, dict[str, float]] = {}
     if truth.area(film, task):
         cells[film, task] = {"with_prior_hit": _hit_with_prior(heat_map, truth, controls)}
@@ -113,7 +140,7 @@ def score_own_and_controls(
             "shuffled_iou": _iou(score, truth.area(other, task)),
             "shuffled_with_prior_hit": _hit_with_prior(shown, truth, controls),
         }
-    return Scored(own, cells)
+    return MapScores(own, of_posterior, cells)
 
 
 def _hit_with_prior(heat_map: HeatMap, truth: GroundTruth, controls: Controls) -> float:

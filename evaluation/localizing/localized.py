@@ -6,9 +6,9 @@ per stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from cxr.heat_maps import HeatMapSource
 from cxr.names import (
     ADDED_VALUE,
     BASELINES,
-    BY_SIZE,
     POSTERIOR,
     RELATIVE,
     Protocol,
@@ -32,7 +31,6 @@ from cxr.names import (
 from cxr.runs.fingerprints import films_fingerprint
 from cxr.runs.run_record import RunRecord
 from cxr.tables import read_csv, write_csv
-from evaluation.film_statistics import Resampling, result_files, write_results
 from evaluation.localizing.control_tables import (
     HIT_RATE,
     IOU,
@@ -40,75 +38,26 @@ from evaluation.localizing.control_tables import (
     added_value_rows,
     baseline_rows,
     cell_table,
-    size_rows,
 )
-from evaluation.localizing.controls import OF_METHOD, OF_NO_METHOD, score_with_controls, without_method
-from evaluation.localizing.heatmap_thresholds import (
-    CURVE_FILE,
-    TUNING_FILE,
-    UNTUNED,
-    TaskCurves,
-    miou_curves_and_more,
-    miou_curves_of_both,
-    tune,
-    write_tuning,
+from evaluation.localizing.controls import OF_METHOD, OF_NO_METHOD
+from evaluation.localizing.method_scores import (
+    CELLS_FILE,
+    FLOOR_FILE,
+    choose_floor,
+    control_files,
+    score_files,
+    tune_and_score,
+    tune_and_score_with_posterior,
 )
-from evaluation.localizing.localization import Scores, score_maps_at
-from evaluation.localizing.location_prior import LocationPrior, area_shares
-from evaluation.localizing.outlined_films import OutlinedFilms
 from evaluation.localizing.scored_tasks import unscored_lines
-from evaluation.localizing.with_prior import FilmPriors, PosteriorMaps, floor_hits, floor_table, read_floor
+from evaluation.localizing.setting import Setting
+from evaluation.localizing.with_prior import read_floor
 
-ALL_CASES = "tp_fp_fn"
-"""Folder of the IoU over true positives, false positives and false negatives; that of true positives lies above it."""
-FLOOR_FILE, CELLS_FILE, NO_METHOD_FILE = "prior_floor.csv", "controls_per_film.csv", "baselines_per_film.csv"
+NO_METHOD_FILE = "baselines_per_film.csv"
 PER_FILM = {HIT_RATE: "hitmiss_results_per_cxr.csv", IOU: "iou_results_per_cxr.csv"}
 
 Sources = Callable[[str, str], HeatMapSource]
 """(split, method) -> its maps."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Masks, options and what all folders and protocols share. draw: makes the picture of a folder's curves."""
-
-    validation: OutlinedFilms
-    test: OutlinedFilms
-    search: str
-    resamples: int
-    seed: int
-    unit: str
-    workers: int
-    draw: Callable[[Path], object]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "search": self.search,
-            "resamples": self.resamples,
-            "seed": self.seed,
-            "resample_unit": self.unit,
-        }
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        return {"val": self.validation.fingerprint, "test": self.test.fingerprint}
-
-    @property
-    def tasks(self) -> list[str]:
-        return sorted({*self.validation.truth.tasks, *self.test.truth.tasks})
-
-    def draws(self, films: Sequence[str]) -> Resampling:
-        """Raises InputError when patients are to be drawn and a film's patient is unknown."""
-        return self.test.resampling(films, resamples=self.resamples, seed=self.seed, unit=self.unit)
-
-    @cached_property
-    def prior(self) -> LocationPrior:
-        return LocationPrior.of(self.validation)
-
-    @cached_property
-    def without_method(self) -> pd.DataFrame:
-        return without_method(self.prior, self.test, search=self.search, workers=self.workers)
 
 
 # --------------------------------------------------------------------------------------------------------- one method
@@ -123,34 +72,68 @@ def localize(record: RunRecord, protocol: Protocol, method: str, setting: Settin
 
     Returns lines on the tasks that are not scored; they say the same for most methods of a folder.
     """
-    target = localization_folder(record.folder, protocol, method)
-    made_from: dict[str, Any] = {
-        "inputs": setting.inputs
-        | {"heat_maps": {split: _heat_maps(record, protocol, split, method) for split in ("val", "test")}},
-        "options": setting.options,
-        "outputs": _result_files(target, method),
-    }
-    stage = stage_of(protocol, method)
-    if record.is_complete(stage, **made_from):
-        print(f"{target}: complete")
+    stage = _Stage.of(record, protocol, method, setting)
+    if stage.is_complete():
+        print(f"{stage.target}: complete")
         return []
-    print(f"{target}: tuning on validation, scoring on test")
-    with record.stage(stage, **made_from) as scoring:
-        unscored = _tune_and_score(target, method, setting, sources)
-        scoring.wrote(*made_from["outputs"])
-    return unscored
+    validation, test = sources("val", method), sources("test", method)
+    with stage.at_work():
+        tune_and_score(stage.target, validation, test, setting)
+    return unscored_lines(test, setting.test.truth)
 
 
-def _result_files(target: Path, method: str) -> list[Path]:
-    """Every file of one method: of both countings, the hits, and what its controls are made of."""
-    tuning = [TUNING_FILE, CURVE_FILE, str(Path(CURVE_FILE).with_suffix(".png"))]
-    of_countings = [
-        path
-        for folder in (target, target / ALL_CASES)
-        for path in (*(folder / name for name in tuning), *result_files(folder, "iou"))
-    ]
-    of_controls = [] if method == POSTERIOR else [target / FLOOR_FILE, target / CELLS_FILE]
-    return [*of_countings, *result_files(target, "hitmiss"), target / BY_SIZE, *of_controls]
+def localize_with_posterior(record: RunRecord, protocol: Protocol, setting: Setting, sources: Sources) -> list[str]:
+    """`localize` of relative maps and of their posterior in the same passes over the maps.
+
+    Where only one of both is complete, both are made again.
+    """
+    relative = _Stage.of(record, protocol, RELATIVE, setting)
+    if relative.is_complete():
+        posterior = _Stage.of(record, protocol, POSTERIOR, setting)
+        if posterior.is_complete():
+            print(f"{relative.target}: complete")
+            print(f"{posterior.target}: complete")
+            return []
+    validation, test = sources("val", RELATIVE), sources("test", RELATIVE)
+    with relative.at_work():
+        choose_floor(relative.target, validation, setting)
+        posterior = _Stage.of(record, protocol, POSTERIOR, setting)  # made from the floor
+        with posterior.at_work():
+            tune_and_score_with_posterior(relative.target, posterior.target, validation, test, setting)
+    return unscored_lines(test, setting.test.truth)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The stage of one method. made_from: inputs, options and outputs, as `RunRecord.is_complete` takes them."""
+
+    record: RunRecord
+    name: str
+    target: Path
+    made_from: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, record: RunRecord, protocol: Protocol, method: str, setting: Setting) -> _Stage:
+        """Raises InputError as `_heat_maps` does."""
+        target = localization_folder(record.folder, protocol, method)
+        maps = {split: _heat_maps(record, protocol, split, method) for split in ("val", "test")}
+        made_from = {
+            "inputs": setting.inputs | {"heat_maps": maps},
+            "options": setting.options,
+            "outputs": [*score_files(target), *(control_files(target) if method != POSTERIOR else [])],
+        }
+        return cls(record, stage_of(protocol, method), target, made_from)
+
+    def is_complete(self) -> bool:
+        return self.record.is_complete(self.name, **self.made_from)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Within it the outputs are written; they are recorded when it ends without an exception."""
+        print(f"{self.target}: tuning on validation, scoring on test")
+        with self.record.stage(self.name, **self.made_from) as stage:
+            yield
+            stage.wrote(*self.made_from["outputs"])
 
 
 def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -> dict[str, Any]:
@@ -167,68 +150,6 @@ def _heat_maps(record: RunRecord, protocol: Protocol, split: str, method: str) -
     for stage in ("reference", f"relative_pickles_{split}"):
         record.require_whole(stage, "relative maps", "run evalClassification.py again")
     return {"evidence": maps, "reference": sha256(reference_file(record.folder))}
-
-
-def _tune_and_score(target: Path, method: str, setting: Setting, sources: Sources) -> list[str]:
-    """Reads each map once: those of validation for the curves of both countings and the floor, those of test for all
-    scores and controls. Returns lines on the tasks that are not scored."""
-    if method == POSTERIOR:
-        _tune_and_score_posterior(target, setting, sources)
-        return []
-    validation, test = sources("val", method), sources("test", method)
-    look = partial(floor_hits, priors=FilmPriors(setting.prior, setting.validation))
-    *curves, hits = miou_curves_and_more(validation, setting.validation.truth, look, workers=setting.workers)
-    write_csv(target / FLOOR_FILE, floor_table(hits))
-    of_both, cells = score_with_controls(
-        test,
-        setting.test,
-        setting.prior,
-        thresholds=_thresholds(target, curves, setting),
-        floor=read_floor(target / FLOOR_FILE),
-        seed=setting.seed,
-        workers=setting.workers,
-    )
-    write_csv(target / CELLS_FILE, cells)
-    _write_scores(target, of_both, setting)
-    return unscored_lines(test, setting.test.truth)
-
-
-def _tune_and_score_posterior(target: Path, setting: Setting, sources: Sources) -> None:
-    """Relative maps times the prior, with the floor that was chosen for them."""
-    floor = read_floor(target.with_name(RELATIVE) / FLOOR_FILE)
-    films = {"val": setting.validation, "test": setting.test}
-    validation, test = (
-        PosteriorMaps(sources(split, RELATIVE), FilmPriors(setting.prior, of_split), floor)
-        for split, of_split in films.items()
-    )
-    curves = miou_curves_of_both(validation, setting.validation.truth, workers=setting.workers)
-    thresholds = _thresholds(target, curves, setting)
-    of_both = score_maps_at(test, setting.test.truth, thresholds=thresholds, workers=setting.workers)
-    _write_scores(target, of_both, setting)
-
-
-def _thresholds(target: Path, curves_of_both: Sequence[TaskCurves], setting: Setting) -> list[dict[str, float]]:
-    """Task -> threshold for either counting, whose files are written."""
-    thresholds = []
-    for counting, curves in zip((target, target / ALL_CASES), curves_of_both, strict=True):
-        tuned = tune(curves, setting.search)
-        write_tuning(counting, curves, tuned, setting.validation.truth.kinds)
-        setting.draw(counting)
-        found = dict(zip(tuned["task"], tuned["threshold"], strict=True))
-        thresholds.append(dict.fromkeys(setting.tasks, UNTUNED) | found)
-    return thresholds
-
-
-def _write_scores(target: Path, of_both: Sequence[Scores], setting: Setting) -> None:
-    true_pos, all_cases = of_both
-    kinds = setting.test.truth.kinds
-    own = {HIT_RATE: true_pos.hits(), IOU: true_pos.iou(true_pos_only=True)}
-    of_all = all_cases.iou(true_pos_only=False)
-    for folder, prefix, table in ((target, "iou", own[IOU]), (target / ALL_CASES, "iou", of_all)):
-        write_results(folder, prefix, table, setting.draws(list(table.index)), kinds=kinds)
-    hits = own[HIT_RATE]
-    write_results(target, "hitmiss", hits, setting.draws(list(hits.index)), kinds=kinds, exact=True)
-    write_csv(target / BY_SIZE, size_rows(own, area_shares(setting.test.truth), setting.draws))
 
 
 # ------------------------------------------------------------------------------------------------------ one protocol

@@ -15,8 +15,9 @@ from cxr.runs.folder_lock import locked
 from cxr.runs.run_record import RunRecord
 from cxr.tables import write_csv
 from evaluation.film_statistics import paired_differences
-from evaluation.localizing.localized import Setting, read_per_film, stage_of
+from evaluation.localizing.localized import read_per_film, stage_of
 from evaluation.localizing.scored_tasks import with_kinds
+from evaluation.localizing.setting import Setting
 
 METRICS = ("iou", "hitmiss")
 

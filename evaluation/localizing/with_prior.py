@@ -7,8 +7,9 @@ with the prior of the other patients' films.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from cxr.masks import GroundTruth
 from cxr.tables import read_csv
 from evaluation.localizing.location_prior import LocationPrior
 from evaluation.localizing.outlined_films import OutlinedFilms
+from evaluation.localizing.scored_tasks import scored_entries
+from evaluation.map_pool import over_maps
 
 FLOORS = (0.02, 0.05, 0.01, 0.1, 0.005, 0.2, 0.5, 1.0)
 """Those tried; of equally good ones the first is taken."""
@@ -38,11 +41,26 @@ class FilmPriors:
         """(SIDE, SIDE) float32, or None for a task that no validation film has an outline of."""
         return self.prior.plane(film, self.films.view(film), task)
 
+    def has(self, task: str) -> bool:
+        """Whether some validation film has an outline of the task."""
+        return self.prior.plane("", "", task) is not None
+
 
 def with_prior(heat_map: HeatMap, plane: np.ndarray, floor: float) -> HeatMap:
     """The map times the prior, which is stretched over it. plane: (SIDE, SIDE) in [0, 1]."""
     product = (heat_map.map - heat_map.map.min()) * (_over(plane, heat_map.map.shape) + np.float32(floor))
     return replace(heat_map, map=product)
+
+
+def posterior_map(heat_map: HeatMap, *, priors: FilmPriors, floor: float) -> HeatMap | None:
+    """The map times the prior of its film; None for a task without prior.
+
+    A validation film that is the only one with an outline has no prior but its own: it gets an even one.
+    """
+    if not priors.has(heat_map.task):
+        return None
+    plane = priors.plane(heat_map.image_id, heat_map.task)
+    return with_prior(heat_map, np.zeros((1, 1), np.float32) if plane is None else plane, floor)
 
 
 def _over(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -67,6 +85,16 @@ def floor_hits(heat_map: HeatMap, truth: GroundTruth, *, priors: FilmPriors) -> 
         y, x = divmod(int((evidence * (habit + np.float32(floor))).argmax()), width)
         hits.append(mask[int((y + 0.5) * mask.shape[0] / height), int((x + 0.5) * mask.shape[1] / width)])
     return np.array(hits, dtype=float)
+
+
+def outlined_floor_hits(
+    source: HeatMapSource, priors: FilmPriors, *, workers: int
+) -> dict[tuple[str, str], np.ndarray | None]:
+    """(film, task) -> `floor_hits` of the maps of outlined films, the only ones that it is defined for."""
+    truth = priors.films.truth
+    entries = [entry for entry in scored_entries(source, truth) if truth.area(*entry)]
+    hits = over_maps(partial(floor_hits, priors=priors), source, truth, entries, workers=workers, label="prior's floor")
+    return dict(zip(entries, hits, strict=True))
 
 
 def floor_table(hits: Mapping[tuple[str, str], np.ndarray | None]) -> pd.DataFrame:
@@ -94,22 +122,3 @@ def read_floor(path: Path) -> float:
     if len(chosen) != 1 or not 0 <= chosen[0] <= 1:
         raise InputError(f"{place(path)}: no single floor from 0 to 1 is chosen in it; delete the file and run again")
     return chosen[0]
-
-
-class PosteriorMaps:
-    """The maps of a source times the location prior; maps of a task without prior are left out."""
-
-    def __init__(self, source: HeatMapSource, priors: FilmPriors, floor: float) -> None:
-        self._source, self._priors, self._floor = source, priors, floor
-        tasks = {task for _, task in source.entries}
-        known = {task for task in tasks if priors.prior.plane("", "", task) is not None}
-        self.entries: Sequence[tuple[str, str]] = [entry for entry in source.entries if entry[1] in known]
-
-    def load(self, image_id: str, task: str) -> HeatMap:
-        """A validation film that is the only one with an outline has no prior but its own: it gets an even one."""
-        plane = self._priors.plane(image_id, task)
-        heat_map = self._source.load(image_id, task)
-        return with_prior(heat_map, np.zeros((1, 1), np.float32) if plane is None else plane, self._floor)
-
-    def film_pixels(self, image_id: str) -> np.ndarray:
-        return self._source.film_pixels(image_id)

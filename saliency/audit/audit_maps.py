@@ -36,7 +36,8 @@ from saliency.audit.curve_files import curve_file, read_curves
 from saliency.audit.occlusion import closed_form_drops
 from saliency.audit.occlusion_files import Occlusion, occlusion_file, read_occlusion
 from saliency.cam import CAMS
-from saliency.evidence.evidence_files import SUFFIX, EvidenceFolder, heat_map_source, read_facts, read_grids
+from saliency.evidence.evidence_files import SUFFIX, read_facts, read_grids
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.film_maps import crop_maps

@@ -8,41 +8,25 @@ corrected maps; `page film`, where the original has more pixels, is a JPEG for r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from cxr.files import InputError, place, printable, read_json, replacing
-from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
-from cxr.images import Crop, resize
-from cxr.names import (
-    METHODS,
-    REFERENCE,
-    RELATIVE,
-    RUN_RECORD,
-    Protocol,
-    evidence_folder,
-    heat_map_folder,
-    reference_file,
-)
+from cxr.files import InputError, place, printable, replacing
 from saliency.cam import CAMS
 from saliency.evidence.evidence_facts import WAY_OUT, Facts, FilmLabels, require_same
 from saliency.evidence.npz import array_names, read_arrays
-from saliency.evidence.page_film import NAME as _PAGE_FILM
-from saliency.evidence.page_film import decoded_film
-from saliency.film_maps import NEEDS_LINEAR, Evidence, check_methods, film_maps
-from saliency.patch_maps import check_stride
-from saliency.reference import Reference, read_reference
+from saliency.evidence.page_film import NAME as PAGE_FILM
+from saliency.film_maps import Evidence
 
 SUFFIX = ".npz"
-_MAKE_REFERENCE = "evalClassification.py --heatmaps relative makes it of the validation films"
-_FACTS, _FILM, _GRID, _PATCHES = "facts", "film", "grid", "patches"
+FILM, GRID, PATCHES = "film", "grid", "patches"
+"""The film's array; first words of the names of the arrays of evidence grids and of unshifted patches."""
+_FACTS = "facts"
 
 
 def write_evidence(
@@ -71,7 +55,7 @@ def write_evidence(
         labels.view,
         evidence.stride,
     )
-    grids = {_GRID: evidence.grid, _PATCHES: evidence.patches}
+    grids = {GRID: evidence.grid, PATCHES: evidence.patches}
     planes = dict(evidence.cams) | {kind: values for kind, values in grids.items() if values is not None}
     arrays = {
         f"{kind} {task}": plane.numpy()
@@ -79,13 +63,13 @@ def write_evidence(
         for task, plane in zip(labels.tasks, values, strict=True)
     }
     pixels = (film * 255).round().to(torch.uint8).numpy()
-    shown = {} if page_film is None else {_PAGE_FILM: page_film}
+    shown = {} if page_film is None else {PAGE_FILM: page_film}
     if path.exists():
         facts, arrays = _merged(path, facts, arrays, pixels)
-        shown = {name: arrays[name] for name in (_PAGE_FILM,) if name in arrays} | shown
-    kinds = (*CAMS, _GRID, _PATCHES)
+        shown = {name: arrays[name] for name in (PAGE_FILM,) if name in arrays} | shown
+    kinds = (*CAMS, GRID, PATCHES)
     ordered = [name for kind in kinds for task in facts.probability if (name := f"{kind} {task}") in arrays]
-    content = {_FACTS: np.array(facts.to_json()), _FILM: pixels} | shown | {name: arrays[name] for name in ordered}
+    content = {_FACTS: np.array(facts.to_json()), FILM: pixels} | shown | {name: arrays[name] for name in ordered}
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **content)
 
@@ -96,7 +80,7 @@ def _merged(
     """The facts and arrays of a file together with new ones, which replace those of the same name."""
     stored_arrays = read_arrays(path)
     stored = _facts(path, stored_arrays.pop(_FACTS, None))
-    if not np.array_equal(stored_arrays.pop(_FILM, np.empty(0)), pixels):
+    if not np.array_equal(stored_arrays.pop(FILM, np.empty(0)), pixels):
         raise InputError(f"{place(path)}: evidence of a film with other pixels; {WAY_OUT}")
     has_grid = [_holds_grid(names) for names in (stored_arrays, arrays)]
     wanted = {name: getattr(facts, name) for name in ("patch_size", "image_size", "weights")}
@@ -131,10 +115,10 @@ def holds_evidence(
     if not path.is_file():
         return False
     stored = set(array_names(path))
-    same_grid = _holds_grid(stored) and _GRID in map(_kind_of, methods)
+    same_grid = _holds_grid(stored) and GRID in map(kind_of, methods)
     fineness = {"steps_per_patch": steps_per_patch, "stride": stride} if same_grid else {}
     require_same(path, read_facts(path), {"weights": weights} | fineness)
-    return {f"{_kind_of(method)} {task}" for method in methods for task in tasks} <= stored
+    return {f"{kind_of(method)} {task}" for method in methods for task in tasks} <= stored
 
 
 def held_evidence(path: Path) -> list[tuple[str, str]]:
@@ -143,184 +127,16 @@ def held_evidence(path: Path) -> list[tuple[str, str]]:
         names = [name.partition(" ") for name in array_names(path)]
     except InputError:
         return []
-    return [("raw" if kind == _GRID else kind, task) for kind, _, task in names if kind in (_GRID, *CAMS) and task]
+    return [("raw" if kind == GRID else kind, task) for kind, _, task in names if kind in (GRID, *CAMS) and task]
 
 
-class EvidenceFolder:
-    """The evidence files of a folder as a source of one method's heat maps, like a folder of pickles."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        method: str,
-        protocol: Protocol,
-        tasks: Sequence[str],
-        reference: Reference | None = None,
-    ) -> None:
-        """reference: for relative maps.
-
-        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, relative maps
-        without a reference, and published maps of evidence with a stride.
-        """
-        check_methods([method])
-        if method == RELATIVE and reference is None:
-            raise InputError(f"{place(folder)}: relative maps need {REFERENCE}; {_MAKE_REFERENCE}")
-        self.reference = reference
-        self.folder = Path(folder)
-        self.method = method
-        self.protocol = protocol
-        self.entries: list[tuple[str, str]] = []
-        without = []
-        paths = evidence_files(self.folder)
-        if protocol == "published" and method not in CAMS:
-            check_stride(protocol, read_facts(paths[0]).stride)
-        for path in paths:
-            stored = set(array_names(path))
-            found = [task for task in tasks if f"{_kind_of(method)} {task}" in stored]
-            self.entries += [(path.name.removesuffix(SUFFIX), task) for task in found]
-            if not any(name.startswith(f"{_kind_of(method)} ") for name in stored):
-                without.append(path.name)
-        again = f"run evalClassification.py --heatmaps {method}"
-        if not self.entries:
-            raise InputError(f"{place(folder)}: no file in it holds evidence of {method}; {again}")
-        if without:
-            raise InputError(f"{place(folder, None, without[0])}: {len(without)} files without {method}; {again}")
-        self.entries.sort()
-
-    def load(self, film_id: str, task: str) -> HeatMap:
-        """Makes one map. Raises InputError when the file is missing or damaged."""
-        evidence, facts = self._evidence(film_id, task)
-        with self._naming(film_id):
-            pixels = film_maps(evidence, [self.method], self.protocol)[self.method][0].numpy()
-            probability, ground_truth = facts.probability[task], facts.ground_truth[task]
-        film_size = (evidence.crop.film_width, evidence.crop.film_height)
-        return HeatMap(film_id, task, pixels, probability, ground_truth, film_size)
-
-    def evidence(self, film_id: str, task: str) -> Evidence:
-        """The evidence of one map, with C = 1. Raises InputError when the file is missing or damaged."""
-        return self._evidence(film_id, task)[0]
-
-    def film_pixels(self, film_id: str) -> np.ndarray:
-        """(h, w) float32 in [0, 1]: the whole film, or under published maps the crop that they show."""
-        facts, film = _read(self._path(film_id), _FILM, np.uint8)
-        pixels = film.float() / 255  # (1, h, w)
-        if self.protocol == "published":
-            crop = Crop.centred(pixels.shape[2], pixels.shape[1])
-            left, top, right, bottom = crop.box
-            pixels = resize(pixels[:, top:bottom, left:right], facts.image_size)
-        return pixels[0].numpy()
-
-    def page_film(self, film_id: str) -> np.ndarray:
-        """(h, w) float32 in [0, 1]: the whole film as large as the file holds it.
-
-        Raises InputError when the file is missing or damaged.
-        """
-        path = self._path(film_id)
-        if _PAGE_FILM not in array_names(path):
-            return _read(path, _FILM, np.uint8)[1][0].numpy().astype(np.float32) / 255
-        try:
-            return decoded_film(read_arrays(path, [_PAGE_FILM])[_PAGE_FILM])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise _unusable(path, error) from None
-
-    def patch_logits(self, film_id: str, task: str) -> np.ndarray:
-        """(k, k) float32: the logits of the unshifted patches, whose mean is the film's logit.
-
-        Raises InputError when the file is missing, damaged, or holds no evidence grid of the task.
-        """
-        facts = read_facts(self._path(film_id))
-        kind = _PATCHES if facts.stride > 1 else _GRID
-        _, values = _read(self._path(film_id), f"{kind} {task}", np.float32)
-        side = facts.image_size // facts.patch_size
-        with self._naming(film_id):
-            patches = values[0] if facts.stride > 1 else facts.grid.shifts.unshifted(values[0])
-            if patches.shape != (side, side):
-                raise ValueError(f"expected patches ({side}, {side}), found {tuple(patches.shape)}")
-            return patches.numpy()
-
-    @staticmethod
-    def kinds(folder: Path) -> list[tuple[Protocol, str]]:
-        """(protocol, method) of all maps that a folder `evidence/<split>` gives, sorted.
-
-        Relative maps only beside a reference, scaled ones only of a linear aggregation, and of patch maps the published
-        ones only without a stride. Raises InputError when there are none.
-        """
-        paths = evidence_files(folder)
-        kinds = {name.partition(" ")[0] for path in paths for name in array_names(path)}
-        results = Path(folder).parent.parent
-        lacking = set() if reference_file(results).is_file() else {RELATIVE}
-        lacking |= set() if recorded_linear(results) else set(NEEDS_LINEAR)
-        has_gaps = _GRID in kinds and any(read_facts(path).stride > 1 for path in paths)
-        methods = [m for m in METHODS if _kind_of(m) in kinds and m not in lacking]
-        pairs = ((protocol, method) for method in methods for protocol in METHODS[method].protocols)
-        return sorted(pair for pair in pairs if pair[0] != "published" or _kind_of(pair[1]) != _GRID or not has_gaps)
-
-    def _evidence(self, film_id: str, task: str) -> tuple[Evidence, Facts]:
-        facts, values = _read(self._path(film_id), f"{_kind_of(self.method)} {task}", np.float32)
-        if self.method not in CAMS:
-            check_stride(self.protocol, facts.stride)
-        grid, cams = (None, {self.method: values}) if self.method in CAMS else (values, {})
-        reference = None
-        if self.method == RELATIVE and self.reference is not None:
-            self.reference.require(facts.settings, place(self._path(film_id)))
-            reference = torch.from_numpy(self.reference.grid(facts.view, task))[None]
-        settings = (facts.patch_size, facts.steps_per_patch, facts.image_size)
-        return Evidence(facts.crop, *settings, grid, cams, reference, facts.stride), facts
-
-    @contextmanager
-    def _naming(self, film_id: str) -> Iterator[None]:
-        """Adds the film's file to an error about content that does not fit together."""
-        try:
-            yield
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise _unusable(self._path(film_id), error) from None
-
-    def _path(self, film_id: str) -> Path:
-        return self.folder / f"{film_id}{SUFFIX}"
-
-
-def heat_map_source(results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str]) -> HeatMapSource:
-    """The maps of a model's results folder: its pickles where there are some, else its evidence files of `tasks`.
-
-    Raises InputError when it has neither.
-    """
-    pickles = heat_map_folder(results, protocol, split, method)
-    if pickles.is_dir():
-        return HeatMapFolder(pickles, tasks)
-    if method in METHODS and protocol not in METHODS[method].protocols:
-        raise InputError(f"{place(results)}: there are no {method} maps of the {protocol} protocol")
-    if method in NEEDS_LINEAR and not recorded_linear(results):
-        raise InputError(f"{place(results)}: no {method} maps: the network's aggregation is not linear ({RUN_RECORD})")
-    reference = read_reference(reference_file(results)) if method == RELATIVE else None
-    folder = evidence_folder(results, split)
-    return EvidenceFolder(folder, method=method, protocol=protocol, tasks=tasks, reference=reference)
-
-
-def recorded_linear(results: Path) -> bool:
-    """Whether the aggregation of a results folder's network is certified linear; yes where nothing is recorded."""
-    path = Path(results) / RUN_RECORD
-    of_splits = read_json(path).get("certificates") if path.is_file() else None
-    measured = of_splits.values() if isinstance(of_splits, dict) else ()
-    return all(of_split.get("linear", True) is True for of_split in measured if isinstance(of_split, dict))
-
-
-def _kind_of(method: str) -> str:
+def kind_of(method: str) -> str:
     """The first word of the names of the arrays that a method's maps follow from."""
-    return method if method in CAMS else _GRID
+    return method if method in CAMS else GRID
 
 
 def _holds_grid(names: Any) -> bool:
-    return any(name.startswith(f"{_GRID} ") for name in names)
-
-
-def evidence_files(folder: Path) -> list[Path]:
-    """The files of a folder, sorted. Raises InputError when there are none."""
-    files = sorted(Path(folder).glob(f"*{SUFFIX}"))
-    if not files:
-        reason = f"no evidence files (*{SUFFIX}) in it; evalClassification.py --no-pickles writes them"
-        raise InputError(f"{place(folder)}: {reason}")
-    return files
+    return any(name.startswith(f"{GRID} ") for name in names)
 
 
 def read_grids(path: Path, tasks: Sequence[str] | None = None) -> tuple[Facts, dict[str, np.ndarray]]:
@@ -331,8 +147,8 @@ def read_grids(path: Path, tasks: Sequence[str] | None = None) -> tuple[Facts, d
     facts = read_facts(path)
     if tasks is None:
         stored = set(array_names(path))
-        tasks = [task for task in facts.probability if f"{_GRID} {task}" in stored]
-    return facts, _read_squares(path, _GRID, tasks, facts.grid.m)
+        tasks = [task for task in facts.probability if f"{GRID} {task}" in stored]
+    return facts, _read_squares(path, GRID, tasks, facts.grid.m)
 
 
 def read_patches(path: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
@@ -340,9 +156,9 @@ def read_patches(path: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     facts = read_facts(path)
     k = facts.image_size // facts.patch_size
     if facts.stride > 1:
-        return _read_squares(path, _PATCHES, tasks, k)
+        return _read_squares(path, PATCHES, tasks, k)
     shifts = facts.grid.shifts
-    grids = _read_squares(path, _GRID, tasks, shifts.n)
+    grids = _read_squares(path, GRID, tasks, shifts.n)
     return {task: shifts.unshifted(torch.from_numpy(grid)).numpy() for task, grid in grids.items()}
 
 
@@ -351,7 +167,7 @@ def _read_squares(path: Path, kind: str, tasks: Sequence[str], m: int) -> dict[s
     arrays = read_arrays(path, [f"{kind} {task}" for task in tasks])
     for name, values in arrays.items():
         if values.shape != (m, m) or values.dtype != np.float32 or not np.isfinite(values).all():
-            raise _unusable(path, f"{name}: expected finite values ({m}, {m}), found {values.dtype} {values.shape}")
+            raise unusable(path, f"{name}: expected finite values ({m}, {m}), found {values.dtype} {values.shape}")
     return {task: arrays[f"{kind} {task}"] for task in tasks}
 
 
@@ -364,18 +180,23 @@ def _facts(path: Path, text: np.ndarray | None) -> Facts:
     try:
         return Facts.from_json(str(text))
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise _unusable(path, error) from None
+        raise unusable(path, error) from None
 
 
-def _read(path: Path, name: str, kind: type[np.generic]) -> tuple[Facts, torch.Tensor]:
-    """The facts and one array (h, w) of this kind, as (1, h, w)."""
-    arrays = read_arrays(path, [_FACTS, name])
-    facts, values = _facts(path, arrays[_FACTS]), arrays[name]
-    if values.ndim != 2 or not values.size or values.dtype != kind or not np.isfinite(values).all():
-        raise _unusable(path, f"{name}: kind {values.dtype}, shape {values.shape}, or values that are not finite")
-    return facts, torch.from_numpy(values)[None]
+def read_planes(path: Path, names: Sequence[str], kind: type[np.generic]) -> tuple[Facts, dict[str, torch.Tensor]]:
+    """The facts, and name -> array (h, w) of this kind, as (1, h, w), in one reading of the file.
+
+    Raises InputError when the file is missing or damaged, or lacks one of the arrays.
+    """
+    arrays = read_arrays(path, [_FACTS, *names])
+    facts = _facts(path, arrays.pop(_FACTS))
+    for name, values in arrays.items():
+        if values.ndim != 2 or not values.size or values.dtype != kind or not np.isfinite(values).all():
+            raise unusable(path, f"{name}: kind {values.dtype}, shape {values.shape}, or values that are not finite")
+    return facts, {name: torch.from_numpy(values)[None] for name, values in arrays.items()}
 
 
-def _unusable(path: Path, reason: object) -> InputError:
+def unusable(path: Path, reason: object) -> InputError:
+    """The error about a file whose content does not fit together."""
     line = printable(str(reason).partition("\n")[0][:200]) or type(reason).__name__
     return InputError(f"{place(path)}: not an evidence file of this program ({line}); delete it and run again")

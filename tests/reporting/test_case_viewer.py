@@ -10,7 +10,7 @@ from PIL import Image
 from cxr.labels import CHEXPERT
 from cxr.paths import film_id
 from reporting.pictures.overlays import SIGNED, evidence_scale
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from tests.reporting.browser import choose, pixels, state
 
 PATCHES = 4

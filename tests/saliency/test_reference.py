@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr.files import InputError
 from cxr.images import Crop
-from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import Evidence, film_maps, gather_evidence, to_film_frame
 from saliency.patch_maps import evidence_grid

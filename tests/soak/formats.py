@@ -28,7 +28,8 @@ from evaluation.localizing.localization import read_human_points
 from models.checkpoint import build_model, load_model, save_model
 from models.published import save_published
 from preprocessing import preProcCheXpert
-from saliency.evidence.evidence_files import EvidenceFolder, FilmLabels, write_evidence
+from saliency.evidence.evidence_files import FilmLabels, write_evidence
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.film_maps import Evidence

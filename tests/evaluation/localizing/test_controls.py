@@ -11,15 +11,15 @@ from cxr.files import InputError
 from cxr.tables import write_csv
 from evaluation.localizing.control_tables import MethodCells, baseline_rows, cell_table
 from evaluation.localizing.controls import OF_METHOD, OF_NO_METHOD, score_with_controls, without_method
-from evaluation.localizing.heatmap_thresholds import miou_curves_and_more, miou_curves_of_both
 from evaluation.localizing.localization import score_maps
 from evaluation.localizing.location_prior import SIDE, LocationPrior
+from evaluation.localizing.miou_curves import miou_curves_and_more, miou_curves_of_both
 from evaluation.localizing.with_prior import (
     FLOORS,
     FilmPriors,
-    PosteriorMaps,
     floor_hits,
     floor_table,
+    posterior_map,
     read_floor,
     with_prior,
 )
@@ -80,7 +80,7 @@ def slow_iou(plane, mask, threshold):
 
 def test_a_method_s_controls_against_loops(slow_priors):
     maps = NoiseMaps(TEST)
-    own, cells = score_with_controls(maps, TEST, PRIOR, thresholds=THRESHOLDS, floor=0.05, seed=3, workers=1)
+    own, _, cells = score_with_controls(maps, TEST, PRIOR, thresholds=THRESHOLDS, floor=0.05, seed=3, workers=1)
     assert set(maps.reads.values()) == {1}  # each map is read once for all of it
     assert len(cells) == sum(TEST.truth.area(*key) > 0 for key in maps.entries) > 10
     for scores, thresholds in zip(own, THRESHOLDS, strict=True):
@@ -104,7 +104,9 @@ def test_a_method_s_controls_against_loops(slow_priors):
 
 def test_processes_change_no_control():
     one, two = (
-        score_with_controls(NoiseMaps(TEST), TEST, PRIOR, thresholds=THRESHOLDS, floor=0.1, seed=0, workers=workers)[1]
+        score_with_controls(
+            NoiseMaps(TEST), TEST, PRIOR, thresholds=THRESHOLDS, floor=0.1, seed=0, workers=workers
+        ).cells
         for workers in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two, check_exact=True)
@@ -112,7 +114,7 @@ def test_processes_change_no_control():
 
 def test_a_film_that_is_alone_in_its_view_has_no_shuffled_map_and_the_table_says_why():
     alone = outlined_films("z", seed=0, alone="z")
-    cells = score_with_controls(NoiseMaps(alone), alone, PRIOR, thresholds=THRESHOLDS, floor=1, seed=0, workers=1)[1]
+    cells = score_with_controls(NoiseMaps(alone), alone, PRIOR, thresholds=THRESHOLDS, floor=1, seed=0, workers=1).cells
     assert cells["shuffled_hit"].isna().all() and cells["with_prior_hit"].notna().all()
     tables = {name: cell_table(cells, name, ["z"], TASKS) for name in OF_METHOD}
     none = dict.fromkeys(OF_NO_METHOD, tables["with_prior_hit"])
@@ -197,11 +199,10 @@ def test_the_chosen_floor_is_read_back_and_damage_is_told(tmp_path):
 
 def test_the_posterior_is_the_map_times_the_prior_of_its_film(slow_priors):
     maps = NoiseMaps(TEST)
-    posterior = PosteriorMaps(maps, FilmPriors(PRIOR, TEST), 0.02)
-    assert posterior.entries == maps.entries
     for film, task in maps.entries:
+        posterior = posterior_map(maps.maps[film, task], priors=FilmPriors(PRIOR, TEST), floor=0.02)
         expected = slow_product(maps.maps[film, task].map, slow_priors[film, task], 0.02)
-        np.testing.assert_allclose(posterior.load(film, task).map, expected, atol=1e-6)
+        np.testing.assert_allclose(posterior.map, expected, atol=1e-6)
     even = with_prior(maps.maps["a", "Edema"], np.zeros((1, 1), np.float32), 0.5).map
     plane = maps.maps["a", "Edema"].map
     np.testing.assert_allclose(even, (plane - plane.min()) / 2, atol=1e-7)

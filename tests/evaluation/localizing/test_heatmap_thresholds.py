@@ -11,15 +11,9 @@ from cxr.heat_maps import HeatMap
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, encode_mask
 from evaluation.localizing import heatmap_thresholds
-from evaluation.localizing.heatmap_thresholds import (
-    STEPS,
-    exact_search,
-    iou_curves,
-    miou_curves,
-    miou_curves_of_both,
-    ternary_search,
-    tune,
-)
+from evaluation.localizing import miou_curves as curves_module
+from evaluation.localizing.heatmap_thresholds import exact_search, ternary_search, tune
+from evaluation.localizing.miou_curves import STEPS, iou_curves, miou_curves, miou_curves_of_both
 from evaluation.localizing.scored_tasks import unscored_tasks
 
 TASKS = CHEXPERT.task_names
@@ -151,7 +145,7 @@ def test_every_threshold_of_values_that_lie_on_and_beside_thresholds():
     beside = np.concatenate([np.nextafter(on, np.float32(1)), np.nextafter(on, np.float32(0))])
     tiny = np.array([0, 1, 1e-45, 1e-30, 1 - 2**-24], dtype=np.float32)
     values = np.concatenate([on, beside, tiny, rng.random(4000, dtype=np.float32)])
-    counts = heatmap_thresholds._pixels_above(values, np.float32(0), np.float32(1))
+    counts = curves_module._pixels_above(values, np.float32(0), np.float32(1))
     ascending = np.sort(values)
     expected = len(values) - np.searchsorted(ascending, (np.arange(STEPS) / STEPS).astype(np.float32), side="right")
     assert np.array_equal(counts, expected)
@@ -162,7 +156,7 @@ def test_mean_over_maps_is_numpys_to_the_last_bit(length):
     rng = np.random.default_rng(length)
     curves = [rng.random(STEPS) if rng.random() < 0.7 else rng.choice([0.0, np.nan]) for _ in range(length - 1)]
     curves.append(rng.random(STEPS))
-    mean = heatmap_thresholds._mean_over_maps(curves)
+    mean = curves_module._mean_over_maps(curves)
     for k in rng.integers(0, STEPS, 50):
         column = [curve[k] if isinstance(curve, np.ndarray) else curve for curve in curves]
         assert mean[k] == np.nanmean(np.array(column))

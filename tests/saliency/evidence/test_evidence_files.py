@@ -16,7 +16,7 @@ from cxr.heat_maps import HeatMapFolder
 from cxr.images import Crop
 from cxr.names import METHODS, PROTOCOLS, Method
 from saliency.cam import CAMS
-from saliency.evidence.evidence_files import EvidenceFolder
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.export import HeatMapExport, export_film
 from saliency.film_maps import film_maps, gather_evidence
 from saliency.patch_maps import PATCH_VALUES, logits_to_unit, patch_maps

@@ -8,7 +8,8 @@ from PIL import Image
 from cxr.files import InputError
 from cxr.images import Crop
 from saliency.evidence.evidence_facts import FilmLabels
-from saliency.evidence.evidence_files import EvidenceFolder, write_evidence
+from saliency.evidence.evidence_files import write_evidence
+from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.evidence.page_film import SIDE, encoded_film
 from saliency.film_maps import Evidence
 

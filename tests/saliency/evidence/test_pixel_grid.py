@@ -10,7 +10,8 @@ from PIL import Image
 
 from cxr.files import InputError
 from cxr.images import Crop
-from saliency.evidence.evidence_files import EvidenceFolder, heat_map_source, read_facts, read_grids
+from saliency.evidence.evidence_files import read_facts, read_grids
+from saliency.evidence.evidence_folders import EvidenceFolder, heat_map_source
 from saliency.evidence.pixel_grid import PixelGrid
 from saliency.evidence.shift_grid import ShiftGrid
 from saliency.export import HeatMapExport, export_film
