@@ -28,7 +28,8 @@ _SCALES = 20_000
 
 @dataclass(frozen=True)
 class Viewer:
-    """content: the list and everything about it, json. films: (row, json) of those with pictures. note: which these
+    """content: the list and everything about it, json. films: (row, json) of those with pictures, the film that is
+    opened first in front, so that a browser can draw it before it has read the others. note: which these
     are. methods: number of methods to choose from. outline: the name of a mask's outline."""
 
     content: Markup
@@ -67,11 +68,14 @@ def read_viewer(results: Results, sources: MapSources, budget: int, missing: lis
     full: dict[str, dict[str, list[float]]] = {}
     for pictures in shown.values():
         _note_scales(pictures, full)
-    films = [(row, _json(pictures)) for row, pictures in shown.items()]
     content["fullColour"] = {
         key: {label: float(f"{np.quantile(found, FULL_COLOUR):.3g}") for label, found in of.items()}
         for key, of in full.items()
     }
+    first = opened_first(cases, sorted(shown))
+    content |= {"pictured": sorted(shown), "first": first, "mapped": _mapped(shown, cases)}
+    order = sorted(shown, key=lambda row: first is None or row != first[0])  # stable: the case of the start leads
+    films = [(row, _json(shown[row])) for row in order]
     missing += (*cases.missing, *sources.missing)
     return Viewer(_json(content), films, _note(cases, sources, len(films), size), len(methods), sources.outline)
 
@@ -92,6 +96,26 @@ def _methods(results: Results, sources: MapSources, names: Sequence[str]) -> dic
         }
         for method, model in models.items()
     }
+
+
+def opened_first(cases: CaseList, rows: Sequence[int]) -> tuple[int, int] | None:
+    """Row and label of the case that the page opens: of the scored labels, the one the first model is surest of.
+
+    rows: films with pictures, in ascending order; None without any.
+    """
+    if not rows:
+        return None
+    scored = [cases.labels.index(name) for name in cases.labels.names if cases.labels.task_of(name) in cases.tasks]
+    columns = scored or list(range(len(cases.labels)))
+    probabilities = next(iter(cases.probabilities.values()))[np.ix_(rows, columns)]
+    row, column = np.unravel_index(np.argmax(np.nan_to_num(probabilities, nan=-1.0)), probabilities.shape)
+    return rows[row], columns[column]
+
+
+def _mapped(shown: Mapping[int, Mapping[str, Any]], cases: CaseList) -> list[int]:
+    """Labels of which any film has a map."""
+    names = {name for pictures in shown.values() for of_labels in pictures["maps"].values() for name in of_labels}
+    return [column for column, name in enumerate(cases.labels.names) if name in names]
 
 
 def shown_films(cases: CaseList, sources: MapSources, budget: int) -> tuple[dict[int, dict[str, Any]], FilmSize]:

@@ -7,15 +7,22 @@ import math
 from cxr.names import CONTROLS, METHODS, PRIOR, PROTOCOLS
 from reporting.format import number
 from reporting.label_words import means
-from reporting.localization_results import HIT_RATE
+from reporting.localization_results import HIT_RATE, MIOU_TP
 from reporting.results import Results
 from reporting.tables.localization_tables import control_means
 from reporting.tables.paper_tables import METRICS
 
+_MEASURES = {
+    HIT_RATE: "Share of outlined findings in which a map’s maximum lies (mean hit rate",
+    MIOU_TP: "Overlap of outline and map above its threshold, over their union (mean IoU, true positives",
+}
+"""What the means of the maps are, up to the name of the protocol."""
+
 
 def opening(results: Results) -> list[str]:
-    """At most three sentences: AUROC of the models, hit rates of the maps, the location prior's beside them."""
-    return [sentence for sentence in (_auroc(results), *_maps(results)) if sentence]
+    """At most five sentences: AUROC of the models; hit rates of the maps and the location prior's; the same of IoU."""
+    of_maps = (sentence for measure, words in _MEASURES.items() for sentence in _maps(results, measure, words))
+    return [sentence for sentence in (_auroc(results), *of_maps) if sentence]
 
 
 def _auroc(results: Results) -> str:
@@ -29,24 +36,25 @@ def _auroc(results: Results) -> str:
     return f"Mean AUROC over {len(labels)} labels{on}: {', '.join(values)}."
 
 
-def _maps(results: Results) -> list[str]:
-    protocol = next((name for name in PROTOCOLS if results.localization_means(name, HIT_RATE)), None)
+def _maps(results: Results, measure: str, words: str) -> list[str]:
+    """A sentence with the mean of every method, the best first; and one on the methods above the location prior."""
+    protocol = next((name for name in PROTOCOLS if results.localization_means(name, measure)), None)
     if protocol is None:
         return []
-    rates = {
+    found = {
         method: estimate.value
-        for method, estimate in results.localization_means(protocol, HIT_RATE).items()
+        for method, estimate in results.localization_means(protocol, measure).items()
         if method in METHODS and not math.isnan(estimate.value)
     }
-    ranked = sorted(rates, key=lambda method: -rates[method])
-    words = ", ".join(f"{METHODS[method].title} {number(rates[method])}" for method in ranked)
-    hits = f"Share of outlined findings in which a map’s maximum lies (mean hit rate, {protocol} protocol): {words}."
-    prior = next(iter(control_means(results, protocol, HIT_RATE).get(CONTROLS[PRIOR], {}).values()), None)
-    if prior is None:
-        return [hits]
-    above = [METHODS[method].title for method in ranked if rates[method] > prior.value]
+    ranked = sorted(found, key=lambda method: -found[method])
+    values = ", ".join(f"{METHODS[method].title} {number(found[method])}" for method in ranked)
+    of_maps = f"{words}, {protocol} protocol): {values}."
+    prior = next(iter(control_means(results, protocol, measure).get(CONTROLS[PRIOR], {}).values()), None)
+    if prior is None or math.isnan(prior.value):
+        return [of_maps]
+    above = [METHODS[method].title for method in ranked if found[method] > prior.value]
     better = f"only {', '.join(above)} {'is' if len(above) == 1 else 'are'} above it" if above else "no map is above it"
     return [
-        hits,
+        of_maps,
         f"The mean mask of other patients, which never saw the film, reaches {number(prior.value)}: {better}.",
     ]

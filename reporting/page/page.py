@@ -30,7 +30,7 @@ PAGE_BYTES = 29_000_000
 """Films get pictures until the page has this size; a page under 30 MB opens in seconds and can be sent around."""
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_SCRIPTS = ("state.js", "drawing.js", "patches.js", "case_list.js", "view.js", "links.js", "viewer.js")
+_SCRIPTS = ("state.js", "drawing.js", "contour.js", "patches.js", "case_list.js", "view.js", "links.js", "viewer.js")
 
 
 def write_page(

@@ -39,7 +39,7 @@ def _baselines(results: Results, controls: Controls, protocol: str, dataset: str
             shown = task if task == MEAN else task_heading(task, results.labels)
             rows.append((Cell(shown, bold=task == MEAN), *plain(*(interval(*estimate) for estimate in estimates))))
             records.append([name, task, *(bound for estimate in estimates for bound in estimate)])
-        blocks.append(Block(f"{name[0].upper()}{name[1:]}", tuple(rows)))
+        blocks.append(Block(_heading(name), tuple(rows)))
     bounds = [f"{head}{part}" for head in heads for part in ("", " lower", " upper")]
     return Table(
         f"controls_{protocol}",
@@ -50,6 +50,11 @@ def _baselines(results: Results, controls: Controls, protocol: str, dataset: str
         (_NOT_IN_PAPER, *_reasons(results, controls.baselines)),
         pd.DataFrame(records, columns=["Measure", "Pathology", *bounds]),
     )
+
+
+def _heading(measure: str) -> str:
+    """With a capital, but for one that begins as `mIoU` does."""
+    return measure if measure[1:2].isupper() else measure[0].upper() + measure[1:]
 
 
 _CONTROL_HEADS = {CHANCE: "Chance (mask area)", CENTRE: "Centre", PRIOR: "Location prior"}
@@ -138,7 +143,7 @@ def _sizes(controls: Controls, protocol: str, dataset: str) -> Table:
             cells = plain(*(interval(*estimate) for estimate, _ in of_size))
             rows.append((Cell(f"{size} ({', '.join(map(str, counts))})"), *cells))
             records.append([name, size, *(bound for estimate, films in of_size for bound in (*estimate, films))])
-        blocks.append(Block(f"{name[0].upper()}{name[1:]}", tuple(rows)))
+        blocks.append(Block(_heading(name), tuple(rows)))
     parts = ("", " lower", " upper", " films")
     return Table(
         f"sizes_{protocol}",

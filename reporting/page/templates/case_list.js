@@ -13,21 +13,24 @@ const COLUMNS = {
   film: { name: "Film", value: (f) => content.films[f], text: (f) => shortName(content.films[f]) },
   label: { name: "Label", value: (f, l) => content.labels[l], text: (f, l) => content.labels[l] },
   probability: {
-    name: "p", value: (f, l) => content.models[state.model].probability[f][l],
+    name: "p", hint: "predicted probability of the label", value: (f, l) => content.models[state.model].probability[f][l],
     text: (f, l) => number(COLUMNS.probability.value(f, l), 3),
   },
   truth: {
     name: "Truth", value: (f, l) => content.truth[f][l], text: (f, l) => truthOf(f, l),
   },
   outcome: {
-    name: "Outcome", value: (f, l) => outcomeOf(state.model, f, l),
+    name: "Outcome", hint: "p against the threshold that Youden’s index chose on validation films", value: (f, l) => outcomeOf(state.model, f, l),
     text: (f, l) => COLUMNS.outcome.value(f, l).replace(/[-?]/, DASH),
   },
   hit: {
-    name: "Hit", value: (f, l) => listedScore("hit", f, l),
+    name: "Hit", hint: `whether the map’s maximum lies in the ${content.outline}`, value: (f, l) => listedScore("hit", f, l),
     text: (f, l) => ({ 1: "hit", 0: "miss" })[COLUMNS.hit.value(f, l)] ?? DASH,
   },
-  iou: { name: "IoU", value: (f, l) => listedScore("iou", f, l), text: (f, l) => number(COLUMNS.iou.value(f, l), 2) },
+  iou: {
+    name: "IoU", hint: `${content.outline} and map above its threshold: overlap over union`,
+    value: (f, l) => listedScore("iou", f, l), text: (f, l) => number(COLUMNS.iou.value(f, l), 2),
+  },
 };
 
 function shortName(film) {
@@ -134,7 +137,7 @@ function rowElement(film, label, place) {
     cell.textContent = column.text(film, label);
     element.append(cell);
   }
-  element.title = content.films[film];
+  element.title = `${content.labels[label]}: ${content.films[film]}`;
   element.addEventListener("click", () => chooseCase(film, label));
   return element;
 }
@@ -176,6 +179,7 @@ function setUpList() {
     head.dataset.key = key;
     const button = document.createElement("button");
     button.type = "button";
+    if (column.hint) button.title = column.hint;
     button.append(column.name, document.createElement("span"));
     button.addEventListener("click", () => {
       list.sort = { key, down: list.sort.key === key ? !list.sort.down : !["film", "label"].includes(key) };

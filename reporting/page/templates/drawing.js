@@ -120,36 +120,6 @@ function drawMarks(svg, pictures, images, protocol, method, label) {
   svg.querySelector(".cut").setAttribute("d", line);
 }
 
-function contour(levels, cut, [x, y, w, h], isSigned) {
-  // Edges between what lies above and below the threshold of the map, which is scored between its least and its most.
-  const { side } = content.sheet;
-  const fine = 4 * side;
-  const canvas = Object.assign(document.createElement("canvas"), { width: fine, height: fine });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  const small = Object.assign(document.createElement("canvas"), { width: side, height: side });
-  const image = new ImageData(side, side);
-  for (let i = 0; i < side * side; i += 1) image.data.set([levels[i], levels[i], levels[i], 255], 4 * i);
-  small.getContext("2d").putImageData(image, 0, 0);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, fine, fine);
-  const data = context.getImageData(0, 0, fine, fine).data;
-  const beside = w < 1 || h < 1 ? [isSigned ? 128 : 0] : []; // the film beside the square, where there is no evidence
-  const least = Math.min(...levels, ...beside);
-  const most = Math.max(...levels, ...beside);
-  const above = (row, column) => row >= 0 && column >= 0 && row < fine && column < fine &&
-    data[4 * (row * fine + column)] > least + cut * (most - least);
-  const at = (row, column) => `${(1000 * (x + (w * column) / fine)).toFixed(1)} ${(1000 * (y + (h * row) / fine)).toFixed(1)}`;
-  let path = "";
-  for (let row = 0; row <= fine; row += 1) {
-    for (let column = 0; column <= fine; column += 1) {
-      const inside = above(row, column);
-      if (inside !== above(row - 1, column)) path += `M${at(row, column)}L${at(row, column + 1)}`;
-      if (inside !== above(row, column - 1)) path += `M${at(row, column)}L${at(row + 1, column)}`;
-    }
-  }
-  return path;
-}
-
 function drawScale(canvas, isSigned) {
   // The colours over middle grey, as they lie over a film.
   const table = isSigned ? colours.signed : colours.unsigned;

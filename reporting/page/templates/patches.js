@@ -14,8 +14,9 @@ function showPatches(pictures, label) {
   const shares = sharesOf(pictures, label);
   patchGrid.hidden = !shares;
   patchGrid.classList.toggle("lines", state.patches);
-  if (patchGrid.dataset.of !== `${state.film} ${label}`) {
-    patchGrid.dataset.of = `${state.film} ${label}`;
+  const of = `${state.film} ${label} ${Boolean(pictures)}`;
+  if (patchGrid.dataset.of !== of) {
+    patchGrid.dataset.of = of;
     layOut(shares, pictures);
     showSum(shares, pictures, label);
   }
@@ -28,7 +29,7 @@ function layOut(shares, pictures) {
     const [x, y, w, h] = pictures.crop.map((share) => `${100 * share}%`);
     Object.assign(patchGrid.style, { left: x, top: y, width: w, height: h });
     patchGrid.style.gridTemplate = `repeat(${k}, 1fr) / repeat(${k}, 1fr)`;
-    state.patch = state.patch.map((place) => Math.min(place, k - 1));
+    state.patch = strongest(shares);
   }
   patchGrid.replaceChildren(...(shares || []).map((row, r) => {
     const element = document.createElement("div");
@@ -36,6 +37,13 @@ function layOut(shares, pictures) {
     element.append(...row.map((share, c) => patchButton(r, c, share)));
     return element;
   }));
+}
+
+function strongest(shares) {
+  // [row, column] of the patch that speaks loudest, for or against: what a case opens with.
+  const all = shares.flat().map(Math.abs);
+  const place = all.indexOf(Math.max(...all));
+  return [Math.floor(place / shares.length), place % shares.length];
 }
 
 function patchButton(row, column, share) {

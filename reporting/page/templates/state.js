@@ -75,20 +75,30 @@ function signed(value, digits) {
   return value > 0 && Number(text) !== 0 ? `+${text}` : text.replace("-", "−");
 }
 
+const pictured = new Set(content.pictured);
+
+function isHere(film) {
+  // Whether the page has been read as far as this film's pictures: the case of the start stands before all others.
+  const block = document.getElementById(`film-${film}`);
+  return document.readyState !== "loading" || Boolean(block?.nextSibling);
+}
+
 function picturesOf(film) {
-  // What the page holds of a film; parsed when it is looked at, and null where it holds nothing.
+  // What the page holds of a film; parsed when it is looked at, and null where it holds nothing, or not yet.
+  if (!pictured.has(film) || !isHere(film)) return null;
   if (!picturesOf.kept.has(film)) {
-    const block = document.getElementById(`film-${film}`);
     if (picturesOf.kept.size > 8) picturesOf.kept.clear();
-    picturesOf.kept.set(film, block && JSON.parse(block.textContent));
+    picturesOf.kept.set(film, JSON.parse(document.getElementById(`film-${film}`).textContent));
   }
   return picturesOf.kept.get(film);
 }
 picturesOf.kept = new Map();
 
-const pictured = new Set(
-  content.films.map((_, film) => film).filter((film) => document.getElementById(`film-${film}`)),
-);
+function whenRead(action) {
+  // At once, or as soon as the rest of the page has been read.
+  if (document.readyState !== "loading") action();
+  else document.addEventListener("DOMContentLoaded", action, { once: true });
+}
 
 function mapOf(pictures, protocol, method, label) {
   // Its place in the sheet, its largest logit (of evidence) and its maximum in thousandths of the picture; or undefined.

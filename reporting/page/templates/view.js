@@ -59,7 +59,13 @@ function showCursor(pane, event) {
   }
 }
 
+function asksForCases() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  return ["film", "label", "model", "method"].some((name) => address.has(name));
+}
+
 function showAddress() {
+  if (document.readyState === "loading" && location.hash && !asksForCases()) return; // it names a part of the page
   const address = new URLSearchParams({ film: content.films[state.film], label: content.labels[state.label] });
   try {
     history.replaceState(null, "", `#${address}`);

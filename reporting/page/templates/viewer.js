@@ -34,8 +34,9 @@ async function showCase() {
   showPatches(pictures, state.label);
   at("stage").hidden = !pictures;
   at("no-picture").hidden = Boolean(pictures);
-  at("no-picture").textContent =
-    "No pictures of this film in this page: it has no heat maps, or there was no room for them (see above the list).";
+  const waiting = pictured.has(state.film) && !isHere(state.film);
+  at("no-picture").textContent = waiting ? "The page is still being read."
+    : "No pictures of this film in this page: it has no heat maps, or there was no room for them (see above the list).";
   at("stage-beside").hidden = !pictures || !state.beside;
   const outlined = drawOutline(at("outline"), pictures, state.label, state.mask);
   drawOutline(at("outline-beside"), pictures, state.label, state.mask);
@@ -43,7 +44,8 @@ async function showCase() {
   if (!pictures) {
     showLegend(undefined, false, null);
     for (const canvas of at("methods").querySelectorAll("canvas")) canvas.getContext("2d").clearRect(0, 0, 999, 999);
-    at("viewer").dataset.drawn = String(run);
+    if (waiting) whenRead(showCase);
+    else at("viewer").dataset.drawn = String(run);
     return;
   }
   const images = await decodedPictures(pictures);
@@ -83,7 +85,7 @@ function showLegend(map, drawn, pictures) {
   at("ticks").replaceChildren(...ticks.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   const name = content.methods[state.method].name;
   at("scale-text").textContent = !drawn
-    ? `No ${name} map of this film and label.${hasMaps(state.label) ? "" :
+    ? `No ${name} map of this film and label.${content.mapped.includes(state.label) ? "" :
       " Evaluation makes maps of the labels with outlines; evalClassification.py --all-labels makes them of all."}`
     : isSigned
       ? `Blue speaks against the finding, red for it; the bare film is neutral. Full colour at a logit of ±${full}` +
@@ -96,20 +98,13 @@ function showLegend(map, drawn, pictures) {
       : "The networks see the central square of the film; the map lies where it was cut out.";
 }
 
-function hasMaps(label) {
-  // Whether the page holds any map of the label, by the films on show.
-  const name = content.labels[label];
-  const maps = Object.values(picturesOf([...pictured][0])?.maps ?? {});
-  return maps.some((of) => name in of);
-}
-
 function fullLogit(map) {
   const fixed = content.fullColour[`${state.protocol} ${state.method}`]?.[content.labels[state.label]];
   return (state.fixed && fixed) || map.logit;
 }
 
 function showControls() {
-  at("case-title").textContent = `${content.labels[state.label]}: ${content.films[state.film]}`;
+  at("case-title").textContent = `${content.labels[state.label]}: ${shortName(content.films[state.film])}`;
   at("choose-film").value = String(state.film);
   at("choose-label").value = String(state.label);
   at("opacity").value = String(state.opacity);
@@ -144,7 +139,7 @@ function showVerdict() {
   const models = content.models.map((model, place) => {
     const outcome = OUTCOME_NAMES[outcomeOf(place, film, label)];
     return box(`${model.name}: ${outcome}`, `probability ${number(model.probability[film][label], 3)},`,
-      `Youden threshold ${number(model.threshold[label], 3)}`);
+      `threshold ${number(model.threshold[label], 3)}`);
   });
   at("verdict").replaceChildren(box(`Truth: ${truthOf(film, label)}`, content.paths[film]), ...models);
 }
@@ -168,12 +163,13 @@ function setUpControls() {
   at("filter-model").append(...content.models.map((model, i) => option(i, model.name)));
   at("filter-label").append(...content.labels.map((label, i) => option(i, label)));
   at("choose-label").append(...content.labels.map((label, i) => option(i, label)));
-  at("choose-film").append(...content.films.map((film, i) => option(i, film + (pictured.has(i) ? "" : " (no pictures)"))));
+  at("choose-film").append(...content.films.map((film, i) => option(i, shortName(film) + (pictured.has(i) ? "" : " (no pictures)"))));
   at("protocols").append(...content.protocols.map((protocol) => choice("protocol", protocol, protocol)));
   at("methods").append(...METHODS.map((method) => {
     const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
     canvas.setAttribute("aria-hidden", "true");
-    const label = choice("method", method, content.methods[method].name, [canvas]);
+    const name = content.methods[method].name.replace("MedicalPatchNet", "Medical\u200bPatchNet"); // may break there
+    const label = choice("method", method, name, [canvas]);
     label.append(Object.assign(document.createElement("span"), { className: "score" }));
     return label;
   }));
@@ -227,14 +223,16 @@ setUpList();
 setUpControls();
 setUpView();
 document.addEventListener("keydown", key);
-refreshList();
-{
-  const first = list.rows.find(([film, label]) => content.tasks.includes(content.labels[label]) && pictured.has(film));
-  const [film, label] = addressed() ?? first ?? list.rows[0];
+function start() {
+  const [film, label] = addressed() ?? content.first ?? list.rows[0];
   const kinds = content.protocols.flatMap((protocol) => METHODS.map((method) => ({ protocol, method })));
   const shown = kinds.find(({ protocol, method }) => mapOf(picturesOf(film), protocol, method, label));
   Object.assign(state, shown); // one of which there is a map
   refreshList();
   if (!openList()) chooseCase(film, label);
 }
-linkTables();
+
+refreshList();
+if (asksForCases()) whenRead(start); // of films that may stand at the end of the page
+else start();
+whenRead(linkTables);
