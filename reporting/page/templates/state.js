@@ -87,8 +87,9 @@ function picturesOf(film) {
   // What the page holds of a film; parsed when it is looked at, and null where it holds nothing, or not yet.
   if (!pictured.has(film) || !isHere(film)) return null;
   if (!picturesOf.kept.has(film)) {
+    const block = document.getElementById(`film-${film}`);
     if (picturesOf.kept.size > 8) picturesOf.kept.clear();
-    picturesOf.kept.set(film, JSON.parse(document.getElementById(`film-${film}`).textContent));
+    picturesOf.kept.set(film, block && JSON.parse(block.textContent)); // null in a page that was cut off
   }
   return picturesOf.kept.get(film);
 }
