@@ -109,7 +109,7 @@ def opened_first(cases: CaseList, rows: Sequence[int]) -> tuple[int, int] | None
     columns = scored or list(range(len(cases.labels)))
     probabilities = next(iter(cases.probabilities.values()))[np.ix_(rows, columns)]
     row, column = np.unravel_index(np.argmax(np.nan_to_num(probabilities, nan=-1.0)), probabilities.shape)
-    return rows[row], columns[column]
+    return rows[int(row)], columns[int(column)]
 
 
 def _mapped(shown: Mapping[int, Mapping[str, Any]], cases: CaseList) -> list[int]:
