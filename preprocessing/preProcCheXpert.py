@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cli
 from cxr.files import InputError, place
-from cxr.manifests.splits import table_folders
 from cxr.pixels.grey import Grey
 from preprocessing.square_options import add_square_options
 
@@ -53,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _label_files(chexpert: Path | None, chexlocalize: Path | None) -> list[tuple[Path, Path]]:
     """The label files that are there, each with the folder that its paths start from."""
+    from cxr.manifests.splits import table_folders
+
     tables = []
     if chexpert is not None:
         names = ("train.csv", "train_visualCheXbert.csv", "valid.csv", "test_labels.csv")  # the last in copies only

@@ -22,9 +22,6 @@ FINDINGS: tuple[str, ...] = CHEXPERT.names[1:]
 FIRST_PATIENT = {"train": 1, "valid": 64541, "test": 64741}
 """Patient numbers start as in CheXpert and CheXlocalize, so that splits never share a patient."""
 
-SMALLEST_COHORT = 20
-"""With fewer patients the valid and test splits would be next to empty."""
-
 BLOCK = 40
 """Findings are dealt out among the studies of so many consecutive patients: prevalence varies little between splits."""
 

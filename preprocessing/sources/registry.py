@@ -1,34 +1,24 @@
-"""The data sets that makeManifest.py knows: one module and one row each."""
+"""The data sets that makeManifest.py knows, by the names of their modules; only the one asked for is imported."""
 
 from __future__ import annotations
 
-from preprocessing.manifests.source import Source
-from preprocessing.sources import (
-    brax,
-    chexlocalize,
-    chexpert,
-    google_nih,
-    hannover,
-    mimic,
-    nih,
-    padchest,
-    rsna,
-    siim,
-    taix,
-    vindr,
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cxr.files import InputError, quoted
+
+if TYPE_CHECKING:
+    from preprocessing.manifests.source import Source
+
+NAMES = (
+    *("chexpert", "chexlocalize", "nih", "google_nih", "mimic", "padchest", "vindr", "rsna", "siim", "brax", "taix"),
+    "hannover",
 )
 
-SOURCES: dict[str, Source] = {
-    "chexpert": chexpert.SOURCE,
-    "chexlocalize": chexlocalize.SOURCE,
-    "nih": nih.SOURCE,
-    "google_nih": google_nih.SOURCE,
-    "mimic": mimic.SOURCE,
-    "padchest": padchest.SOURCE,
-    "vindr": vindr.SOURCE,
-    "rsna": rsna.SOURCE,
-    "siim": siim.SOURCE,
-    "brax": brax.SOURCE,
-    "taix": taix.SOURCE,
-    "hannover": hannover.SOURCE,
-}
+
+def source_of(name: str) -> Source:
+    """The description of a data set. Raises InputError for a name that is not known."""
+    if name not in NAMES:
+        raise InputError(f"--source {quoted(name)}: no such data set; known are {', '.join(NAMES)}")
+    source: Source = import_module(f"preprocessing.sources.{name}").SOURCE
+    return source

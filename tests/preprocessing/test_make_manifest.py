@@ -200,14 +200,15 @@ def test_a_second_run_writes_the_same_bytes_and_drops_old_regions(root):
     assert not (manifest / "regions.json").exists()
 
 
-def test_help_starts_without_torch():
-    code = "import sys; sys.argv = ['makeManifest.py', '--help']\nimport runpy\n"
-    code += (
-        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"
-    )
+@pytest.mark.parametrize("script", ["makeDemoDataset", "makeManifest", "preProcCheXpert", "preProcFilms"])
+def test_help_imports_nothing_heavy(script):
+    path = SCRIPT.with_name(f"{script}.py")
+    code = f"import runpy, sys; sys.argv = ['{script}.py', '--help']\n"
+    code += f"try: runpy.run_path({str(path)!r}, run_name='__main__')\n"
+    code += "except SystemExit: print(sorted({'torch', 'pandas', 'scipy', 'PIL'} & sys.modules.keys()))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines()[-1] == "False"
-    assert "--source nih ChestX-ray14" in told
+    assert told.splitlines()[-1] == "[]"
+    assert f"python preprocessing/{script}.py --" in told
 
 
 # ---- mistakes

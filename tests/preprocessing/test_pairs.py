@@ -12,6 +12,7 @@ from cxr.labels import CHEXPERT
 from cxr.manifests.films import read_films
 from cxr.masks import read_ground_truth
 from preprocessing import makeDemoDataset
+from preprocessing.phantom import release
 from preprocessing.phantom.cohort import FINDINGS, draw_cohort
 from preprocessing.phantom.pairs import draw_pairs, film_table, pair_table
 
@@ -52,7 +53,7 @@ def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     films = draw_cohort(20, seed=0)
     pairs = [pair for pair in draw_pairs(films, 2, seed=0) if pair.label in ("Pleural Effusion", "Lung Opacity")]
-    makeDemoDataset.write_pairs(folder, pairs, 0, 1)
+    release.write_pairs(folder, pairs, 0, 1)
     return folder
 
 
@@ -93,7 +94,7 @@ def test_a_film_that_has_the_finding_in_the_cohort_is_the_cohorts_own(output):
     same = [(p, kind) for p in drawn for kind in kinds if getattr(p, kind) == own[p.present.image_id]]
     assert same
     pair, kind = same[0]
-    makeDemoDataset.write_film(output / "cohort", 0, own[pair.present.image_id])
+    release.write_film(output / "cohort", 0, own[pair.present.image_id])
     drawn = output / "cohort/CheXlocalize/CheXpert" / own[pair.present.image_id].path
     film_id = list(pair.films)[kind == "absent"]
     assert (output / f"films/{film_id}.jpg").read_bytes() == drawn.read_bytes()
@@ -104,12 +105,12 @@ def test_what_is_complete_stays_and_what_is_missing_is_made_again(output):
     pairs = [pair for pair in draw_pairs(films, 2, seed=0) if pair.label in ("Pleural Effusion", "Lung Opacity")]
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     times = {path: path.stat().st_mtime_ns for path in before}
-    makeDemoDataset.write_pairs(output, pairs, 0, 1)
+    release.write_pairs(output, pairs, 0, 1)
     assert {path: path.stat().st_mtime_ns for path in before} == times
     next(iter(sorted(output.glob("films/*.jpg")))).unlink()
-    makeDemoDataset.write_pairs(output, pairs, 0, 1)
+    release.write_pairs(output, pairs, 0, 1)
     assert {path: path.read_bytes() for path in before} == before
-    makeDemoDataset.write_pairs(output, pairs[:1], 0, 1)
+    release.write_pairs(output, pairs[:1], 0, 1)
     assert len(json.loads((output / "regions.json").read_text())) == 1 == len(pd.read_csv(output / "pairs.csv"))
 
 

@@ -16,7 +16,8 @@ from cxr.images import open_film
 from cxr.manifests.films import read_films
 from cxr.packed import Packing, write_row
 from cxr.pixels.grey import recorded_grey
-from preprocessing import makeDemoDataset, makeManifest
+from preprocessing import makeManifest
+from preprocessing.phantom.release import claim
 from tests.films import film_pixels
 from tests.preprocessing.sources import releases
 
@@ -77,7 +78,7 @@ def copies(folder: Path, _: Path) -> Path:
 
 
 def cohort(folder: Path, _: Path) -> Path:
-    makeDemoDataset._claim(folder, 20, 0)
+    claim(folder, 20, 0)
     return folder / "demo.json"
 
 
@@ -112,7 +113,7 @@ FORMATS: dict[str, tuple[Writer, Reader]] = {
         {"parquet": (parquet, lambda path: read_films(path, path.parent, split="test"))} if find_spec("pyarrow") else {}
     ),
     "record of copies": (copies, lambda path: recorded_grey(path.parent)),
-    "record of a cohort": (cohort, lambda path: makeDemoDataset._claim(path.parent, 20, 0)),
+    "record of a cohort": (cohort, lambda path: claim(path.parent, 20, 0)),
     "packed rows": (rows, read_rows),
     **{f"film {suffix}": (film(suffix), open_film) for suffix in (".bmp", ".gif", ".webp")},
 }

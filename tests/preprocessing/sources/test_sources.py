@@ -8,7 +8,7 @@ from PIL import Image
 
 from cxr.labels import CHEXPERT
 from cxr.masks import decode_mask, encode_mask
-from preprocessing.sources.registry import SOURCES
+from preprocessing.sources.registry import NAMES, source_of
 from reporting.outlines import outline_name
 from tests.preprocessing.sources import releases
 from tests.preprocessing.sources.manifests import content, labels, make, rows
@@ -296,7 +296,7 @@ def write_outlined(source, root):
     return getattr(releases, source)(root)
 
 
-@pytest.mark.parametrize("source", sorted(name for name, source in SOURCES.items() if source.regions))
+@pytest.mark.parametrize("source", [name for name in NAMES if source_of(name).regions])
 def test_dataset_json_says_who_made_the_outlines(source, root):
     write_outlined(source, root)
     manifest = make(source, root)
@@ -310,7 +310,7 @@ def test_dataset_json_says_who_made_the_outlines(source, root):
     )
 
 
-@pytest.mark.parametrize("source", sorted(SOURCES.keys() - OUTLINED.keys()))
+@pytest.mark.parametrize("source", [name for name in NAMES if not source_of(name).regions])
 def test_without_outlines_nothing_is_said_of_them(source, root):
     getattr(releases, source)(root)
     assert not content(make(source, root)).keys() & {"outlines", "outlined_by"}
