@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.no_evaluation:
             return 0
         group.barrier()  # rank 0 writes the weights, all read them
-        given = {name: getattr(args, name) for name in ("data", "device", "seed", "workers", "batch_size")}
+        given = {name: getattr(args, name) for name in ("data", "device", "seed", "workers", "batch_size", "resamples")}
         code = _evaluate(args.output, args.results, given, group.is_main)
         if group.is_main:
             checkpoints.clear()  # nothing is left to resume
@@ -177,6 +177,7 @@ def _add_files(add: Callable[..., argparse.Action]) -> None:
     )
     add("--results", type=cli.path, help="final evaluation; results/<name of the output folder> by default")
     add("--no-evaluation", action="store_true", help="only train")
+    add("--resamples", type=cli.whole_number(0, 10**8), default=100_000, help="bootstrap resamples of that evaluation")
 
 
 def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
