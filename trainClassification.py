@@ -38,11 +38,12 @@ python trainClassification.py --data data/CheXpert-1024 --output savedModels/Med
 python trainClassification.py --data data/CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
 torchrun --nproc-per-node 4 trainClassification.py --data data/CheXpert-packed --output savedModels/MedicalPatchNet
 python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/tiny --init random \\
-    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1
+    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --resamples 1000
 python trainClassification.py --data films-256 --output savedModels/tuned --init demo/savedModels/MedicalPatchNet \\
-    --backbone dense64 --image-size 256 --epochs 1
+    --backbone dense64 --image-size 256 --epochs 1 --no-evaluation
 python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/student \\
-    --teacher demo/savedModels/MedicalPatchNet --init random --backbone dense64 --image-size 256 --epochs 1
+    --teacher demo/savedModels/MedicalPatchNet --init random --backbone dense64 --image-size 256 --epochs 1 \\
+    --no-evaluation
 """
 
 INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
