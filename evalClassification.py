@@ -23,9 +23,10 @@ if TYPE_CHECKING:  # the functions import what is heavy after the options are pa
 
 EXAMPLES = """
 python evalClassification.py --weights demo/savedModels/MedicalPatchNet --data demo/data/CheXpert-256 \\
-    --chexlocalize demo/data/CheXlocalize --heatmaps raw --stride 9 --output demo/maps
-python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 64 --data data/CheXpert-1024
-python evalClassification.py --weights savedModels/MedicalPatchNet --data nih-1024 --map nih
+    --chexlocalize demo/data/CheXlocalize --heatmaps raw --stride 9 --output demo/maps --resamples 1000
+python evalClassification.py --weights MedicalPatchNet_weights.pt --patch-size 64 --data data/CheXpert-1024 \\
+    --resamples 1000
+python evalClassification.py --weights savedModels/MedicalPatchNet --data nih-1024 --map nih --resamples 1000
 python evalClassification.py --predictions demo/results/MedicalPatchNet --resamples 10000 --resample-unit patient
 python evalClassification.py --predictions demo/results/MedicalPatchNet --data demo/data/CheXpert-256
 python evalClassification.py --predictions demo/results/MedicalPatchNet --predict-from grid

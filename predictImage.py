@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so
 EXAMPLES = """
 python predictImage.py film.dcm --weights demo/savedModels/MedicalPatchNet --output demo/predicted
 python predictImage.py films/ --weights demo/savedModels/MedicalPatchNet --output demo/predicted --anonymous
-python predictImage.py a.png b.jpg --output predicted --patch-size 64 \\
+python predictImage.py a.png b.jpg --output predicted --overlays none --patch-size 64 \\
     --weights hf://patrick-w/MedicalPatchNet/MedicalPatchNet_weights.pt
 """
 

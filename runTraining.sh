@@ -35,7 +35,8 @@ done
 . ./settings.sh
 
 options=(--init "$INIT" --image-size "$IMAGE_SIZE" --lr "$LR" --batch-size "$BATCH_SIZE"
-  --epochs "$EPOCHS" --seed "$SEED" --device "$DEVICE" --uncertain "$UNCERTAIN" --precision "$PRECISION")
+  --epochs "$EPOCHS" --seed "$SEED" --device "$DEVICE" --uncertain "$UNCERTAIN" --precision "$PRECISION"
+  --resamples "$RESAMPLES")
 if [ -n "$WORKERS" ]; then options+=(--workers "$WORKERS"); fi
 for service in $TRACK; do options+=(--track "$service"); done
 options+=("$@")

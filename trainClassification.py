@@ -38,11 +38,12 @@ python trainClassification.py --data data/CheXpert-1024 --output savedModels/Med
 python trainClassification.py --data data/CheXpert-1024 --patch-size 512 --output savedModels/EfficientNetB0
 torchrun --nproc-per-node 4 trainClassification.py --data data/CheXpert-packed --output savedModels/MedicalPatchNet
 python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/tiny --init random \\
-    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1
+    --backbone timm/test_efficientnet --image-size 256 --patch-size 32 --epochs 1 --resamples 1000
 python trainClassification.py --data films-256 --output savedModels/tuned --init demo/savedModels/MedicalPatchNet \\
-    --backbone dense64 --image-size 256 --epochs 1
+    --backbone dense64 --image-size 256 --epochs 1 --no-evaluation
 python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedModels/student \\
-    --teacher demo/savedModels/MedicalPatchNet --init random --backbone dense64 --image-size 256 --epochs 1
+    --teacher demo/savedModels/MedicalPatchNet --init random --backbone dense64 --image-size 256 --epochs 1 \\
+    --no-evaluation
 """
 
 INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.no_evaluation:
             return 0
         group.barrier()  # rank 0 writes the weights, all read them
-        given = {name: getattr(args, name) for name in ("data", "device", "seed", "workers", "batch_size")}
+        given = {name: getattr(args, name) for name in ("data", "device", "seed", "workers", "batch_size", "resamples")}
         code = _evaluate(args.output, args.results, given, group.is_main)
         if group.is_main:
             checkpoints.clear()  # nothing is left to resume
@@ -177,6 +178,7 @@ def _add_files(add: Callable[..., argparse.Action]) -> None:
     )
     add("--results", type=cli.path, help="final evaluation; results/<name of the output folder> by default")
     add("--no-evaluation", action="store_true", help="only train")
+    add("--resamples", type=cli.whole_number(0, 10**8), default=100_000, help="bootstrap resamples of that evaluation")
 
 
 def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:

@@ -64,6 +64,7 @@ def demo_clone(tmp_path_factory, hub) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("clone") / "MedicalPatchNet"
     copy_project(folder)
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder.parent / "hub"), "MPLBACKEND": "agg"}
+    environment |= {"HF_HUB_DISABLE_XET": "1"}  # which the hub of the tests does not speak
     with warm_python(folder / ".venv", environment):
         run_commands(SHORT_DEMO, folder)
         yield folder

@@ -16,7 +16,7 @@ from tests.films import film_pixels, write_film
 from tests.hub_server import Hub
 from tests.preprocessing.sources import releases
 
-FILMS = 16
+FILMS = 32
 """Of a release, each of another patient."""
 _FINDINGS = ("No Finding", "Effusion|Edema")
 
@@ -62,7 +62,10 @@ def _releases(folder: Path) -> None:
     (nih / "train_val_list.txt").write_text("\n".join(names[: FILMS // 2]), encoding="utf-8")
     (nih / "test_list.txt").write_text("\n".join(names[FILMS // 2 :]), encoding="utf-8")
     header = "patient_id,image_id,sex,age,projection,icu_admission_offset"
-    rows = [f"p{number},{number},{'fm'[number % 2]},60,{('ap', 'pa')[number // 2 % 2]}," for number in range(FILMS)]
+    rows = [
+        f"p{number},{number},{'fm'[number % 2]},60,{('ap', 'pa')[number // 2 % 2]},{number // 4 % 2 or ''}"
+        for number in range(FILMS)
+    ]
     releases.write(hannover / "data.csv", header, *rows)
     for number, name in enumerate(names):
         write_film(nih / "images" / name, 256, 256, seed=number)

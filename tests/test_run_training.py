@@ -70,6 +70,7 @@ def test_both_networks_are_trained_as_published(data, tmp_path):
     assert (patches.pop("patch_size"), baseline.pop("patch_size")) == (64, 512)
     published = {"data": data, "lr": 1e-4, "batch_size": 16, "epochs": 20, "image_size": 512, "init": "imagenet"}
     published |= {"backbone": "efficientnet_b0", "uncertain": "zeros", "precision": "auto", "track": []}
+    published |= {"resamples": 100_000}
     for network in (patches, baseline):
         assert published.items() <= network.items()
         del network["output"], network["results"]
@@ -78,11 +79,13 @@ def test_both_networks_are_trained_as_published(data, tmp_path):
 
 def test_variables_and_options_reach_both_and_options_win(data, tmp_path):
     variables = {"EPOCHS": "3", "WORKERS": "5", "TRACK": "tensorboard wandb", "UNCERTAIN": "ones", "PRECISION": "fp32"}
+    variables |= {"RESAMPLES": "300"}
     options = ("--frontal-only", "--epochs", "2", "--backbone", "timm/a b", "--fraction=0.5")
     done, calls = run(tmp_path, str(data), *options, **variables)
     assert done.returncode == 0, done.stderr
     assert len(calls) == 2
     expected = {"epochs": 2, "workers": 5, "track": ["tensorboard", "wandb"], "uncertain": "ones", "precision": "fp32"}
+    expected |= {"resamples": 300}
     expected |= {"frontal_only": True, "backbone": "timm/a b", "fraction": 0.5}
     for call in calls:
         assert expected.items() <= parsed(call).items()
