@@ -28,7 +28,7 @@ from cxr.mappings import chosen_mapping, mapping_facts
 from cxr.names import DEFAULT_STRIDE, PROTOCOLS, RELATIVE, SPLITS, Protocol, methods_of, predictions_file
 from cxr.paths import projection_of
 from cxr.pixels.grey import Grey, recorded_grey
-from cxr.predictions import Predictions, write_predictions
+from cxr.predictions import Predictions, is_of, write_predictions
 from cxr.runs.fingerprints import file_fingerprint, films_fingerprint
 from cxr.runs.run_record import RunRecord, Stage
 from models.checkpoint import load_model
@@ -145,7 +145,8 @@ def _predict_split(of: Evaluated, split: str, films: Films, *, batch_size: int, 
     target = predictions_file(of.record.folder, split)
     inputs = of.inputs(films, recorded_grey(films.table.parent) or Grey.STORED)
     made_from: dict[str, Any] = {"inputs": inputs, "options": {}, "outputs": [target]}
-    if of.group.broadcast(of.record.is_complete(f"predictions_{split}", **made_from)):
+    of_these = films.paths, films.label_set.names, films.labels
+    if of.group.broadcast(of.record.is_complete(f"predictions_{split}", **made_from) and is_of(target, *of_these)):
         of.group.print(f"{target}: complete")
         return
     dataset = FilmDataset(films, of.model.image_size)
@@ -290,23 +291,26 @@ def _export_split(of: Evaluated, export: HeatMapExport, films: Films, grey: Grey
     files = {index: export.files(films.ids[index]) for index in range(len(films))}
     outputs = [path for of_film in files.values() for path in of_film]
     with of.record.stage(name, inputs=of.inputs(films, grey), options=options, outputs=outputs) as stage:
-        left = of.group.broadcast([index for index in files if not _is_whole(stage, export, films.ids[index])])
+        known = np.nan_to_num(films.labels, nan=NOT_LABELLED)
+        labels = [dict(zip(films.label_set.names, of_film, strict=True)) for of_film in known]
+        left = [index for index in files if not _is_whole(stage, export, films.ids[index], labels[index])]
+        left = of.group.broadcast(left)
         own = left[of.group.rank :: of.group.world_size]
         films_ahead = read_ahead(lambda index: open_film(films.files[index], grey), own)
         progress = {"desc": f"heat maps {split}", "unit": "film", "disable": None if of.group.is_main else True}
         for index, film in tqdm(films_ahead, total=len(own), **progress):
             lost = [path for path in files[index] if not stage.holds(path)]  # other films, damaged, or not noted yet
+            if export.evidence_path(films.ids[index]) not in lost and not export.says(films.ids[index], labels[index]):
+                lost = files[index]
             of_film = widened_by_lost(export, films.ids[index], lost, films.label_set)
-            known = np.nan_to_num(films.labels[index], nan=NOT_LABELLED)
-            labels = dict(zip(films.label_set.names, known, strict=True))
             view = projection_of(films.views[index])
-            export_film(of_film, of.model, film, films.ids[index], labels, view)
+            export_film(of_film, of.model, film, films.ids[index], labels[index], view)
             stage.wrote(*files[index])
         of.group.barrier()
     kinds = f"{split}; {', '.join(export.methods)}"
     of.group.print(f"{of.record.folder}: heat maps of {len(films)} films ({kinds}), {len(left)} of them new")
 
 
-def _is_whole(stage: Stage, export: HeatMapExport, film_id: str) -> bool:
+def _is_whole(stage: Stage, export: HeatMapExport, film_id: str, labels: Mapping[str, float]) -> bool:
     """Whether a film's files were made from the same inputs and hold all that is asked for."""
-    return stage.holds(*export.files(film_id)) and export.is_complete(film_id)
+    return stage.holds(*export.files(film_id)) and export.is_complete(film_id) and export.says(film_id, labels)

@@ -140,6 +140,20 @@ def read_predictions(path: Path, label_set: LabelSet | None = None) -> Predictio
     return predictions
 
 
+def is_of(path: Path, films: Sequence[str], names: Sequence[str], labels: np.ndarray) -> bool:
+    """Whether a predictions file is of just these films (paths), labels and true values (N, C), NaN not labelled.
+
+    They are more than their table says: `dataset.json` chooses labels, and says what blanks mean.
+    """
+    try:
+        saved = read_predictions(path)
+    except InputError:
+        return False
+    if saved.paths != tuple(films) or set(saved.names) != set(names):
+        return False
+    return np.array_equal(saved.restrict(names).labels, labels, equal_nan=True)
+
+
 def _label_set(path: Path, columns: Sequence[str]) -> LabelSet:
     """The labels that have a column of either kind, in the file's order; CheXpert's 14 in their own."""
     kinds = (_PROBABILITY, _LABEL)

@@ -17,7 +17,14 @@ from cxr.heat_maps import heat_map_name, write_heat_map
 from cxr.images import to_unit
 from cxr.labels import LabelSet, positions
 from cxr.names import RELATIVE, Protocol, evidence_folder, heat_map_folder, methods_of
-from saliency.evidence.evidence_files import SUFFIX, FilmLabels, held_evidence, holds_evidence, write_evidence
+from saliency.evidence.evidence_files import (
+    SUFFIX,
+    FilmLabels,
+    held_evidence,
+    holds_evidence,
+    read_facts,
+    write_evidence,
+)
 from saliency.evidence.folded_network import PatchNetwork, evaluating
 from saliency.evidence.page_film import encoded_film
 from saliency.film_maps import Evidence, film_in_frame, film_maps, gather_evidence
@@ -76,6 +83,12 @@ class HeatMapExport:
         if self.keeps_evidence and not holds_evidence(path, self.methods, tasks, **fineness, weights=self.weights):
             return False
         return not self.pickles or all(path.is_file() for path in self.pickle_paths(film_id))
+
+    def says(self, film_id: str, labels: Mapping[str, float]) -> bool:
+        """Whether an evidence file says a film's labels; so does none. `dataset.json` changes them under one table."""
+        path = self.evidence_path(film_id)
+        noted = read_facts(path).ground_truth if self.keeps_evidence and path.is_file() else {}
+        return all(noted.get(task, labels[label]) == labels[label] for label, task in self.tasks.items())
 
 
 def _without_relative(methods: Sequence[str]) -> list[str]:

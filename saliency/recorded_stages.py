@@ -29,7 +29,7 @@ from cxr.names import (
     predictions_file,
     reference_file,
 )
-from cxr.predictions import Predictions, write_map_predictions
+from cxr.predictions import Predictions, is_of, write_map_predictions
 from cxr.runs.run_record import RunRecord
 from saliency.evidence.evidence_files import SUFFIX, read_facts, read_grids, read_patches
 from saliency.evidence.evidence_folders import EvidenceFolder
@@ -155,7 +155,8 @@ def make_map_predictions(record: RunRecord, split: str, films: Films, tasks: Map
         "options": {"labels": list(tasks)},
         "outputs": [target],
     }
-    if record.is_complete(f"map_predictions_{split}", **made_from):
+    of_these = films.paths, list(tasks), _truth(films, list(tasks))
+    if record.is_complete(f"map_predictions_{split}", **made_from) and is_of(target, *of_these):
         return [f"{target}: complete"]
     reference = read_reference(reference_path) if reference_path.is_file() else None
     with record.stage(f"map_predictions_{split}", **made_from) as stage:
@@ -195,6 +196,10 @@ def _write(target: Path, films: Films, labels: Sequence[str], numbers: Sequence[
         np.stack([getattr(of_film, name) for of_film in numbers]) for name in ("mean", "deviation", "inside")
     )  # (N, C) each
     label_set = films.label_set.restrict(labels)
-    truth = films.labels[:, [films.label_set.names.index(label) for label in labels]].astype(np.float64)
-    predictions = Predictions(films.paths, expit(mean), truth, label_set, films.ids, films.patients)
+    predictions = Predictions(films.paths, expit(mean), _truth(films, labels), label_set, films.ids, films.patients)
     write_map_predictions(target, predictions, deviation, inside)
+
+
+def _truth(films: Films, labels: Sequence[str]) -> np.ndarray:
+    """(N, C) float64, NaN where a film is not labelled."""
+    return films.labels[:, [films.label_set.names.index(label) for label in labels]].astype(np.float64)

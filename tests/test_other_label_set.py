@@ -19,6 +19,7 @@ import makeReport
 import predictImage
 import trainClassification
 from preprocessing import preProcFilms
+from saliency.evidence.evidence_files import read_facts
 from tests.films import film_pixels
 
 LABELS = ("ICU", "Device", "Old fracture")
@@ -141,3 +142,30 @@ def test_a_data_set_without_outlines_has_predictions_and_says_why_it_has_no_maps
     assert "no heat maps of test: of its labels none is outlined; --all-labels makes those of all" in said
     assert (tmp_path / "results/classification_test.csv").is_file()
     assert not (tmp_path / "results/evidence").exists()
+
+
+def test_results_follow_what_dataset_json_says_of_the_same_table(chain, ward, tmp_path):
+    folders = {"data": tmp_path / "films", "chexlocalize": tmp_path / "ward"}
+    for folder, source in zip(folders.values(), (chain / "films", ward), strict=True):
+        shutil.copytree(source, folder)
+        rows = pd.read_csv(folder / "films.csv", dtype=str, keep_default_na=False)
+        rows.loc[(rows["Split"] == "test") & (rows["Old fracture"] == "0"), "Old fracture"] = ""
+        rows.to_csv(folder / "films.csv", index=False)
+    command = ["--weights", chain / "weights/patch", "--output", tmp_path / "made", "--steps-per-patch", 1]
+    command += ["--workers", 0, "--resamples", 10, "--no-pickles", "--all-labels"]
+
+    def evaluated(**facts: object) -> tuple[pd.DataFrame, pd.DataFrame, list[int]]:
+        for folder in folders.values():
+            path = folder / "dataset.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+        assert run(evalClassification, *command, *(f"--{name}={path}" for name, path in folders.items())) == 0
+        tables = [pd.read_csv(tmp_path / f"made/{start}predictions_test.csv") for start in ("", "map_")]
+        files = sorted((tmp_path / "made/evidence/test").glob("*.npz"))
+        return *tables, sorted(read_facts(file).ground_truth["Old fracture"] for file in files)
+
+    *tables, noted = evaluated()
+    assert set(noted) == {-1, 1} and all(table["label Old fracture"].isna().any() for table in tables)
+    *tables, noted = evaluated(blank="negative")
+    assert set(noted) == {0, 1} and all(sorted(table["label Old fracture"]) == noted for table in tables)
+    *tables, _ = evaluated(labels=["ICU", "Device"])
+    assert "label Old fracture" not in tables[0]

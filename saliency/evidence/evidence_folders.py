@@ -26,7 +26,7 @@ from cxr.names import (
     reference_file,
 )
 from saliency.cam import CAMS
-from saliency.evidence.evidence_facts import Facts
+from saliency.evidence.evidence_facts import Facts, require_same
 from saliency.evidence.evidence_files import (
     FILM,
     GRID,
@@ -72,8 +72,9 @@ class EvidenceFolder:
     ) -> None:
         """reference: for relative maps.
 
-        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, relative maps
-        without a reference, and published maps of evidence with a stride.
+        Raises InputError for an unknown method, a damaged file, a file without evidence of the method, or of another
+        network or fineness than the first, relative maps without a reference, and published maps of evidence with a
+        stride.
         """
         check_methods([method])
         if method == RELATIVE and reference is None:
@@ -88,6 +89,7 @@ class EvidenceFolder:
         paths = evidence_files(self.folder)
         if protocol == "published" and method not in CAMS:
             check_stride(protocol, read_facts(paths[0]).stride)
+        _require_one_origin(paths, with_fineness=method not in CAMS)
         for path in paths:
             stored = set(array_names(path))
             held = [task for task in tasks if f"{kind_of(method)} {task}" in stored]
@@ -201,6 +203,14 @@ class EvidenceFolder:
 
     def _path(self, film_id: str) -> Path:
         return self.folder / f"{film_id}{SUFFIX}"
+
+
+def _require_one_origin(paths: Sequence[Path], *, with_fineness: bool) -> None:
+    """Raises InputError for a file of another network than the first, or of other steps or another stride."""
+    shared = ("weights", "patch_size", "image_size", *(("steps_per_patch", "stride") if with_fineness else ()))
+    first = read_facts(paths[0]) if len(paths) > 1 else None
+    for path in paths[1:]:
+        require_same(path, read_facts(path), {name: getattr(first, name) for name in shared})
 
 
 def heat_map_source(results: Path, protocol: Protocol, split: str, method: str, tasks: Sequence[str]) -> HeatMapSource:

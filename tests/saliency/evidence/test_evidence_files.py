@@ -316,6 +316,26 @@ def test_a_method_that_some_films_lack_is_refused(tmp_path):
     assert len(open_folder(tmp_path / "evidence/val").entries) == 4
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"weights": "b" * 64}, "weights"),
+        ({"steps_per_patch": 2}, "steps per patch 2, not 4"),
+        ({"steps_per_patch": 8, "stride": 3}, "steps per patch 8, not 4"),
+    ],
+)
+def test_files_of_two_networks_or_two_settings_are_no_folder(tmp_path, change, told):
+    folder = tmp_path / "evidence/val"
+    for film_id, changes in (("a", {"weights": "a" * 64}), ("b", {"weights": "a" * 64} | change)):
+        settings = {"methods": ("raw", "gradcam"), "protocols": ("corrected",)} | changes
+        export_film(export(tmp_path, False, **settings), model(), film(), film_id, TRUTH)
+    with pytest.raises(InputError, match=rf"b\.npz: evidence of another network or setting \({told}"):
+        open_folder(folder)
+    of_cam = {"method": "gradcam", "protocol": "corrected", "tasks": TASKS}
+    if "weights" not in change:  # class activation maps have neither steps nor a stride
+        assert len(EvidenceFolder(folder, **of_cam).entries) == 4
+
+
 def test_a_film_without_a_label_is_exported(tmp_path):
     export_film(export(tmp_path, False, methods=["raw"]), model(), film(), IMAGE_ID, TRUTH | {"Edema": math.nan})
     assert open_folder(tmp_path / "evidence/val").load(IMAGE_ID, "Edema").ground_truth == -1
