@@ -26,10 +26,11 @@ from torch import Tensor
 from cxr.dataset import network_input
 from cxr.files import InputError, quoted, replacing, write_json
 from cxr.film_folder import LONGEST_FILE_NAME, UniqueNames, shortened
-from cxr.images import Crop, open_film, resize, to_unit
+from cxr.images import Crop, open_film
 from cxr.labels import positions
 from cxr.names import FILM_STRIDE, METHODS, REFERENCE, RELATIVE
 from cxr.pixels.grey import Grey
+from cxr.pixels.tensors import resize, to_unit
 from models.checkpoint import load_model, weights_file
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet

@@ -24,11 +24,12 @@ from torch import Tensor
 import cli
 from benchmarks.measure import load, machine, report
 from cxr.heat_maps import HeatMap
-from cxr.images import Crop, open_film, to_unit
+from cxr.images import Crop, open_film
 from cxr.labels import CHEXPERT
 from cxr.manifests.films import read_films
 from cxr.masks import GroundTruth, read_ground_truth
 from cxr.names import Protocol
+from cxr.pixels.tensors import to_unit
 from cxr.predictions import read_predictions
 from evaluation.bootstrap import resample_weights
 from evaluation.localizing.heatmap_thresholds import tune

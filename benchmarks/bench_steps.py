@@ -25,8 +25,8 @@ from tqdm import tqdm
 import cli
 from benchmarks.measure import Timer, load, machine, report
 from cxr.film_folder import find_films
-from cxr.images import read_square, resize
 from cxr.labels import CHEXPERT
+from cxr.pixels.tensors import read_square, resize
 from models.checkpoint import build_model, load_model
 from models.hub import resolve_weights
 from models.patch_net import MedicalPatchNet

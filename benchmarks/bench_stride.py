@@ -28,9 +28,10 @@ import cli
 from benchmarks.bench_real_films import imagenet_weights
 from benchmarks.measure import load, machine, report
 from cxr.heat_maps import HeatMap
-from cxr.images import Crop, read_square, resize
+from cxr.images import Crop
 from cxr.labels import CHEXPERT
 from cxr.masks import GroundTruth, read_ground_truth
+from cxr.pixels.tensors import read_square, resize
 from evaluation.binomial import exact_interval
 from evaluation.localizing.localization import score_map
 from models.checkpoint import build_model, load_model

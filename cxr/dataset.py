@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cxr.files import InputError
-from cxr.images import Crop, open_film, resize, to_unit
+from cxr.images import Crop, open_film
 from cxr.manifests.films import Films
 from cxr.paths import inside_release
+from cxr.pixels.tensors import resize, to_unit
 
 
 def network_input(film: Image.Image | np.ndarray, image_size: int) -> tuple[Tensor, Crop]:

@@ -14,9 +14,9 @@ from torch import Tensor
 from cxr.dataset import network_input
 from cxr.files import InputError, place
 from cxr.heat_maps import heat_map_name, write_heat_map
-from cxr.images import to_unit
 from cxr.labels import LabelSet, positions
 from cxr.names import RELATIVE, Protocol, evidence_folder, heat_map_folder, methods_of
+from cxr.pixels.tensors import to_unit
 from saliency.evidence.evidence_files import (
     SUFFIX,
     FilmLabels,

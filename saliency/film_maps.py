@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from cxr.files import InputError, quoted
-from cxr.images import Crop, resize
+from cxr.images import Crop
 from cxr.names import METHODS, RELATIVE, Protocol, check_protocol
+from cxr.pixels.tensors import resize
 from saliency.cam import CAMS, cam_grids, upsample
 from saliency.evidence.evidence_values import evidence_values
 from saliency.evidence.folded_network import PatchNetwork, is_linear, require_linear

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxr.files import InputError, place, read_json
 from cxr.heat_maps import HeatMap, HeatMapFolder, HeatMapSource
-from cxr.images import Crop, resize
+from cxr.images import Crop
 from cxr.names import (
     METHODS,
     REFERENCE,
@@ -25,6 +25,7 @@ from cxr.names import (
     heat_map_folder,
     reference_file,
 )
+from cxr.pixels.tensors import resize
 from saliency.cam import CAMS
 from saliency.evidence.evidence_facts import Facts, require_same
 from saliency.evidence.evidence_files import (

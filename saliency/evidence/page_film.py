@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cxr.images import resize
 from cxr.pixels.pixel_limit import check_size
+from cxr.pixels.tensors import resize
 
 NAME = "page film"
 SIDE = 768

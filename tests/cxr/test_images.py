@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from cxr.files import InputError
-from cxr.images import Crop, open_film, read_square, resize, to_unit
+from cxr.images import Crop, open_film
+from cxr.pixels.tensors import read_square, resize, to_unit
 
 
 def test_crop_of_a_landscape_and_a_portrait_film():

@@ -44,6 +44,13 @@ def run(release, *more):
     return cli.guarded(preProcCheXpert.main, command(release, *more))
 
 
+def test_neither_the_script_nor_its_workers_load_what_films_do_not_need(release):
+    code = "import sys; from preprocessing import preProcCheXpert\nassert preProcCheXpert.main(sys.argv[1:]) == 0\n"
+    code += "print(sorted({'torch', 'torchvision', 'scipy', 'matplotlib', 'pydicom'} & sys.modules.keys()))"
+    told = subprocess.run([sys.executable, "-c", code, *command(release)], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
+
+
 def test_tree_tables_and_pixels(release):
     assert run(release) == 0
     out = release / "out"

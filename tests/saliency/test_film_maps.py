@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cxr.images import Crop, resize
+from cxr.images import Crop
 from cxr.masks import decode_mask
+from cxr.pixels.tensors import resize
 from saliency.film_maps import film_in_frame, frame_size, to_film_frame
 
 SIZE = 512
