@@ -62,7 +62,7 @@ def _run_lengths(counts: Any, size: Sequence[int]) -> np.ndarray:
 
 
 def _listed_runs(counts: Sequence[Any], pixels: int) -> np.ndarray:
-    """An uncompressed code: the runs themselves."""
+    """Run lengths of an uncompressed code, which lists them."""
     if not all(type(run) is int and 0 <= run <= pixels for run in counts):
         raise ValueError(f"its list holds something else than whole numbers from 0 to {pixels}")
     return np.array(counts, dtype=np.int64)

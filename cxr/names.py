@@ -117,12 +117,12 @@ MAPS = "map_"
 
 
 def predictions_file(results: Path, split: str, start: str = "") -> Path:
-    """start: empty, or `MAPS` for those that the fine maps decompose."""
+    """Name of the file of predictions of a split. start: empty, or `MAPS` for those that the fine maps decompose."""
     return results / f"{start}predictions_{split}.csv"
 
 
 def table_file(results: Path, kind: str, split: str) -> Path:
-    """kind: that of a table, such as `classification`; those of a results folder are in `evaluation.result_tables`."""
+    """Name of a table of a split. kind: such as `classification`; `evaluation.result_tables` lists them."""
     return results / f"{kind}_{split}.csv"
 
 
@@ -156,7 +156,7 @@ BASELINES, ADDED_VALUE, BY_SIZE = "baselines.csv", "added_value.csv", "by_size.c
 
 
 def controls_file(results: Path, protocol: str, name: str) -> Path:
-    """name: BASELINES or ADDED_VALUE."""
+    """Name of a table of the controls. name: BASELINES or ADDED_VALUE."""
     return results / "localization" / protocol / name
 
 

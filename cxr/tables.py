@@ -58,9 +58,11 @@ def read_csv(path: Path, columns: Sequence[str] = (), *, may_be_empty: bool = Fa
     """Reads a CSV file (also as `.csv.gz`, or alone in a `.zip`) as strings, and checks that `columns` are there.
 
     Blanks around names and values are taken off; rows without any value and columns without a name are left out.
-    `line_of` gives the line of a row in the file. Raises InputError with the line when the file is missing, empty or
-    not a CSV file (separated by something else, of other encodings, with quotes that do not close, NUL bytes, rows with
-    more or fewer fields than the header), when a column is there twice, lacks, or there are no rows and there must be.
+    `line_of` gives the line of a row in the file.
+
+    Raises InputError, with the line where there is one, for a file that is missing, empty or not CSV (another separator
+    or encoding, a quote that does not close, NUL bytes, a row with more or fewer fields than the header), for a missing
+    or repeated column, and, unless `may_be_empty`, for a table without rows.
     """
     path = Path(path)
     rows = _Rows(path, _text_bytes(path))

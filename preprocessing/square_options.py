@@ -16,7 +16,7 @@ _GREYS = f"""which stored values are black and white: {USAGE}; range is for film
 
 
 def add_square_options(add: Callable[..., argparse.Action], own_grey: str) -> None:
-    """own_grey: which rule is taken when none is given, for the help."""
+    """Adds the shared options. own_grey: the rule that is taken when none is given, for the help."""
     add("--output", type=cli.path, required=True, help="where the copies go")
     add("--size", type=cli.whole_number(32, 2**16 - 1), default=1024, help=_SIZES)
     add("--grey", nargs="+", metavar="RULE", help=_GREYS + own_grey)

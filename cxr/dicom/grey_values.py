@@ -22,7 +22,7 @@ Range = tuple[float, float]
 
 
 class DamagedElement(ValueError):
-    """An element that cannot be taken at its word. Its text names the element and repeats none of its values."""
+    """A DICOM element with an unusable value. The text names the element and repeats none of its values."""
 
 
 def shown(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -46,7 +46,7 @@ def shown(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _is_inverse(dataset: Dataset) -> bool:
-    """By the shape of the presentation LUT, the last step of all; where there is none, by MONOCHROME1.
+    """Whether greys are inverted: by the presentation LUT shape, the last step of all; without one, by MONOCHROME1.
 
     The two agree in files that keep to the standard; dcmtk decides others in the same way.
     """

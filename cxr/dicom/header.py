@@ -10,7 +10,7 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def is_dicom(path: Path) -> bool:
-    """By the file's ending, by the letters DICM at byte 128, or by first elements without any header.
+    """Whether a file is DICOM: by its ending, the letters DICM at byte 128, or first elements without any header.
 
     False for a file that cannot be read.
     """

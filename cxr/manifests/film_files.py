@@ -39,7 +39,7 @@ class FilmFinder:
         return next((number for number, file in enumerate(self._candidates(path)) if file.is_file()), None)
 
     def numbered(self, path: str, number: int) -> Path:
-        """The place with a number from `number`."""
+        """The place of the film that has this number."""
         return next(islice(self._candidates(path), number, None))
 
     def _candidates(self, path: str) -> Iterator[Path]:
@@ -57,7 +57,7 @@ class FilmFinder:
 
 
 class FoundFiles(Sequence[Path]):
-    """The files of N films, each put together when it is asked for: 200,000 paths of Python take 150 MiB."""
+    """The files of N films as Paths, each made when it is asked for: 200,000 of them would take 150 MiB."""
 
     def __init__(self, finder: FilmFinder, paths: Sequence[str], numbers: Sequence[int]) -> None:
         """numbers: of the place of each film, as `FilmFinder.number` gives it."""

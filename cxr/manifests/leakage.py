@@ -42,7 +42,7 @@ def _same_content(a: Films, b: Films) -> tuple[int, int] | None:
 
 
 def _same_bytes(a: Films, b: Films) -> tuple[int, int] | None:
-    """Only films of one size are read."""
+    """As `_same_content`, by sha256; only films of equal size in bytes are read."""
     sizes: dict[int, list[int]] = {}
     for index, file in enumerate(b.files):
         sizes.setdefault(file.stat().st_size, []).append(index)
@@ -57,7 +57,7 @@ def _same_bytes(a: Films, b: Films) -> tuple[int, int] | None:
 
 
 def _same_pixels(a: Films, packed_a: PackedFilms, b: Films, packed_b: PackedFilms) -> tuple[int, int] | None:
-    """Only films of one crc32 are read, which films of other pixels may share."""
+    """As `_same_content`, by pixels; only films of equal crc32 are read, since different films may share one."""
     crcs: dict[int | None, list[int]] = {}
     for index, path in enumerate(b.paths):
         crcs.setdefault(packed_b.crc(inside_release(path)), []).append(index)

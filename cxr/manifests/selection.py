@@ -1,4 +1,4 @@
-"""Selection of films: those of a split, of some patients, of one view."""
+"""Selection of films by patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: which table or rows hold the films of training, validation and test, and that no patient is in two."""
+"""Splits: the table and rows of the films of training, validation and test; no patient may be in two of them."""
 
 from __future__ import annotations
 

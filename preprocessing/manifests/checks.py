@@ -1,4 +1,4 @@
-"""Checks of a film table and its regions that hold for every data set. Each error is one line and names both rows."""
+"""Checks of film tables and regions, the same for every data set. Each error is one line and names both rows."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def listed(
 
 
 def joined(table: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str], values: Values) -> Values:
-    """The rows of `values`, which go with those of `other`, matched to the rows of `table` by `keys`; NaN without one.
+    """Rows of `values` (aligned with `other`) for the rows of `table`, matched by `keys`; NaN where there is no match.
 
     Raises InputError, naming both lines, when `other` lists a key twice.
     """

@@ -45,7 +45,7 @@ def add_boxes(
 
 
 def size_of(film: str, sizes: Mapping[str, Size | None], where: str) -> Size | None:
-    """Raises InputError where a film's size is not known."""
+    """(height, width) of a film in pixels, None where it is left out. Raises InputError where it is not known."""
     try:
         return sizes[film]
     except KeyError:
@@ -104,7 +104,7 @@ class SizesOnDisk(Mapping[str, Size | None]):
     """Sizes of films, each read from its file's header when it is first asked for."""
 
     def __init__(self, files: Mapping[str, Path], *, leave_out: bool) -> None:
-        """files: film id -> its file, of the films that are there. leave_out: whether others have None for a size."""
+        """files: film id -> file, for the films below the root. leave_out: whether other films have size None."""
         self._files = files
         self._leave_out = leave_out
         self._sizes: dict[str, Size] = {}

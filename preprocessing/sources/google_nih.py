@@ -1,4 +1,4 @@
-"""Google's adjudicated labels of 4,376 NIH films: four findings, majority of radiologists (Majkowska et al. 2020).
+"""Google's labels of 4,376 NIH films: four findings, adjudicated by radiologists (Majkowska et al. 2020).
 
 Radiology, doi 10.1148/radiol.2019191293. Source of the format: `google2019_nih-chest-xray-labels.csv`, the columns of
 NIH's table and `Fracture,Pneumothorax,Airspace opacity,Nodule or mass,Set Id`. Traps:
