@@ -107,16 +107,19 @@ class Explanation:
         return Image.fromarray(picture)
 
     def picture(self, label: str, method: str | None = None) -> Image.Image:
-        """The overlay, and below it label, probability and the meaning of the colours."""
-        from reporting.pictures.captions import captioned
+        """The overlay, and below it label, probability and the meaning of the colours, with their scale."""
+        from reporting.pictures.captions import ColourBar, captioned
+        from reporting.pictures.overlays import tint_scale
 
         facts = self.overlay_facts(label, method)
-        meaning = f"{METHODS[facts['method']].title}: the redder, the higher"
+        meaning, ends = f"{METHODS[facts['method']].title}: the redder, the higher", ("least", "most")
         if "full_colour_at_logit" in facts:
-            full = f"full colour at a logit of {facts['full_colour_at_logit']:.2g}"
-            meaning = f"{facts['method']} evidence: red for, blue against; {full}"
+            full = f"{facts['full_colour_at_logit']:.2g}"
+            meaning = f"{facts['method']} evidence: red for, blue against; full colour at a logit of {full}"
+            ends = f"−{full}", f"+{full}"
         probability = f"{label}: probability {self.probabilities[label]:.3f}"
-        return captioned(self.overlay(label, method), [probability, meaning])
+        bar = ColourBar(tint_scale(signed=METHODS[facts["method"]].signed), ends)
+        return captioned(self.overlay(label, method), [probability, meaning], bar)
 
     def overlay_facts(self, label: str, method: str | None = None) -> dict[str, Any]:
         """The meaning of an overlay's colours: `method`, and for evidence the logit at which they are full.

@@ -10,7 +10,10 @@ from cxr.manifests.dataset_file import DATASET
 TRUE_OUTLINE = "true outline"
 """Where it is not recorded who made them."""
 
-_NAMES = {"drawn": "drawn outline", "radiologists": "radiologist’s outline", "reviewed": "reviewed outline"}
+DRAWN_OUTLINE = "drawn outline"
+"""Of films that were drawn with their findings, such as the demo's."""
+
+_NAMES = {"drawn": DRAWN_OUTLINE, "radiologists": "radiologist’s outline", "reviewed": "reviewed outline"}
 """Value of `outlines` in dataset.json -> what one of them is called."""
 
 

@@ -17,6 +17,7 @@ from cxr.names import METHODS, RELATIVE, THRESHOLDS
 from cxr.thresholds import read_thresholds
 from reporting.format import number
 from reporting.label_words import shortened
+from reporting.outlines import DRAWN_OUTLINE
 from reporting.page.case_pictures import MapSources
 from reporting.pictures.case_grid import in_crop, mask_of, resized, square
 from reporting.pictures.overlays import LOGIT_RANGE, OUTLINE, SIGNED, evidence_scale, tint
@@ -63,7 +64,7 @@ def method_figure(results: Results, sources: MapSources, dataset: str = "") -> t
     widths = [1, 1, 0.95, 1, 1] if case.cam is not None else [1, 1, 0.95, 1]
     axes = figure.subplots(1, len(widths), width_ratios=widths)
     figure.subplots_adjust(left=0.005, right=0.995, top=_TOP, bottom=_BOTTOM, wspace=0.06)
-    _film(axes[0], case, dataset)
+    _film(axes[0], case, "drawn film" if sources.outline == DRAWN_OUTLINE else f"film{of_dataset(dataset)}")
     _votes(axes[1], case)
     _sum(axes[2], case)
     logit = LOGIT_RANGE * evidence_scale(case.fine)
@@ -129,9 +130,9 @@ def _case(
     return _Case(pixels, outline, votes, fine_map, cam, probability, threshold, label, fine)
 
 
-def _film(axes: Axes, case: _Case, dataset: str) -> None:
+def _film(axes: Axes, case: _Case, title: str) -> None:
     _picture(axes, np.repeat(case.film[..., None], 3, axis=2), case)
-    axes.set_title(f"film{of_dataset(dataset)}", size=9)
+    axes.set_title(title, size=9)
     _under(axes, f"yellow: {shortened(case.label, 26)}")
 
 

@@ -58,6 +58,13 @@ def tint(film: np.ndarray, heat: np.ndarray, *, signed: bool) -> np.ndarray:
     return _mixed(film, colours, TINT * np.abs(strength))
 
 
+def tint_scale(*, signed: bool) -> np.ndarray:
+    """(255, 3) uint8: the colours of `tint` over middle grey, from a map's least to its most."""
+    steps = np.linspace(-1 if signed else 0, 1, 255)[None]
+    heat = (steps + 1) / 2 if signed else steps
+    return tint(np.full(heat.shape, 0.5), heat, signed=signed)[0]
+
+
 def _strength(film: np.ndarray, heat: np.ndarray, signed: bool) -> np.ndarray:
     """(h, w) in [-1, 1]: evidence over the map's largest, or (of a CAM) its value in [0, 1]."""
     if film.shape != heat.shape or film.ndim != 2:

@@ -230,3 +230,35 @@ def test_missing_parts_are_named_on_top(page, paged_results):
         and str(paged_results) not in text
         and "no comparison of the two models" in text
     )
+
+
+def test_a_case_is_read_by_keys_alone(page):
+    """From the list to another film, its method, a patch, the help and back, without a pointer."""
+    page.locator("#list-table").focus()
+    page.keyboard.press("ArrowDown")
+    chosen = state(page, "film"), state(page, "label")
+    tab_to(page, "choose-film")
+    page.keyboard.press("ArrowDown")
+    drawn(page)
+    assert state(page, "film") != chosen[0] and state(page, "label") == chosen[1]
+    tab_to(page, "patches")
+    place = state(page, "patch")
+    page.keyboard.press("ArrowLeft" if not place.endswith(",0") else "ArrowRight")
+    assert state(page, "patch") != place
+    tab_to(page, "method")
+    page.keyboard.press("ArrowRight")
+    assert state(page, "method") == "scaled"
+    tab_to(page, "help-button", back=True)
+    page.keyboard.press("Enter")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "help-button"
+
+
+def tab_to(page, name, *, back=False):
+    """Presses Tab until the element of this id or name, or one inside it, has the focus."""
+    for _ in range(60):
+        page.keyboard.press("Shift+Tab" if back else "Tab")
+        if page.evaluate("n => document.activeElement.name === n || !!document.activeElement.closest('#' + n)", name):
+            return
+    raise AssertionError(f"{name} is not reached by Tab")

@@ -1,5 +1,7 @@
 """The picture of the method shows a film that its rule allows, with its votes, their sum and the decision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,8 @@ def test_votes_for_and_against_and_their_sum_are_written(folder):
     votes = [float(text.get_text().replace("−", "-")) for text in figure.axes[1].texts[: case.votes.size]]
     np.testing.assert_allclose(votes, case.votes.ravel(), atol=0.051)
     assert [axes.get_title() for axes in figure.axes][0] == "film (drawn films)"
+    drawn, _ = method_figure(results, replace(sources, outline="drawn outline"), "drawn films")
+    assert [axes.get_title() for axes in drawn.axes][0] == "drawn film"
 
 
 def test_without_outlines_or_positives_it_says_what_is_missing(folder):
