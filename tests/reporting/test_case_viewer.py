@@ -147,6 +147,7 @@ def test_for_against_sum_and_probability(page, paged_results):
         [shares[shares > 0].sum(), shares[shares < 0].sum(), logit, 1 / (1 + np.exp(-logit))], abs=0.006
     )
     choose(page, 2, "Fracture")  # a label without maps
+    assert "evalClassification.py --all-labels" in page.locator("#scale-text").inner_text()
     assert page.locator("#sum-text").count() == 0 and "not known here" in page.locator("#sum").inner_text()
 
 

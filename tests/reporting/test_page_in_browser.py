@@ -234,9 +234,9 @@ def test_missing_parts_are_named_on_top(page, paged_results):
 
 def test_a_case_is_read_by_keys_alone(page):
     """From the list to another film, its method, a patch, the help and back, without a pointer."""
-    page.locator("#list-table").focus()
-    page.keyboard.press("ArrowDown")
+    choose(page, 0, "Edema")
     chosen = state(page, "film"), state(page, "label")
+    page.locator("#list-table").focus()
     tab_to(page, "choose-film")
     page.keyboard.press("ArrowDown")
     drawn(page)
