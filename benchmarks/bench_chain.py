@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import cli
-from benchmarks.chain_stages import Sizes, Stage, stages
+from benchmarks.chain.stages import Sizes, Stage, stages
 from benchmarks.measure import least, load, machine
 from benchmarks.tables import NOISE
 from cxr.tables import write_csv
@@ -103,7 +103,7 @@ def measured(stage: Stage, repeats: int) -> dict[str, Any]:
 def in_fresh_processes(stage: Stage, size: int, count: int, repeats: int) -> Cost:
     """One process writes what the stage reads, another is measured; both are forked from one that has imported all."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.chain_stages"])
+    context.set_forkserver_preload(["benchmarks.chain.stages"])
     with tempfile.TemporaryDirectory() as folder:
         for task in (prepare, cost):
             with ProcessPoolExecutor(1, context) as fresh:

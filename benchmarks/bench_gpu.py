@@ -33,7 +33,8 @@ import pandas as pd
 import torch
 
 import cli
-from benchmarks.gpu_cases import COMPILED, EAGER, GRAPHS, MAPS, MEASURES, RESUME, TRAINING, Case
+from benchmarks.gpu.cases import COMPILED, EAGER, GRAPHS, MAPS, RESUME, TRAINING, Case
+from benchmarks.gpu.measures import MEASURES
 from benchmarks.measure import load, machine, report
 from cxr.tables import write_csv
 

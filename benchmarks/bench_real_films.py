@@ -24,7 +24,7 @@ import pandas as pd
 
 import cli
 from benchmarks.measure import machine, report
-from benchmarks.pooled_auroc import Scored, pooled_aurocs
+from benchmarks.pooled.auroc import Scored, pooled_aurocs
 from cxr.files import InputError
 from cxr.predictions import Predictions, read_predictions
 from cxr.tables import read_csv

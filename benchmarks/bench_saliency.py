@@ -31,7 +31,7 @@ from torch import Tensor
 
 import cli
 from benchmarks.measure import least, load, machine, memory_mib, report
-from benchmarks.published_maps import BATCH, evidence_map, package_cam, shift_logits, shifts_of
+from benchmarks.published.maps import BATCH, evidence_map, package_cam, shift_logits, shifts_of
 from cxr.labels import CHEXPERT
 from cxr.names import methods_of
 from models.checkpoint import build_model

@@ -22,7 +22,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product, repeat
@@ -31,12 +31,15 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 import cli
 from benchmarks.measure import load, machine, report
-from benchmarks.training_films import JPEGS, draw_films
-from benchmarks.training_loops import LOOPS, Idle, Loop, PublishedSet, copy_bandwidth, synchronisations, timed
+from benchmarks.published.training import PublishedLoop, PublishedSet
+from benchmarks.training.films import JPEGS, draw_films
+from benchmarks.training.loops import Idle, Loop, OurLoop, copy_bandwidth, synchronisations, timed
+from benchmarks.training.ratios import ratios, with_ratios
 from cxr.dataset import FilmDataset
 from cxr.labels import CHEXPERT
 from cxr.manifests.films import Films
@@ -53,6 +56,8 @@ ONE_CORE, ALL_WORKERS, NETWORK, TOGETHER = "loader, one core", "loader, all work
 LOADER_BATCH = 8
 
 COMPILED, ANY_CUDNN = "compiled", "channels_last, not deterministic"
+
+LOOPS: dict[str, Callable[[nn.Module, str], Loop]] = {"published": PublishedLoop, "ours": OurLoop}
 
 NO_NUMBERS = dict.fromkeys(("timed_films", "seconds", "cpu_seconds", "films_per_s", "cpu_ms_per_film"), math.nan)
 
@@ -274,28 +279,6 @@ def threads(number: int) -> Iterator[None]:
     torch.set_num_threads(number)
     yield
     torch.set_num_threads(before)
-
-
-GROUP = ["what", "backbone", "batch"]
-
-
-def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds how many times faster than the fastest published row of the same group a row of ours is."""
-    for ratio, measure in (("ratio", table["films_per_s"]), ("cpu_ratio", 1 / table["cpu_ms_per_film"])):
-        published = measure.where(table["way"] == "published").groupby([table[name] for name in GROUP]).transform("max")
-        table[ratio] = (measure / published).where(table["way"] == "ours")
-    return table
-
-
-def ratios(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """{"ratio", "cpu_ratio": {row of ours: number}}, of those rows that have one."""
-    found: dict[str, dict[str, float]] = {"ratio": {}, "cpu_ratio": {}}
-    for row in table.to_dict("records"):
-        name = ", ".join(str(row[column]) for column in (*GROUP, "mode", "films") if row[column])
-        for kind, of_kind in found.items():
-            if row[kind] > 0:
-                of_kind[name] = round(row[kind], 2)
-    return found
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ import pandas as pd
 
 import cli
 import evalLocalization
-from benchmarks import pooled_audit
 from benchmarks.measure import machine
+from benchmarks.pooled import audit as pooled_audit
 from cxr.names import (
     AUDITED,
     CONTROLS,

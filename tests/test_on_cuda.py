@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from benchmarks.gpu_cases import RATE, Case, network, noise
+from benchmarks.gpu.cases import Case, network, noise
+from benchmarks.training.loops import RATE
 from saliency import patch_maps
 from saliency.evidence.folded_network import FoldedNetwork
 from training.engine import Precision, Stepper, one_cycle

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import trainClassification
-from benchmarks import aggregated_networks as networks
 from benchmarks import bench_aggregations as bench
+from benchmarks.aggregations import networks, scoring
 from cxr.files import sha256
 from cxr.images import Crop
 from cxr.manifests.films import read_films
@@ -41,10 +41,10 @@ def test_logits_from_the_frozen_ones_are_those_of_the_whole_network(frozen, name
     made = networks.aggregated(model, name, train, validation)
     images = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():
-        logits = bench.own_logits(made, model.patch_logits(images), model)
+        logits = scoring.own_logits(made, model.patch_logits(images), model)
         torch.testing.assert_close(logits, made.patch_logits(images), rtol=1e-4, atol=1e-4)
         before = networks.cross_entropy(model.aggregation(validation.logits), validation.labels)
-        own = bench.own_logits(made, validation.logits, model)
+        own = scoring.own_logits(made, validation.logits, model)
         after = networks.cross_entropy(made.aggregation(own), validation.labels)
     assert after < before or name == "logsumexp" and after < 1.0
 
@@ -53,9 +53,9 @@ def test_a_reference_is_the_mean_of_the_view_s_films():
     crop = Crop.centred(4, 4)
     films = {name: (crop, view, torch.full((1, 2, 2), value)) for name, view, value in (
         ("a", "frontal", 1.0), ("b", "frontal", 3.0), ("c", "lateral", 8.0))}  # fmt: skip
-    assert bench.reference(films, "frontal").unique().tolist() == [2.0]
-    assert bench.reference(films, "lateral").unique().tolist() == [8.0]
-    assert bench.reference(films, "").unique().tolist() == [4.0]
+    assert scoring.reference(films, "frontal").unique().tolist() == [2.0]
+    assert scoring.reference(films, "lateral").unique().tolist() == [8.0]
+    assert scoring.reference(films, "").unique().tolist() == [4.0]
 
 
 class Truth:
@@ -86,16 +86,16 @@ def test_a_map_hits_where_its_values_are_highest(frozen, place, hit):
     model, _ = frozen
     values = torch.zeros(len(model.labels), 8, 8)
     values[model.labels.index("Edema"), place[0], place[1]] = 5.0
-    maps = bench.Maps(model, {"a": (Crop.centred(64, 64), "frontal", values)}, Truth(), 4)
+    maps = scoring.Maps(model, {"a": (Crop.centred(64, 64), "frontal", values)}, Truth(), 4)
     assert maps.entries == [("a", "Edema")]
     assert score_maps(maps, Truth(), masks=False).hits()["Edema"].tolist() == [hit]
 
 
 def test_intervals_are_paired_with_the_mean_s_own_hits():
     hits = pd.DataFrame({"Edema": [1.0, 0.0, 1.0, np.nan]}, index=list("abcd"))
-    facts = bench.hit_facts(hits, 1 - hits, "raw", 200)
+    facts = scoring.hit_facts(hits, 1 - hits, "raw", 200)
     assert facts["hit_raw"] == pytest.approx(2 / 3) and facts["hit_raw_minus_mean"] == pytest.approx(1 / 3)
-    same = bench.hit_facts(hits, hits, "raw", 200)
+    same = scoring.hit_facts(hits, hits, "raw", 200)
     assert same["hit_raw_minus_mean_low"] == same["hit_raw_minus_mean_high"] == 0
 
 

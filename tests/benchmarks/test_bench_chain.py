@@ -10,7 +10,7 @@ import torch
 import saliency.export
 from benchmarks import bench_chain
 from benchmarks.bench_chain import Cost, cost, extrapolated, fewer, prepare
-from benchmarks.chain_stages import Sizes, stages
+from benchmarks.chain.stages import Sizes, stages
 
 TINY = stages(Sizes(film=232, copy=64, image=64, backbone="timm/test_efficientnet"))
 LINEAR = replace(TINY[0], size=100, counts=(10, 30), units=1000, at_once=1000)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import bench_gpu, gpu_cases
-from benchmarks.gpu_cases import COMPILED, EAGER, GRAPHS, Case
+from benchmarks import bench_gpu
+from benchmarks.gpu import measures, resumed
+from benchmarks.gpu.cases import COMPILED, EAGER, GRAPHS, Case
 
 NETWORK = "timm/test_efficientnet"
 
@@ -20,7 +21,8 @@ def options(*more):
 
 @pytest.fixture
 def without_compiling(monkeypatch):
-    monkeypatch.setattr(gpu_cases, "wrapped", lambda net, mode: net)
+    for module in (measures, resumed):
+        monkeypatch.setattr(module, "wrapped", lambda net, mode: net)
 
 
 def test_every_case_has_its_numbers_and_the_last_line_is_json(tmp_path, capsys, without_compiling):
@@ -58,7 +60,7 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path):
     [(lambda *_: time.sleep(9), "stopped after 0 s"), (lambda *_: torch.zeros(2)[5], "IndexError: index 5 is out of")],
 )
 def test_a_case_that_fails_or_takes_too_long_costs_the_others_nothing(function, words, monkeypatch):
-    monkeypatch.setitem(gpu_cases.MEASURES, "maps", function)
+    monkeypatch.setitem(measures.MEASURES, "maps", function)
     monkeypatch.setitem(bench_gpu.SECONDS, EAGER, 0.05)
     args = bench_gpu._parse(options())
     started = time.monotonic()
@@ -76,9 +78,9 @@ def test_results_go_where_OUT_says(monkeypatch, tmp_path):
 def test_a_single_bit_is_another_result():
     one = [torch.arange(3.0), torch.ones(2)]
     other = [tensor.clone() for tensor in one]
-    assert gpu_cases.same_bits(one, other)
+    assert resumed.same_bits(one, other)
     other[1].view(torch.int32)[0] ^= 1
-    assert not gpu_cases.same_bits(one, other) and not gpu_cases.same_bits(one, one[:1])
+    assert not resumed.same_bits(one, other) and not resumed.same_bits(one, one[:1])
 
 
 def test_all_cases_are_there_and_what_is_compiled_comes_last():

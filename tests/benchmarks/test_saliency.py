@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import bench_saliency, published_maps
+from benchmarks import bench_saliency
+from benchmarks.published import maps as published_maps
 from saliency.patch_maps import ShiftGrid, evidence_grid
 
 NETWORK = "timm/test_efficientnet"

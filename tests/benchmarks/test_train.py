@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from benchmarks import bench_train
-from benchmarks.training_films import pack, write_jpegs
-from benchmarks.training_loops import OurLoop, PublishedLoop, PublishedSet, synchronisations, timed
+from benchmarks.published.training import PublishedLoop, PublishedSet
+from benchmarks.training import ratios
+from benchmarks.training.films import pack, write_jpegs
+from benchmarks.training.loops import OurLoop, synchronisations, timed
 from cxr.dataset import FilmDataset
 from cxr.manifests.films import read_films
 from models.checkpoint import build_model
@@ -67,9 +69,9 @@ def test_the_ratio_is_to_the_fastest_published_row_of_the_group():
     rows = [("network", "published", 10.0), ("network", "published", 20.0), ("network", "ours", 30.0)]
     table = pd.DataFrame(rows, columns=["what", "way", "films_per_s"]).assign(backbone="b", batch=1, mode="", films="")
     table["cpu_ms_per_film"] = [np.nan, 4.0, 1.0]
-    found = bench_train.with_ratios(table)
+    found = ratios.with_ratios(table)
     assert found["ratio"].iloc[2] == 1.5 and found["cpu_ratio"].iloc[2] == 4 and found["ratio"][:2].isna().all()
-    assert bench_train.ratios(found) == {"ratio": {"network, b, 1": 1.5}, "cpu_ratio": {"network, b, 1": 4.0}}
+    assert ratios.ratios(found) == {"ratio": {"network, b, 1": 1.5}, "cpu_ratio": {"network, b, 1": 4.0}}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.published_maps import package_cam
+from benchmarks.published.maps import package_cam
 from cxr.files import InputError
 from cxr.images import Crop
 from models.checkpoint import build_model

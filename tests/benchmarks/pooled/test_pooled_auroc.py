@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.pooled_auroc import Scored, pooled_aurocs
+from benchmarks.pooled.auroc import Scored, pooled_aurocs
 
 
 def split(seed: int, films: int, patients: int) -> Scored:

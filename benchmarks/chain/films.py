@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from benchmarks.training_films import GRAIN
+from benchmarks.training.films import GRAIN
 from cxr.files import write_json
 from cxr.images import Crop
 from cxr.labels import CHEXPERT

@@ -21,7 +21,7 @@ import makeReport
 import saliency.export
 from benchmarks.bench_bootstrap import simulated
 from benchmarks.bench_saliency import Enough, network
-from benchmarks.chain_films import (
+from benchmarks.chain.films import (
     MASKS,
     PATCH,
     STEPS,
@@ -31,8 +31,8 @@ from benchmarks.chain_films import (
     write_outlined,
     write_release,
 )
-from benchmarks.training_films import pack, write_jpegs
-from benchmarks.training_loops import OurLoop
+from benchmarks.training.films import pack, write_jpegs
+from benchmarks.training.loops import OurLoop
 from cxr.dataset import FilmDataset
 from cxr.film_folder import FilmFile, film_names
 from cxr.images import Crop

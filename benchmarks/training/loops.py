@@ -1,19 +1,14 @@
-"""The two training loops that are measured against each other: ours and, written plainly, the published one."""
+"""Our training loop as it is measured, and the measures of a training loop: seconds, waits for the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
-from torchvision.transforms.functional import to_tensor
+from torch import nn
 
 from benchmarks.measure import Timer
-from cxr.manifests.films import Films
 from training.engine import Precision, Stepper, one_cycle
 from training.loader import Batch
 from training.trainer import READ_EVERY
@@ -23,28 +18,6 @@ MANY_STEPS = 10_000
 """Of the schedule; no loop here gets that far."""
 
 SYNCHRONISING = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "aten::item")
-
-
-class PublishedSet(Dataset[tuple[Tensor, Tensor]]):
-    """A film from its JPEG, augmented in floating point, as the published loader's workers do."""
-
-    def __init__(self, films: Films, image_size: int) -> None:
-        self.films = films
-        self.augment = v2.Compose(
-            [
-                v2.RandomResizedCrop((image_size, image_size), scale=(0.5, 1), antialias=True),
-                v2.RandomRotation(5),
-                v2.ColorJitter(brightness=0.3),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.films)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        with Image.open(self.films.files[index]) as image:
-            film = to_tensor(image.convert("L"))
-        return self.augment(film), torch.from_numpy(self.films.labels[index])
 
 
 class Loop(Protocol):
@@ -63,32 +36,6 @@ class Idle:
 
     def finish(self) -> None:
         pass
-
-
-class PublishedLoop:
-    """Float16 with a loss scaler on a GPU, float32 elsewhere; the loss is read at every step."""
-
-    def __init__(self, model: nn.Module, device: str) -> None:
-        self.model, self.device = model.train(), device
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-        self.scheduler = one_cycle(self.optimizer, RATE, MANY_STEPS)
-        self.criterion = nn.BCEWithLogitsLoss()
-        self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
-        self.losses: list[float] = []
-
-    def step(self, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-        self.optimizer.zero_grad()
-        with torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
-            loss = self.criterion(self.model(images), labels)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        self.losses.append(loss.item())
-
-    def finish(self) -> None:
-        wait_for(self.device)
 
 
 class OurLoop:
@@ -166,6 +113,3 @@ def copy_bandwidth(gibibytes: int = 2, times: int = 10) -> float:
 
     copies(2)
     return 2 * source.nbytes * times / copies(times) / 1e9
-
-
-LOOPS: dict[str, Callable[[nn.Module, str], Loop]] = {"published": PublishedLoop, "ours": OurLoop}
