@@ -42,7 +42,7 @@ for service in $TRACK; do options+=(--track "$service"); done
 options+=("$@")
 of_patches=(--aggregation "$AGGREGATION")
 if [ -n "$TEACHER" ]; then of_patches+=(--teacher "$TEACHER"); fi
-check='import sys; sys.argv[0] = "trainClassification.py"; from trainClassification import parse_args; parse_args(None)'
+check='import sys; sys.argv[0] = "trainClassification.py"; from training_options import parse_args; parse_args(None)'
 python -c "$check" --data "$data" --patch-size "$PATCH_SIZE" \
   "${of_patches[@]}" "${options[@]}" # a wrong option is refused before the films are preprocessed
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 import cli
 from cxr.files import InputError, place, sha256
-from training.history import SERVICES
+from training_options import BUILT_IN_INITS, parse_args
 
 if TYPE_CHECKING:  # main imports what is heavy after the options are parsed, so that --help and mistakes answer at once
     import numpy as np
     from torch import Tensor
 
+    from cxr.manifests.films import Films
+    from models.patch_net import MedicalPatchNet
     from training.checkpoints import Checkpoints
     from training.distillation import Distillation
+    from training.distributed import ProcessGroup
     from training.trainer import Trainer
-
-SAVED_MODELS = Path("savedModels")
 
 EXAMPLES = """
 python trainClassification.py --data data/CheXpert-1024 --output savedModels/MedicalPatchNet
@@ -46,38 +47,19 @@ python trainClassification.py --data demo/data/CheXpert-256 --output demo/savedM
     --no-evaluation
 """
 
-INITS = """initial weights: imagenet (downloaded), random, or the weights of a folder, a .pt or .safetensors file, an
-    hf://owner/repo, or a timm state dict; labels known there by name keep their row of the head"""
-
-TEACHER = """patch network of the same patch and image size whose patch logits are learnt beside the labels, at one
-    random shift per film and step: a folder, a .pt or .safetensors file, or an hf://owner/repo"""
-
-AGGREGATIONS = """how patch logits become the film's: mean, position, gate, noisy_or, attention, logsumexp, or another
-    class of models/aggregation.py"""
-
-GONE = {
-    "-wb": "use --track wandb",
-    "-wb_name": "use --track wandb; the run is named after the --output folder",
-    "-evalOnly": "use evalClassification.py --weights PATH",
-    "-loadPath": "use evalClassification.py --weights PATH; an interrupted training resumes by itself",
-    "-lrFactor": "nothing is needed, it had no effect; --lr is the highest rate of the OneCycle schedule",
-    "-model": "use --backbone, with --patch-size equal to --image-size for the baseline",
-    "-hpc": "nothing is needed; slurm/train.sbatch is a job script",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args, recipe, settings = parse_args(argv)
-    from cxr.pixels.grey import recorded_grey
+    args, recipe, settings = parse_args(argv, __doc__.splitlines()[0], EXAMPLES)
     from cxr.runs.folder_lock import locked
-    from models.checkpoint import build_model, save_model
-    from models.initial import start_from
+    from models.checkpoint import save_model
+    from models.hub import resolve_weights
     from training.checkpoints import Checkpoints, is_finished
     from training.compiling import choose_compile
     from training.distributed import process_group
     from training.engine import Precision
-    from training.split_films import fingerprints, one_sided_labels, read_splits
-    from training.trainer import Trainer, TrainingOptions
+    from training.options import TrainingOptions
+    from training.split_films import fingerprints, read_splits
+    from training.trainer import Trainer
 
     device = cli.pick_device(args.device)
     checkpoints = Checkpoints(args.output, args.keep_checkpoints)
@@ -87,37 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = options.parts_per_step(group.world_size)
         chosen = {"uncertain": args.uncertain, "frontal_only": args.frontal_only, "fraction": args.fraction}
         films, validation = read_splits(args.data, **chosen)
-        init, of_init = _initial_weights(args.init)
-        of_teacher = {} if args.teacher is None else _origin("teacher", args.teacher)[1]
-        recipe |= of_init | of_teacher
+        init = None if args.init in BUILT_IN_INITS else resolve_weights(args.init)
+        teacher = None if args.teacher is None else resolve_weights(args.teacher)
+        origins = _origins(args, init, teacher)
+        recipe |= origins
         settings |= {"precision": Precision(device, args.precision).name, "compile": args.compile}
-        settings |= {"parts_per_step": parts} | of_init | of_teacher | fingerprints(films, validation)
+        settings |= {"parts_per_step": parts} | origins | fingerprints(films, validation)
         group.require_equal(f"--data {args.data}: options and label files", settings)
         if args.resume == "auto" and group.broadcast(is_finished(args.output, settings)):
             group.print(f"{args.output}: training is complete")
         else:
-            sizes = f"{len(films)} films for training, {len(validation)} for validation"
-            group.print(f"training labels: {films.table.name}; {sizes}")
-            if warning := one_sided_labels(films):
-                group.print(f"warning: {warning}")
+            _announce(films, validation, group)
             results = None if args.no_evaluation else args.results
             state = _saved_state(checkpoints, settings, args.resume, results) if group.is_main else None
             state = group.broadcast(state)
-            taught = None if args.teacher is None else _distillation(args, films.label_set.names, device)
-            cli.set_seed(args.seed)
-            model = build_model(
-                args.backbone,
-                patch_size=args.patch_size,
-                image_size=args.image_size,
-                labels=films.label_set,
-                aggregation=args.aggregation,
-                init="imagenet" if args.init == "imagenet" and state is None else "random",
-            )
-            if init is not None and state is None:
-                for line in start_from(model, init):
-                    group.print(f"--init {args.init}: {line}")
-            model.details["grey"] = (recorded_grey(args.data) or films.grey).to_json()
-            model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
+            taught = None if teacher is None else _distillation(teacher, args, films.label_set.names, device)
+            model = _network(args, films, recipe, init, resumed=state is not None, say=group.print)
             trainer = Trainer(
                 model, films, validation, options, checkpoints, settings, image_size=args.image_size,
                 score=_mean_auroc, save_weights=save_model, device=device, group=group, distillation=taught,
@@ -135,147 +102,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
-    """All options; those of the recipe; and all that decide about the weights, with which alone a run is resumed."""
-    parser = cli.parser(__doc__.splitlines()[0], EXAMPLES)
-    _add_files(parser.add_argument_group("data and results").add_argument)
-    recipe = _add_recipe(parser.add_argument_group("recipe, which the model card repeats"))
-    network = _add_network(parser.add_argument_group("network and arithmetic").add_argument)
-    _add_running(parser.add_argument_group("running; may change from one start to the next"))
-    cli.add_gone(parser, GONE)
-    args = parser.parse_args(argv)
-    if args.image_size % args.patch_size:
-        parser.error(f"--image-size {args.image_size} is not a multiple of --patch-size {args.patch_size}")
-    if args.aggregation != "mean" and args.image_size == args.patch_size:
-        parser.error(
-            f"--aggregation {args.aggregation}: a baseline of one patch, the whole film, has nothing to aggregate"
-        )
-    if args.teacher is not None and args.image_size == args.patch_size:
-        parser.error("--teacher: a baseline of one patch, the whole film, has no patch logits to learn")
-    if args.batch_size % args.accumulate:
-        parser.error(f"--batch-size {args.batch_size} is not a multiple of --accumulate {args.accumulate}")
-    if args.output.suffix == ".pt":  # as the published script names it: within savedModels/
-        args.output = args.output.with_suffix("")
-        args.output = args.output if args.output.parent.name else SAVED_MODELS / args.output
-    args.results = args.results or Path("results") / args.output.name
-    chosen = {option.dest: getattr(args, option.dest) for option in (*recipe, *network)}
-    return args, {option.dest: chosen[option.dest] for option in recipe if chosen[option.dest] is not None}, chosen
+def _origins(args: argparse.Namespace, init: Path | None, teacher: Path | None) -> dict[str, str]:
+    """Names and fingerprints of the weights to start from and to learn from, for settings and model card."""
+    facts = {"init": args.init} if init is None else _origin("init", args.init, init)
+    return facts if teacher is None else facts | _origin("teacher", args.teacher, teacher)
 
 
-def _add_files(add: Callable[..., argparse.Action]) -> None:
-    add(
-        "--data",
-        type=cli.existing_folder,
-        required=True,
-        help="what preprocessing wrote: train.csv, valid.csv, train/, valid/, ..., or a manifest's films.csv",
-    )
-    add(
-        "--output",
-        "-savePath",
-        type=cli.path,
-        default=SAVED_MODELS / "MedicalPatchNet",
-        help="folder of the weights; NAME.pt stands for savedModels/NAME",
-    )
-    add("--results", type=cli.path, help="final evaluation; results/<name of the output folder> by default")
-    add("--no-evaluation", action="store_true", help="only train")
-    add("--resamples", type=cli.whole_number(0, 10**8), default=100_000, help="bootstrap resamples of that evaluation")
-
-
-def _add_recipe(to: argparse._ActionsContainer) -> list[argparse.Action]:
-    add = to.add_argument
-    return [
-        add("--uncertain", choices=("zeros", "ones", "ignore"), default="zeros", help="meaning of the label -1"),
-        add("--frontal-only", action="store_true", help="leave lateral films out of training"),
-        add("--fraction", type=cli.number(0, 1, above=True), default=1.0, help="share of the training patients to use"),
-        add("--init", type=_init, default="imagenet", metavar="WEIGHTS", help=INITS),
-        add("--teacher", type=cli.weights, metavar="WEIGHTS", help=TEACHER),
-        add("--epochs", "-ep", type=cli.whole_number(1, 10**6), default=20, help="passes over the training films"),
-        add("--batch-size", "-bs", type=cli.whole_number(1, 10**6), default=16, help="films per step, all processes"),
-        add("--lr", "-lr", type=cli.number(0, above=True), default=1e-4, help="highest rate of the OneCycle schedule"),
-        cli.add_seed(to),
-    ]
-
-
-def _init(text: str) -> str:
-    """Type of --init. A file that is not there is found before anything is read."""
-    if text in ("imagenet", "random"):
-        return text
-    try:
-        return cli.weights(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"neither imagenet nor random, and {error}") from None
-
-
-def _aggregation(text: str) -> str:
-    """Type of --aggregation; the names are read, with torch, only where another one than the default is given."""
-    if text == "mean":
-        return text
-    from models.aggregation import check_name
-
-    try:
-        return check_name(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _add_network(add: Callable[..., argparse.Action]) -> list[argparse.Action]:
-    side = cli.whole_number(1, 4096)
-    precisions, bad_images = ("auto", "fp32", "bf16", "fp16"), ("stop", "skip")
-    return [
-        add(
-            "--backbone",
-            default="efficientnet_b0",
-            help="efficientnet_b0, efficientnet_v2_s, dense32, dense64, or timm/<name>",
-        ),
-        add("--patch-size", "-patchSize", type=side, default=64, help="equal to the image size for the baseline"),
-        add("--image-size", "-imgSize", type=side, default=512, help="side of the film that the network sees, pixels"),
-        add("--aggregation", type=_aggregation, default="mean", metavar="NAME", help=AGGREGATIONS),
-        add("--precision", choices=precisions, default="auto", help="auto: bf16 where the GPU has it"),
-        add("--compile", action=argparse.BooleanOptionalAction, help="some minutes, then faster; on CUDA by default"),
-        add("--no-deterministic", action="store_true", help="faster cuDNN; a resumed run then differs in its bits"),
-        add("--on-bad-image", choices=bad_images, default="stop", help="skip leaves up to 0.1%% of the films out"),
-    ]
-
-
-def _add_running(to: argparse._ActionsContainer) -> None:
-    add, minutes = to.add_argument, cli.number(0)
-    add("--resume", choices=("auto", "never"), default="auto", help="auto continues a run that did not end")
-    add("--checkpoint-minutes", type=minutes, default=10.0, help="time between two checkpoints within an epoch")
-    add("--keep-checkpoints", type=cli.whole_number(1, 1000), default=2, help="number of training states to keep")
-    add("--accumulate", type=cli.whole_number(1, 10**6), default=1, help="parts of a step, one by one, to save memory")
-    add("--worker-timeout", type=cli.number(0, 10**6, above=True), default=300.0, help="seconds until a worker is hung")
-    add("--track", choices=SERVICES, action="append", default=[], help="on top of CSV and JSONL; may be repeated")
-    cli.add_workers(to)
-    cli.add_device(to)
-
-
-def _initial_weights(init: str) -> tuple[Path | None, dict[str, Any]]:
-    """The file or folder that training starts from, if any; and what says in settings and model card which it is."""
-    return (None, {"init": init}) if init in ("imagenet", "random") else _origin("init", init)
-
-
-def _origin(option: str, spec: str) -> tuple[Path, dict[str, Any]]:
-    """The file or folder of weights that an option names; and their name and fingerprint, for settings and card."""
-    from models.hub import resolve_weights
+def _origin(option: str, spec: str, path: Path) -> dict[str, str]:
     from models.weight_names import weights_name
     from models.weights_folder import weights_file
 
-    path = resolve_weights(spec)
-    return path, {option: weights_name(spec), f"{option}_sha256": sha256(weights_file(path))}
+    return {option: weights_name(spec), f"{option}_sha256": sha256(weights_file(path))}
 
 
-def _distillation(args: argparse.Namespace, labels: Sequence[str], device: str) -> Distillation:
-    """Loads the teacher. Raises InputError in one line where it cannot teach this network."""
-    from models.checkpoint import load_model
-    from models.hub import resolve_weights
-    from training.distillation import Distillation
+def _announce(films: Films, validation: Films, group: ProcessGroup) -> None:
+    from training.split_films import one_sided_labels
 
-    path = resolve_weights(args.teacher)
-    teacher = load_model(path, patch_size=None if path.is_dir() else args.patch_size, device=device)
-    try:
-        return Distillation(teacher, labels, patch_size=args.patch_size, image_size=args.image_size)
-    except InputError as error:
-        raise InputError(f"--teacher {place(path)}: {error}") from None
+    sizes = f"{len(films)} films for training, {len(validation)} for validation"
+    group.print(f"training labels: {films.table.name}; {sizes}")
+    if warning := one_sided_labels(films):
+        group.print(f"warning: {warning}")
 
 
 def _saved_state(
@@ -294,6 +140,52 @@ def _saved_state(
     if resume == "never":
         checkpoints.start_over()
     return None
+
+
+def _distillation(path: Path, args: argparse.Namespace, labels: Sequence[str], device: str) -> Distillation:
+    """Loads the teacher. Raises InputError in one line where it cannot teach this network."""
+    from models.checkpoint import load_model
+    from training.distillation import Distillation
+
+    teacher = load_model(path, patch_size=None if path.is_dir() else args.patch_size, device=device)
+    try:
+        return Distillation(teacher, labels, patch_size=args.patch_size, image_size=args.image_size)
+    except InputError as error:
+        raise InputError(f"--teacher {place(path)}: {error}") from None
+
+
+def _network(
+    args: argparse.Namespace,
+    films: Films,
+    recipe: Mapping[str, Any],
+    init: Path | None,
+    *,
+    resumed: bool,
+    say: Callable[[str], object],
+) -> MedicalPatchNet:
+    """The network before its first step, with the facts that travel with its weights.
+
+    init: a file or folder of initial weights, if there is one. resumed: a training state brings the weights instead.
+    """
+    from cxr.pixels.grey import recorded_grey
+    from models.checkpoint import build_model
+    from models.initial import start_from
+
+    cli.set_seed(args.seed)
+    model = build_model(
+        args.backbone,
+        patch_size=args.patch_size,
+        image_size=args.image_size,
+        labels=films.label_set,
+        aggregation=args.aggregation,
+        init="imagenet" if args.init == "imagenet" and not resumed else "random",
+    )
+    if init is not None and not resumed:
+        for line in start_from(model, init):
+            say(f"--init {args.init}: {line}")
+    model.details["grey"] = (recorded_grey(args.data) or films.grey).to_json()
+    model.details["training_data"] = {"labels": films.table.name, "films": len(films)} | recipe
+    return model
 
 
 def _train(trainer: Trainer, state: dict[str, Any] | None, facts: dict[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import trainClassification
+import training_options
 
 SCRIPT = Path(__file__).resolve().parents[1] / "runTraining.sh"
 
@@ -38,7 +38,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> tuple[subprocess.Com
 def parsed(call: list[str]) -> dict[str, object]:
     """The options of one training, as trainClassification.py understands them."""
     assert call[0] == "trainClassification.py"
-    return vars(trainClassification.parse_args(call[1:])[0])
+    return vars(training_options.parse_args(call[1:])[0])
 
 
 @pytest.fixture

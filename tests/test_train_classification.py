@@ -16,6 +16,7 @@ import cli
 import evalClassification
 import models.measured
 import trainClassification
+import training_options
 from cxr.files import write_json
 from cxr.tables import read_csv
 from tests.films import write_film
@@ -75,7 +76,7 @@ def test_published_options_that_are_gone_say_what_replaces_them(option, tmp_path
 )
 def test_weights_lie_where_the_evaluation_looks(given, folder, tmp_path):
     published = ["-bs", "8", "-ep", "2", "-lr", "1e-3", "-patchSize", "16", "-imgSize", "64", "-pr", "0"]
-    args, recipe, settings = trainClassification.parse_args(["--data", str(tmp_path), *published, *given])
+    args, recipe, settings = training_options.parse_args(["--data", str(tmp_path), *published, *given])
     assert args.output == Path(folder) and args.results == Path("results") / Path(folder).name
     assert (settings["patch_size"], settings["image_size"], recipe["batch_size"], recipe["epochs"]) == (16, 64, 8, 2)
     assert recipe.items() <= settings.items() and "patch_size" not in recipe and "workers" not in settings

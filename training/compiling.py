@@ -34,6 +34,16 @@ def why_not_compiled(device: str) -> str:
     return ""
 
 
+def compile_failure(error: BaseException) -> str:
+    """Why torch.compile failed, in one line; empty for another error. Networks are compiled in their first step."""
+    from torch._dynamo.exc import TorchDynamoException  # here, for it takes seconds
+
+    if not isinstance(error, TorchDynamoException):
+        return ""
+    cause = getattr(error, "inner_exception", error)
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"[:200]
+
+
 def _trial(values: torch.Tensor) -> torch.Tensor:
     return (values * 2).cos().sum()
 

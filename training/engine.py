@@ -210,14 +210,14 @@ def predict(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: 
     """Logits (N, C) float32 and labels (N, C) of all films, on the CPU, in the order of `batches`.
 
     batches: images (B, 1, S, S) in [0, 1] and labels (B, C). Always in single precision: results should not depend on
-    how a network was trained.
+    how a network was trained. Logits stay on the device until the end, so that no batch waits for the one before it.
     """
     model.eval()
     logits, labels = [], []
     for images, known in batches:
-        logits.append(model(images.to(device, non_blocking=True)).float().cpu())
+        logits.append(model(images.to(device, non_blocking=True)).float())
         labels.append(known)
-    return torch.cat(logits), torch.cat(labels)
+    return torch.cat(logits).cpu(), torch.cat(labels)
 
 
 def predict_films(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from signal import Signals
@@ -22,45 +21,17 @@ from training.checkpoints import FINISHED, START_OVER, Checkpoints, misfit
 from training.compiling import compiled
 from training.distillation import Distillation
 from training.distributed import SINGLE_PROCESS, ProcessGroup
-from training.engine import NotFiniteError, Precision, PrecisionName, Stepper, film_loss, one_cycle, predict_films
+from training.engine import NotFiniteError, Precision, Stepper, film_loss, one_cycle, predict_films
 from training.history import EPOCH_COLUMNS, STEP_COLUMNS, History, Tracker, open_trackers
-from training.loader import BadFilmPolicy, Batch, PartSampler, TrainingSet, collate
+from training.loader import Batch, PartSampler, TrainingSet, collate
 from training.looks import LOOK_SECONDS, Looks
+from training.options import TrainingOptions
 from training.progress import Progress, Speeds
+from training.unreadable import UnreadableFilms
 from training.workers import EXIT_CODES, StopSignals, end_workers, ignore_signals, plain_failures
 
 READ_EVERY = 20
 """Steps between two readings of the losses, each of which waits for the device."""
-
-MOST_UNREADABLE = 0.001
-"""Share of the films that may be skipped as unreadable."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """Options of the loop under the names of `trainClassification.py`, whose `--help` explains them."""
-
-    lr: float
-    batch_size: int
-    epochs: int
-    seed: int = 0
-    accumulate: int = 1
-    precision: PrecisionName = "auto"
-    compile: bool = False
-    no_deterministic: bool = False
-    on_bad_image: BadFilmPolicy = "stop"
-    workers: int = 0
-    worker_timeout: float = 300.0
-    checkpoint_minutes: float = 10.0
-    track: Sequence[str] = ()
-
-    def parts_per_step(self, world_size: int) -> int:
-        """Parts of a step over all processes. Raises InputError when they do not divide the batch."""
-        parts = self.accumulate * world_size
-        if self.batch_size % parts:
-            where = f"--batch-size {self.batch_size}"
-            raise InputError(f"{where}: not a multiple of {parts} (--accumulate x processes); change one of the three")
-        return parts
 
 
 class Trainer:
@@ -109,8 +80,7 @@ class Trainer:
         self.history = History()
         self.epoch = 1
         self.steps_in_epoch = 0
-        self.unreadable: dict[int, str] = {}
-        self._newly_unreadable: dict[int, str] = {}
+        self.unreadable = UnreadableFilms(films, group)
         self._trackers: Sequence[Tracker] = ()
 
     def _build_stepper(self) -> Stepper:
@@ -155,7 +125,7 @@ class Trainer:
             "scheduler": self.stepper.scheduler.state_dict(),
             "scaler": self.stepper.precision.scaler.state_dict(),
             "history": self.history.state_dict(),
-            "unreadable": self.unreadable,
+            "unreadable": self.unreadable.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -167,7 +137,7 @@ class Trainer:
         self.stepper.steps = state["step"]
         self.history.load_state_dict(state["history"])
         self.epoch, self.steps_in_epoch = state["epoch"], state["steps_in_epoch"]
-        self.unreadable = dict(state["unreadable"])
+        self.unreadable.load_state_dict(state["unreadable"])
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continues from a checkpoint. Raises InputError for a state that does not fit this run."""
@@ -232,8 +202,7 @@ class Trainer:
         for batches, waited in _steps(iter(loader), len(self.sampler.own_parts)):
             self.stepper.step(batches)
             self.steps_in_epoch += 1
-            for batch in batches:
-                self._newly_unreadable |= batch.unreadable
+            self.unreadable.note(batches)
             progress.advance()
             speeds.add(batches, waited)
             received, due = 0, False
@@ -267,15 +236,7 @@ class Trainer:
                 tracker.step(dict(zip(STEP_COLUMNS, self.history.steps[-1], strict=True)))
         if rows:
             progress.show(rows[-1])
-        self._count_unreadable()
-
-    def _count_unreadable(self) -> None:
-        for found in self.group.all_gather(self._newly_unreadable):
-            self.unreadable |= found
-        self._newly_unreadable = {}
-        if len(self.unreadable) > MOST_UNREADABLE * len(self.films):
-            count = f"{len(self.unreadable)} of {len(self.films)} films cannot be read, more than {MOST_UNREADABLE:.1%}"
-            raise InputError(f"{place(self.films.table)}: {count}; the first: {next(iter(self.unreadable.values()))}")
+        self.unreadable.count()
 
     def _end_epoch(self, title: str, films_per_second: float) -> None:
         self.history.add_epoch(self.epoch, self._validate())
@@ -319,17 +280,10 @@ class Trainer:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Writes `training.json`, which says that the run is complete: `facts`, the best epoch, unreadable films."""
-        unreadable = [
-            {
-                "table": str(self.films.table),
-                "line": self.films.lines[film],
-                "path": self.films.paths[film],
-                "reason": reason,
-            }
-            for film, reason in sorted(self.unreadable.items())
-        ]
         facts = {**facts, "settings": self.settings, "processes": self.group.world_size}
-        write_json(self.folder / FINISHED, facts | {"best": self.history.best, "unreadable_films": unreadable})
+        write_json(
+            self.folder / FINISHED, facts | {"best": self.history.best, "unreadable_films": self.unreadable.listed()}
+        )
 
 
 def _steps(batches: Iterator[Batch], parts: int) -> Iterator[tuple[list[Batch], float]]:

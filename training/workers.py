@@ -11,6 +11,7 @@ from typing import Any
 
 from cxr.files import InputError
 from cxr.runs.memory import is_lack_of_memory
+from training.compiling import compile_failure
 
 DIED = "a worker process died while reading films; was there enough memory?"
 NO_MEMORY = "out of memory; lower --batch-size (in training, a higher --accumulate saves memory too)"
@@ -26,8 +27,8 @@ def ignore_signals(worker: int) -> None:
 def plain_failures() -> Iterator[None]:
     """Wraps everything that runs while there are workers: torch reports a dead one wherever the program is.
 
-    Raises InputError as the dataset raised it, and for a lack of memory; ChildProcessError for a worker that died,
-    TimeoutError for one that hangs. On any error all workers are killed.
+    Raises InputError as the dataset raised it, for a lack of memory, and for a network that cannot be compiled;
+    ChildProcessError for a worker that died, TimeoutError for one that hangs. On any error all workers are killed.
     """
     try:
         yield
@@ -50,6 +51,8 @@ def _in_plain_words(error: BaseException) -> Exception | None:
         if "timed out" in reason:
             return TimeoutError(f"a worker process hangs while reading films ({reason})")
         return ChildProcessError(f"{DIED} ({reason})")
+    if isinstance(error, RuntimeError) and (failure := compile_failure(error)):
+        return InputError(f"this network cannot be compiled ({failure}); give --no-compile")
     if isinstance(error, BrokenPipeError):  # of our own output, as into `| head`
         return None
     if isinstance(error, (ConnectionError, EOFError)):  # it died while it handed a batch over

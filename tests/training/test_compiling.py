@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from cxr.files import InputError
 from training import compiling
 from training.compiling import choose_compile, compiled, why_not_compiled
 from training.distributed import SINGLE_PROCESS, ProcessGroup
+from training.workers import plain_failures
 
 
 @pytest.fixture
@@ -63,3 +65,14 @@ def test_shapes_are_fixed_and_kernels_not_timed_where_bits_are_promised(determin
     found = compiled(net, deterministic=deterministic)
     assert asked == {"dynamic": False, "options": {"deterministic": True} if deterministic else {}}
     assert [id(value) for value in found.parameters()] == [id(value) for value in net.parameters()]
+
+
+def test_a_network_that_cannot_be_compiled_is_one_line():
+    def backend(graph, inputs):
+        raise NotImplementedError("no such operation\nand much more")
+
+    words = "this network cannot be compiled (NotImplementedError: no such operation); give --no-compile"
+    with pytest.raises(InputError) as caught, plain_failures():
+        torch.compile(torch.cos, backend=backend)(torch.ones(3))
+    torch._dynamo.reset()
+    assert str(caught.value) == words
