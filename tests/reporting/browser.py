@@ -64,7 +64,16 @@ def foreign(url, own):
 
 def drawn(page):
     """Waits until the case that was chosen last is drawn."""
-    page.wait_for_function("document.getElementById('viewer').dataset.drawn === String(drawing)")
+    until(page, "document.getElementById('viewer').dataset.drawn === String(drawing)")
+
+
+def until(page, expression):
+    """Waits for an expression to be true; the page's policy forbids it to be evaluated by the page again and again."""
+    for _ in range(6000):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")
 
 
 def state(page, name):

@@ -11,7 +11,7 @@ from cxr.labels import CHEXPERT
 from cxr.paths import film_id
 from reporting.pictures.overlays import SIGNED, evidence_scale
 from saliency.evidence.evidence_folders import EvidenceFolder
-from tests.reporting.browser import choose, pixels, state
+from tests.reporting.browser import choose, pixels, state, until
 
 PATCHES = 4
 
@@ -245,7 +245,7 @@ def test_the_case_stands_in_the_address(page):
     address = page.evaluate("location.hash")
     assert "label=Edema" in address and "film=" in address
     page.evaluate("location.hash = new URLSearchParams({film: content.films[1], label: 'Cardiomegaly'})")
-    page.wait_for_function("document.getElementById('viewer').dataset.label === 'Cardiomegaly'")
+    until(page, "document.getElementById('viewer').dataset.label === 'Cardiomegaly'")
     assert state(page, "film") == page.evaluate("content.films[1]")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxr.labels import CHEXPERT
-from tests.reporting.browser import drawn, open_page, state
+from tests.reporting.browser import drawn, open_page, state, until
 
 AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
 """npm install axe-core; the variable AXE_CORE names its file elsewhere."""
@@ -16,7 +16,7 @@ def follow(page, table, text):
     """Focuses the link of a row or column and presses Enter."""
     page.locator(f'.wide[aria-labelledby="{table}"] th a', has_text=text).first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.id === 'list-table'")
+    until(page, "document.activeElement.id === 'list-table'")
     drawn(page)
 
 

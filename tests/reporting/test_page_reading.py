@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.reporting.browser import choose, drawn, open_page, state
+from tests.reporting.browser import choose, drawn, open_page, state, until
 
 START = '<script>"use strict"'
 
@@ -75,7 +75,7 @@ def test_cases_are_drawn_while_the_page_is_being_read(browser, slow_address):
     address, whole = slow_address
     page = browser.new_page(bypass_csp=True)  # waiting for a function evaluates text
     page.goto(address, wait_until="commit")
-    page.wait_for_function("document.getElementById('viewer')?.dataset.drawn")
+    until(page, "document.getElementById('viewer')?.dataset.drawn")
     assert page.evaluate("document.readyState") == "loading" and page.locator("#tables").count() == 0
     assert page.evaluate("at('film').width > 1 && document.querySelectorAll('#patches button').length") == 16
     other = page.evaluate("[...pictured].find((film) => film !== state.film)")
@@ -95,7 +95,7 @@ def test_an_address_of_another_film_waits_for_it(browser, slow_address, paged_re
     first.close()
     page = browser.new_page(bypass_csp=True)  # waiting for a function evaluates text
     page.goto(f"{address}#film={other}&label=Cardiomegaly", wait_until="commit")
-    page.wait_for_function("document.getElementById('list-count')?.textContent")
+    until(page, "document.getElementById('list-count')?.textContent")
     assert page.locator("#viewer").get_attribute("data-drawn") is None
     whole.set()
     drawn(page)
