@@ -140,13 +140,19 @@ def _mean_curves(
         found = dict(zip(of_group, results, strict=True))
         further |= {entry: seen for entry, (_, seen) in found.items()}
         for task in tasks:
-            of_task = [found.get(entry) for entry in sorted(entries) if entry[1] == task]
+            of_task = [found.pop(entry, None) for entry in sorted(entries) if entry[1] == task]
             for number, (true_pos, cases) in enumerate(means):
                 curves = [_UNDEFINED if of_map is None else of_map[0][number] for of_map in of_task]
-                defined = [curve for curve in curves if curve is not None]
-                if len(defined) == len(curves):
-                    true_pos[task], cases[task] = map(_mean_over_maps, zip(*defined, strict=True))
+                _add_means(task, curves, true_pos, cases)
+            del of_task, curves  # or the next group's processes would begin with these as well
     return means, further
+
+
+def _add_means(task: str, curves: Sequence[IouCurves | None], true_pos: TaskCurves, all_cases: TaskCurves) -> None:
+    """Adds the mean curves of a task, unless a version has no map of it."""
+    defined = [curve for curve in curves if curve is not None]
+    if len(defined) == len(curves):
+        true_pos[task], all_cases[task] = map(_mean_over_maps, zip(*defined, strict=True))
 
 
 _UNDEFINED = IouCurves(np.nan, np.nan)
