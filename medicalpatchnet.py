@@ -49,8 +49,12 @@ def load(weights: str | os.PathLike[str], patch_size: int | None = None, device:
 
     weights: a folder, a `.pt` or `.safetensors` file, or `hf://owner/repo[@revision][/file]`. patch_size: needed for
     published `.pt` files. A `reference.npz` beside the weights, with which films have relative maps, is read as well.
+    On CUDA, convolutions of float32 are computed in float32 from then on: TF32, torch's default, keeps 10 bits of the
+    mantissa, too few for contributions that sum to the logit.
     Raises InputError when they are missing, damaged, or do not fit.
     """
+    if device.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False
     path = resolve_weights(os.fspath(weights))
     model = load_model(path, patch_size=patch_size, device=device)
     tensors = weights_file(path)
@@ -147,11 +151,16 @@ def explain_grey(
 
 def _predicted(model: MedicalPatchNet, image: Tensor, crop: Crop) -> Contributions:
     """The prediction of an image (1, S, S) and its parts."""
-    with torch.inference_mode():
-        logits = model(image[None].to(next(model.parameters()).device))[0]  # (C,)
+    return Contributions.of(model, image, film_logits(model, image[None])[0], crop)
+
+
+@torch.inference_mode()
+def film_logits(model: MedicalPatchNet, images: Tensor) -> Tensor:
+    """Images (B, 1, S, S) in [0, 1] -> logits (B, C) on the CPU. Raises InputError for logits that are not finite."""
+    logits = model(images.to(next(model.parameters()).device)).cpu()
     if not torch.isfinite(logits).all():
         raise InputError("the network's logits are not finite numbers; its weights are damaged")
-    return Contributions.of(model, image, logits, crop)
+    return logits
 
 
 def task_names(model: MedicalPatchNet) -> list[str]:
