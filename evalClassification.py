@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _use_network(args: argparse.Namespace, device: str, folder: Path, group: ProcessGroup) -> None:
     """Predictions and heat maps: all that needs weights and films."""
-    from network_evaluation import chosen_fineness, chosen_methods, make_heat_maps, open_network, predict
+    from heat_map_evaluation import chosen_fineness, chosen_methods, make_heat_maps
+    from network_evaluation import open_network, predict
 
     of = open_network(args.weights, args.patch_size, device, folder, cli.run_facts(args, device), group, args.map)
     methods = chosen_methods(args.heatmaps, of.model)

@@ -10,11 +10,10 @@ import torch
 from scipy.special import expit
 
 from cxr.calibration_lines import Line
-from cxr.files import InputError
 from cxr.film_folder import ReadFilm
 from cxr.names import RELATIVE
 from cxr.paths import study_of, view_of
-from medicalpatchnet import task_names
+from medicalpatchnet import film_logits, task_names
 from models.decision import DecisionRule
 from models.patch_net import MedicalPatchNet
 from saliency.contributions import Contributions
@@ -52,19 +51,16 @@ def predict_batch(films: Sequence[ReadFilm], model: MedicalPatchNet, view: str) 
         return
     images = torch.stack([film.image for film in films if film.image is not None])  # (B, 1, S, S)
     model.check_images(images)
-    with torch.inference_mode():
-        logits = model(images.to(next(model.parameters()).device)).cpu()  # (B, C)
-    if not torch.isfinite(logits).all():
-        raise InputError("the network's logits are not finite numbers; its weights are damaged")
+    logits = film_logits(model, images)  # (B, C)
     crops = [film.crop for film in films if film.crop is not None]
-    for film, crop, image, film_logits in zip(films, crops, images, logits, strict=True):
-        parts = Contributions.of(model, image, film_logits, crop)
+    for film, crop, image, of_film in zip(films, crops, images, logits, strict=True):
+        parts = Contributions.of(model, image, of_film, crop)
         path = film.file.as_posix()
-        of_film = view_of(path) if study_of(path) else view
+        film_view = view_of(path) if study_of(path) else view
         comparison = None
         if model.reference is not None:
-            comparison = compared(parts.values, model.reference, task_names(model), of_film)
-        yield Prediction(replace(film, image=None), of_film, parts, comparison)  # all pixels need not fit into memory
+            comparison = compared(parts.values, model.reference, task_names(model), film_view)
+        yield Prediction(replace(film, image=None), film_view, parts, comparison)  # all pixels need not fit into memory
 
 
 def entry(prediction: Prediction, rule: DecisionRule) -> dict[str, Any]:

@@ -292,6 +292,7 @@ def _draw_all(
     from tqdm import tqdm
 
     import medicalpatchnet
+    from film_explanation import save_picture
 
     undrawn: dict[str, str] = {}
     has_patches = model.patch_size < model.image_size  # a baseline has one Grad-CAM
@@ -316,7 +317,7 @@ def _draw_all(
             bar.update(patches if explanation.grid is None else 0)
             for (label, method), name in pictures.items():
                 asked = (label, method or None)
-                medicalpatchnet.save_picture(folder / name, explanation.picture(*asked))
+                save_picture(folder / name, explanation.picture(*asked))
                 facts = {"file": f"{folder.name}/{name}"} | explanation.overlay_facts(*asked)
                 prediction.overlays[label, method] = facts
             errors = [explanation.errors[label] for label, _ in prediction.overlays if label in explanation.errors]

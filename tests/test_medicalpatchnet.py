@@ -37,6 +37,15 @@ def crop_of(pixels: np.ndarray) -> torch.Tensor:
     return torch.nn.functional.interpolate(square, (64, 64), mode="bilinear", antialias=True, align_corners=False)
 
 
+@pytest.mark.parametrize(("device", "allowed"), [("cuda", False), ("cuda:1", False), ("cpu", True)])
+def test_a_network_on_cuda_computes_float32_in_float32(device, allowed, weights, monkeypatch):
+    load_model = medicalpatchnet.load_model
+    monkeypatch.setattr(medicalpatchnet, "load_model", lambda path, patch_size, device: load_model(path))  # on the CPU
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    medicalpatchnet.load(weights, device=device)
+    assert torch.backends.cudnn.allow_tf32 is allowed
+
+
 def test_an_explanation_is_what_the_network_says(model):
     pixels = film_pixels()
     explanation = medicalpatchnet.explain(model, pixels, steps_per_patch=4)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import medicalpatchnet
+import film_explanation
 from cxr.labels import CHEXPERT
 from models.checkpoint import build_model, save_model
 from tests.films import film_pixels
@@ -97,14 +97,14 @@ def test_an_earlier_run_is_replaced_as_a_whole(weights, tmp_path):
 def test_a_run_that_was_killed_between_two_pictures_is_replaced_too(weights, tmp_path, monkeypatch):
     Image.fromarray(film_pixels()).save(tmp_path / "a.png")
     Image.fromarray(film_pixels(seed=1)).save(tmp_path / "b.png")
-    save = medicalpatchnet.save_picture
+    save = film_explanation.save_picture
 
     def save_or_die(path, picture):
         if path.name.startswith("b_"):
             raise KeyboardInterrupt
         save(path, picture)
 
-    monkeypatch.setattr(medicalpatchnet, "save_picture", save_or_die)
+    monkeypatch.setattr(film_explanation, "save_picture", save_or_die)
     out, films = tmp_path / "out", (tmp_path / "a.png", tmp_path / "b.png")
     assert predict(weights, out, *films, "--overlays", "all") == 130
     assert len(list((out / "overlays").iterdir())) == len(CHEXPERT.names)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import sys
 import time
@@ -21,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr.files import InputError, place, quoted, read_json, write_json, write_text
+from cxr.files import InputError, place, quoted, read_json, write_json
 from cxr.names import RUN_RECORD
 from cxr.runs.fingerprints import FileState, combined
 from cxr.runs.folder_lock import locked
+from cxr.runs.journal import Journals
 
 NAME = RUN_RECORD
 
@@ -193,27 +193,27 @@ class RunRecord:
             self._update({}, {name: stage.entry(wanted, earlier, finished=False)})
         yield stage
         if self.rank == 0:
-            stage.read_journals()
+            stage.take_up_journals()
             seconds = round(earlier + time.monotonic() - started, 2)
             self._update(stage.facts_beside(self._read()), {name: stage.entry(wanted, seconds, finished=True)})
-            stage.remove_journals()
+            stage.journals.remove()
 
 
 class Stage:
     """One stage at work: which files hold, which were written, and facts to be recorded with them."""
 
     def __init__(self, record: RunRecord, name: str, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        self.folder, self.name, self.rank = record.folder, name, record.rank
+        self.folder = record.folder
         self.inputs, self.options = _plain(inputs), _plain(options)
         self.fingerprint = _fingerprint(inputs, options)
         entry = record._entry(name)
         same = entry.get("fingerprint") == self.fingerprint
         self._states = record.outputs(name) if same else {}
-        self._journal: Path | None = None
         self._facts: dict[str, Any] = {}
         seconds = entry.get("seconds") if same and name in record.unfinished() else None
         self.seconds = float(seconds) if isinstance(seconds, (int, float)) else 0.0
-        self.read_journals()
+        self.journals = Journals(record.folder, name, self.fingerprint, record.rank)
+        self.take_up_journals()
 
     def holds(self, *paths: Path) -> bool:
         """Whether all files are there with the content that was written from these inputs and options."""
@@ -230,21 +230,9 @@ class Stage:
 
     def wrote(self, *paths: Path) -> None:
         """Notes files that were just written, at once and for good."""
-        lines = []
-        for path in paths:
-            state = self._states[self._relative(path)] = FileState.of(path)
-            lines.append(json.dumps([self._relative(path), str(state)]) + "\n")
-        with open(self._own_journal(), "a", encoding="ascii") as handle:
-            handle.write("".join(lines))
-
-    def _own_journal(self) -> Path:
-        """The journal of this process, which begins with the fingerprint and ends with a whole line."""
-        journal = self.folder / f"{_journal_start(self.name)}{self.rank}.journal"
-        if self._journal != journal:
-            kept = _lines(journal, self.fingerprint) if journal.is_file() else []
-            write_text(journal, "".join(line + "\n" for line in kept or [self.fingerprint]))
-            self._journal = journal
-        return journal
+        states = {self._relative(path): FileState.of(path) for path in paths}
+        self.journals.add(states)
+        self._states |= states
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Facts about the run that are written together with the stage; a dict adds to the dict of that name."""
@@ -274,43 +262,12 @@ class Stage:
             "outputs": {name: str(state) for name, state in sorted(others.items())},
         }
 
-    def read_journals(self) -> None:
+    def take_up_journals(self) -> None:
         """Takes up what processes of this stage wrote, of an earlier run or beside this one."""
-        for journal in self._journals():
-            for line in _lines(journal, self.fingerprint)[1:]:
-                name, state = _parsed(line)
-                if state is not None:
-                    self._states[name] = state
-
-    def remove_journals(self) -> None:
-        for journal in self._journals():
-            journal.unlink(missing_ok=True)
-
-    def _journals(self) -> list[Path]:
-        start = _journal_start(self.name)
-        return sorted(path for path in self.folder.glob(".run.*.journal") if path.name.startswith(start))
+        self._states |= self.journals.read()
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self.folder)
-
-
-def _journal_start(stage: str) -> str:
-    """Of a file's name: a stage may be called anything."""
-    return f".run.{re.sub(r'[^A-Za-z0-9_+-]', '-', stage)[:80]}.{hashlib.sha256(stage.encode()).hexdigest()[:8]}."
-
-
-def _lines(journal: Path, fingerprint: str) -> list[str]:
-    """The whole lines of a journal of this fingerprint, itself the first; of another one, none."""
-    lines = journal.read_text(encoding="ascii", errors="replace").split("\n")[:-1]
-    return lines if lines[:1] == [fingerprint] else []
-
-
-def _parsed(line: str) -> tuple[str, FileState | None]:
-    try:
-        name, text = json.loads(line)
-    except (ValueError, TypeError, RecursionError):
-        return "", None
-    return (name, FileState.parsed(text)) if isinstance(name, str) else ("", None)
 
 
 def _value(options: Mapping[str, Any], name: str) -> str:

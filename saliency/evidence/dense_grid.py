@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency.evidence.folded_network import FoldedNetwork, PatchNetwork, map_in_threads
+from saliency.evidence.folded_network import PatchNetwork, folded_network, map_in_threads
 
 
 def is_dense(model: PatchNetwork) -> bool:
@@ -34,7 +34,7 @@ def dense_logits(model: PatchNetwork, padded: Tensor, starts: Tensor) -> Tensor:
     the logits do not depend on the number of threads. Call where `is_dense`.
     """
     window, stride = _window_of(model)
-    network = FoldedNetwork(model)
+    network = folded_network(model)
     windows = (model.patch_size - window) // stride + 1  # per patch and axis; features are averaged over them
     passes = list(product(_aligned(starts, stride), repeat=2))
 
