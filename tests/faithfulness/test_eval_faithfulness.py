@@ -227,5 +227,5 @@ def test_help_comes_at_once_and_shows_an_example():
     started = time.monotonic()
     done = subprocess.run([sys.executable, "evalFaithfulness.py", "--help"], capture_output=True, text=True,
                           cwd=Path(__file__).resolve().parents[2])  # fmt: skip
-    assert done.returncode == 0 and "python evalFaithfulness.py results/MedicalPatchNet" in done.stdout
+    assert done.returncode == 0 and "python evalFaithfulness.py demo/results/MedicalPatchNet" in done.stdout
     assert "torch" not in done.stderr and time.monotonic() - started < 5
