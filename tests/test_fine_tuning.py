@@ -174,7 +174,7 @@ def test_an_empty_split_is_one_line(data, tmp_path, capsys):
     write_table(data, [film | {"Split": film["Split"].replace("val", "train")} for film in rows()])
     assert train(data, tmp_path / "run") == 2
     told = capsys.readouterr().err
-    assert "films.csv: no film of split 'val' is left" in told and told.count("\n") == 1
+    assert "films.csv: no film of split 'val'; put films into it" in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.py"), *ROOT.glob("preprocessing/*.py"))
-    if "cli.parser(" in path.read_text(encoding="utf-8")
+    if "cli.run(" in path.read_text(encoding="utf-8")
 )
 
 
