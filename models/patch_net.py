@@ -13,8 +13,9 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from cxr.files import InputError, quoted
+from cxr.files import InputError, quoted, replacing, sha256
 from cxr.labels import LabelSet
+from cxr.names import REFERENCE
 from models.aggregation import build_aggregation
 from models.backbones import build_backbone
 from models.card import standard_details
@@ -47,12 +48,15 @@ class MedicalPatchNet(
     label_set: groups and tasks of bare label names, as config.json holds them; a `LabelSet` has its own.
 
     reference: what relative maps compare a film with; `medicalpatchnet.load` sets it where it lies beside the weights.
+    `from_pretrained` leaves it None; the file goes with the weights all the same when they are saved unchanged.
 
     Raises ValueError when `patch_size` does not divide `image_size`, or either is out of range; InputError, which is
     a ValueError, for an unusable backbone or aggregation, and for labels that are not a label set.
     """
 
     reference: Any = None
+    _reference_file: tuple[str, bytes] | None = None
+    """sha256 of the weights that the network was read from, and the content of the reference beside them."""
 
     def __init__(
         self,
@@ -142,8 +146,12 @@ class MedicalPatchNet(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Makes `save_pretrained` and `push_to_hub` write what `save_model` writes."""
         save_model(self, save_directory)
+        weights = weights_file(save_directory)
         if self.reference is not None:
-            self.reference.save_beside(weights_file(save_directory))
+            self.reference.save_beside(weights)
+        elif self._reference_file is not None and sha256(weights) == self._reference_file[0]:
+            with replacing(weights.with_name(REFERENCE)) as temporary:
+                temporary.write_bytes(self._reference_file[1])
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> MedicalPatchNet:
@@ -162,7 +170,10 @@ class MedicalPatchNet(
             check_repository(name)
             if not arguments:
                 found = resolve_weights(f"hf://{name}")
-        return super().from_pretrained(found, **arguments)
+        model: MedicalPatchNet = super().from_pretrained(found, **arguments)
+        if os.path.isdir(found) and (reference := Path(found, REFERENCE)).is_file():
+            model._reference_file = sha256(weights_file(Path(found))), reference.read_bytes()
+        return model
 
     @classmethod
     def _from_pretrained(cls, **arguments: Any) -> MedicalPatchNet:

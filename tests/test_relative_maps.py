@@ -20,6 +20,7 @@ from cxr.heat_maps import HeatMapFolder
 from cxr.labels import CHEXPERT
 from cxr.runs.run_record import RunRecord
 from models.checkpoint import build_model, load_model, save_model
+from models.patch_net import MedicalPatchNet
 from saliency.evidence.evidence_folders import EvidenceFolder
 from saliency.recorded_stages import make_recorded_reference
 from saliency.reference import RunningMeans, Settings, read_reference, write_reference
@@ -261,6 +262,15 @@ def test_a_reference_goes_where_the_same_weights_go(described, tmp_path):
         assert again.settings == model.reference.settings and again.counts == {"all": 2, "frontal": 2}
         assert all(np.array_equal(again.grids[key], grid) for key, grid in model.reference.grids.items())
     torch.nn.init.zeros_(model.head.bias)  # now they are other weights, of which it is not the reference
+    model.save_pretrained(tmp_path / "changed")
+    assert not (tmp_path / "changed/reference.npz").exists()
+
+
+def test_a_reference_goes_with_a_network_of_from_pretrained(described, tmp_path):
+    model = MedicalPatchNet.from_pretrained(described)
+    model.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved/reference.npz").read_bytes() == (described / "reference.npz").read_bytes()
+    torch.nn.init.zeros_(model.head.bias)
     model.save_pretrained(tmp_path / "changed")
     assert not (tmp_path / "changed/reference.npz").exists()
 
