@@ -33,7 +33,10 @@ def plain_failures() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        end_workers()
+        try:
+            end_workers()
+        except RuntimeError:  # of torch's handler, which had been told of a dead worker before SIGCHLD was blocked
+            end_workers()
         plain = _in_plain_words(error)
         if plain is None:
             raise
