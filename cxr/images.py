@@ -50,11 +50,6 @@ class Crop:
         scale = self.side / size
         return self.left + x * scale, self.top + y * scale
 
-    def from_film(self, x: float, y: float, size: int) -> tuple[float, float]:
-        """The inverse of `to_film`; points outside the crop fall outside [0, size]."""
-        scale = size / self.side
-        return (x - self.left) * scale, (y - self.top) * scale
-
 
 @dataclass(frozen=True)
 class StoredFilm:

@@ -7,6 +7,7 @@ A manifest's own columns come first; this is for tables that have none. CheXpert
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -68,7 +69,7 @@ _USUAL = re.compile(
 
 
 class PathFacts(NamedTuple):
-    """What the paths of N films say: normalised paths, and film ids, patients, studies, views out of them."""
+    """Normalised paths of N films, and the film ids, patients, studies and views that are read from them."""
 
     paths: list[str]
     films: list[str]
@@ -99,7 +100,7 @@ def path_facts(paths: Iterable[str], source: Callable[[int], str]) -> PathFacts:
             if of_patient != patient or of_study != folder:
                 patient = patient if of_patient == patient else of_patient
                 study, folder = f"{patient}/{of_study}", of_study
-            view = _VIEWS[view]
+            view = sys.intern(view)
         add_path(path)
         add_film(film)
         add_patient(patient)
@@ -153,7 +154,7 @@ def study_of(path: str) -> str:
     return "/".join(found.groups()[:2]) if found else ""
 
 
-_VIEWS = {"frontal": "frontal", "lateral": "lateral"}
+_VIEWS = ("frontal", "lateral")
 
 
 def view_of(path: str) -> str:

@@ -63,15 +63,8 @@ class Films:
         """The file and line that a film comes from, for messages."""
         return place(self.table, self.lines[index])
 
-    def select(self, keep: np.ndarray) -> Films:
-        """The films where `keep` (N,) is true, in the same order."""
-        (kept,) = np.nonzero(keep)
-        columns: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in kept) for name in _PER_FILM}
-        return replace(self, labels=self.labels[kept], **columns)
-
 
 _COLUMNS = {"ids": "Film", "patients": "Patient", "studies": "Study", "views": "View", "sexes": "Sex", "ages": "Age"}
-_PER_FILM = ("paths", *_COLUMNS, "lines", "files")
 
 
 def read_films(

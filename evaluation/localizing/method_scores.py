@@ -47,7 +47,7 @@ def score_files(target: Path) -> list[Path]:
 
 
 def control_files(target: Path) -> list[Path]:
-    """What the controls of a method are made of."""
+    """Files that the controls of a method are made of."""
     return [target / FLOOR_FILE, target / CELLS_FILE]
 
 

@@ -47,15 +47,6 @@ class StretchedMap:
         """Whether all pixels are equal, so that normalising gives no number."""
         return not surely_uneven(self.heat_map) and self.low == self.high
 
-    def shown_on(self, film_id: str, film_size: tuple[int, int]) -> StretchedMap:
-        """The same map as if it were another film's; of that film's size, its pixels are shared. film_size: (W, H)."""
-        heat_map = self.heat_map
-        shown = StretchedMap(HeatMap(film_id, heat_map.task, heat_map.map, heat_map.probability,
-                                     heat_map.ground_truth, film_size))  # fmt: skip
-        if film_size == heat_map.film_size:
-            shown.__dict__.update({name: self.__dict__[name] for name in _SHARED if name in self.__dict__})
-        return shown
-
     def is_any_above(self, threshold: float | None) -> bool:
         """Whether the predicted mask has a pixel. threshold: of the normalised map, or None for Otsu's."""
         if threshold is None:
@@ -75,9 +66,6 @@ class StretchedMap:
         """1 where the first largest pixel lies in the mask (H, W) bool, else 0."""
         known = None if "pixels" in self.__dict__ else sure_hit(self.heat_map, mask)
         return float(mask.flat[self.peak]) if known is None else known
-
-
-_SHARED = ("pixels", "peak", "low", "is_constant")
 
 
 # ------------------------------------------------------------------------------------------------- without stretching

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 
 from reporting.label_words import shortened
 from reporting.numbers import read_numbers
-from reporting.pictures.panels import Panels
 from reporting.pictures.style import COLOURS, FULL_WIDTH, GREY, PALE, save, style
 
 MIOU_CURVE = "miou_curve"
@@ -29,33 +27,38 @@ def draw_miou_curves(folder: Path) -> Path:
     tasks = tuned["task"].tolist()
     curves = read_numbers(folder / f"{MIOU_CURVE}.csv", ("threshold", *tasks), text=(), low=0, high=1)
     highest = max(curves[tasks].max().max(), 0)
-    high = 1.2 * highest if highest > 0 else 1.2  # room for the words
     columns = min(_MOST_COLUMNS, -(-len(tasks) // 2))
-    names = {"x_name": "threshold of the normalised heat map", "y_name": "mean IoU"}
+    rows = max(2, -(-len(tasks) // columns))
     with style():
-        panels = Panels(len(tasks), columns, high, **names)
-        _draw(panels, tasks, tuned["threshold"].tolist(), curves)
-        return save(panels.figure, folder, MIOU_CURVE, endings=("png",))[0]
+        height = 1.7 * rows
+        figure = Figure(figsize=(FULL_WIDTH, height))
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        # Fixed margins (inches): a constrained layout would double the time of what is drawn for every set of maps.
+        left, bottom, right, top = 0.55 / FULL_WIDTH, 0.45 / height, 1 - 0.1 / FULL_WIDTH, 1 - 0.25 / height
+        figure.subplots_adjust(left, bottom, right, top, wspace=0.2, hspace=0.25)
+        for panel, task, best in zip(axes.flat, tasks, tuned["threshold"], strict=False):
+            _draw(panel, task, curves["threshold"], curves[task], best)
+        for panel in axes.flat[len(tasks) :]:
+            panel.set_axis_off()
+        axes[0, 0].set_ylim(0, 1.2 * highest if highest > 0 else 1.2)  # room for the words
+        axes[0, 0].set(xlim=(0, 1), xticks=(0, 0.5, 1))
+        figure.supxlabel("threshold of the normalised heat map", fontsize=8, y=0.06 / height, va="bottom")
+        figure.supylabel("mean IoU", fontsize=8, x=0.06 / FULL_WIDTH, ha="left")
+        return save(figure, folder, MIOU_CURVE, endings=("png",))[0]
 
 
-def _draw(panels: Panels, tasks: Sequence[str], best: Sequence[float], curves: pd.DataFrame) -> None:
-    """A curve per task with its best threshold, or words where no film has an IoU."""
-    lines, guides, points = [], [], []
-    for panel, (task, threshold) in enumerate(zip(tasks, best, strict=True)):
-        panels.title(panel, shortened(task, 30))
-        at_best = curves[task][curves["threshold"] == threshold].max()  # NaN where the curve has no such threshold
-        if math.isnan(at_best):
-            middle = panels.at(panel, 0.5, panels.high / 2)
-            panels.words(*middle, "no film to tune on", 8, ha="center", va="center", color=GREY)
-            continue
-        panels.note(panel, f"{at_best:.3f} at {threshold:.3f}")
-        lines.append(panels.curve(panel, curves["threshold"].to_numpy(), curves[task].to_numpy()))
-        guides.append([panels.at(panel, threshold, 0), panels.at(panel, threshold, panels.high)])
-        points.append(panels.at(panel, threshold, at_best))
-    if points:
-        panels.lines(guides, colors=GREY, linewidths=0.6, linestyles=":")
-        panels.lines(lines, colors=COLOURS["patch"], linewidths=1.2, joinstyle="round")
-        panels.points(points, marker="o", color=COLOURS["baseline"], markersize=4)
+def _draw(panel: Axes, task: str, thresholds: pd.Series, mious: pd.Series, best: float) -> None:
+    panel.set_title(shortened(task, 30), y=1)  # where it would be put anyway, after measuring all ticks
+    at_best = mious[thresholds == best].max()  # NaN where the curve has no such threshold
+    if math.isnan(at_best):
+        panel.text(0.5, 0.5, "no film to tune on", transform=panel.transAxes, ha="center", color=GREY)
+        return
+    panel.plot(thresholds, mious, color=COLOURS["patch"], linewidth=1.2)
+    panel.axvline(best, color=GREY, linewidth=0.6, linestyle=":")
+    panel.plot([best], [at_best], "o", color=COLOURS["baseline"], markersize=4)
+    panel.annotate(
+        f"{at_best:.3f} at {best:.3f}", (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=7
+    )
 
 
 LEARNING_CURVES = "learning_curves"

@@ -49,7 +49,7 @@ _MAKE_REFERENCE = "evalClassification.py --heatmaps relative makes it of the val
 
 
 class _FilmPlanes(NamedTuple):
-    """What the maps of one film are made of: task -> (1, h, w)."""
+    """Arrays that the maps of one film are made of: task -> (1, h, w)."""
 
     film_id: str
     facts: Facts

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+import training.workers
 from cxr.dataset import FilmDataset
 from cxr.files import InputError
 from cxr.manifests.films import read_films
@@ -276,6 +277,21 @@ def test_a_lack_of_memory_is_one_line_that_names_the_options(error):
     with pytest.raises(InputError, match="^out of memory; lower --batch-size") as caught, plain_failures():
         raise error
     assert "\n" not in str(caught.value)
+
+
+def test_a_second_report_of_a_dead_worker_hides_nothing(monkeypatch):
+    """torch's handler of SIGCHLD may raise again while the workers are being ended."""
+    calls = []
+
+    def ending():
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise RuntimeError("DataLoader worker (pid 2) is killed by signal: Killed.")
+
+    monkeypatch.setattr(training.workers, "end_workers", ending)
+    with pytest.raises(ChildProcessError, match="a worker process died.*pid 1"), plain_failures():
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+    assert calls == [0, 1]
 
 
 def test_a_batch_that_no_memory_holds_is_one_line():
